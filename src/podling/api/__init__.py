@@ -1,0 +1,1 @@
+"""The machinery of a Kubernetes API server; it knows no kind."""

@@ -1,0 +1,177 @@
+"""What a served resource is: data about a kind, and the few functions that only this kind has.
+
+A kind is declared once, in `podling.kinds`, as a `Resource`; everything else (routing, discovery, storage,
+watches, tables, patches, OpenAPI) is machinery that reads it. The hooks of a `Strategy` are plain functions on
+plain objects; those that change an object get one that they own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from podling.api.errors import FieldError
+from podling.store.types import Object
+
+ALL_VERBS = frozenset({"create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"})
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who asks (`user.Info`)."""
+
+    name: str
+    groups: tuple[str, ...] = ()
+    uid: str = ""
+    extra: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+
+
+class Reader(Protocol):
+    """A read-only view of the committed objects; what it returns is shared and must not be changed."""
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None: ...
+
+    def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]: ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Write:
+    """One create, update or delete on its way to the store, as hooks and admission see it."""
+
+    resource: Resource
+    operation: str
+    """`CREATE`, `UPDATE`, `DELETE` or `CONNECT` (the names of admission)."""
+    new: Object
+    """The object to be written; owned by this write, so hooks may change it. On DELETE: the stored one."""
+    old: Object | None
+    """The stored object; shared, never changed. `None` on CREATE."""
+    user: User
+    reader: Reader
+    now: datetime
+    subresource: str = ""
+    dry_run: bool = False
+    field_manager: str = ""
+    options: Object = field(default_factory=dict[str, Any])
+    warnings: list[str] = field(default_factory=list[str])
+    """Sent to the client as `Warning: 299` headers."""
+
+
+def _nothing(_write: Write) -> None:
+    return None
+
+
+def _no_errors(_write: Write) -> list[FieldError]:
+    return []
+
+
+def _no_defaults(_obj: Object) -> None:
+    return None
+
+
+def spec_differs(old: Object, new: Object) -> bool:
+    """Whether `metadata.generation` rises; the rule of most kinds."""
+    return old.get("spec") != new.get("spec")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Strategy:
+    """The behaviour of a kind on its way to the store, in the order in which it is called.
+
+    `metadata` that all kinds share (uid, creationTimestamp, generateName, deletion fields, ...) is the
+    registry's work, and so is keeping `status` apart where the resource has a status subresource.
+    """
+
+    default: Callable[[Object], None] = _no_defaults
+    """Fills defaults in place, for a whole object as decoded in this version."""
+    prepare: Callable[[Write], None] = _nothing
+    """Changes `write.new` before validation: fields that users may not set are reset, others computed."""
+    allocate: Callable[[Write], Awaitable[None]] | None = None
+    """Takes what is shared by the cluster (service addresses, node ports). Runs before `validate`."""
+    validate: Callable[[Write], list[FieldError]] = _no_errors
+    """Every problem of `write.new` as it stands, and of the change from `write.old` to it."""
+    warn: Callable[[Write], None] = _nothing
+    """Appends to `write.warnings`."""
+    released: Callable[[Object], None] | None = None
+    """Called after the object has left the store."""
+    generation: Callable[[Object, Object], bool] | None = spec_differs
+    """Whether a change raises `metadata.generation`; `None` for kinds that have no generation."""
+    graceful_deletion: Callable[[Object, int | None], int] | None = None
+    """For Pods: the grace period in seconds for a delete with this `gracePeriodSeconds`; `None`: at once."""
+    default_propagation: str = "Background"
+    create_on_update: bool = False
+    """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""
+    unconditional_update: bool = True
+    """Whether an update without a resourceVersion is taken as it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A printed column (`metav1.TableColumnDefinition`). `priority` 0 is always shown, 1 with `-o wide`."""
+
+    name: str
+    type: str = "string"
+    format: str = ""
+    description: str = ""
+    priority: int = 0
+
+
+Row = Callable[[Object, datetime], list[Any]]
+"""The cells of one object at a time (for ages), one for each column."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScalePaths:
+    """Where the scale subresource finds its numbers; dotted paths from the object's root."""
+
+    spec_replicas: str = "spec.replicas"
+    status_replicas: str = "status.replicas"
+    selector: str = "spec.selector"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A served resource in one version."""
+
+    group: str
+    version: str
+    kind: str
+    plural: str
+    singular: str
+    namespaced: bool
+    schema: str
+    """The name of its OpenAPI definition: `io.k8s.api.apps.v1.Deployment`."""
+    short_names: tuple[str, ...] = ()
+    categories: tuple[str, ...] = ()
+    verbs: frozenset[str] = ALL_VERBS
+    strategy: Strategy = field(default_factory=Strategy)
+    status: bool = False
+    """Whether it has a `/status` subresource."""
+    scale: ScalePaths | None = None
+    subresources: tuple[str, ...] = ()
+    """Further subresources, served by handlers registered for (resource, subresource): `log`, `exec`, ..."""
+    columns: tuple[Column, ...] = ()
+    row: Row | None = None
+    row_conditions: Callable[[Object], list[Object]] | None = None
+    selectable: Mapping[str, Callable[[Object], str]] = field(
+        default_factory=dict[str, Callable[[Object], str]]
+    )
+    """Field selectors beyond `metadata.name` and `metadata.namespace`."""
+    storage: str = ""
+    """Key of the stored objects where two versions share them; `""` for `group_resource`."""
+    to_storage: Callable[[Object], Object] | None = None
+    """Converts from this version to the stored one, and `from_storage` back; neither changes its argument."""
+    from_storage: Callable[[Object], Object] | None = None
+
+    @property
+    def group_resource(self) -> str:
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def storage_key(self) -> str:
+        return self.storage or self.group_resource
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}" if self.group else self.version

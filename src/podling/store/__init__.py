@@ -1,0 +1,1 @@
+"""The truth: versioned objects in SQLite, their history, and the watches on them."""

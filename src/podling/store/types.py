@@ -1,0 +1,93 @@
+"""The words that the store and its users share.
+
+An object is the JSON that the API shows. The store keeps it as bytes; whoever needs its fields asks an
+`Entry` for `.object`, which is parsed once and then **shared by everybody: it must never be changed**.
+A writer builds a new object (`{**old, "spec": ...}`) and never copies deeply.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, NamedTuple, NewType, cast
+
+import orjson
+
+Object = dict[str, Any]
+"""A Kubernetes object (or a part of one) as the API shows it in JSON."""
+
+Uid = NewType("Uid", str)
+
+
+class Key(NamedTuple):
+    """Where an object lives: `Key("deployments.apps", "default", "web")`.
+
+    `resource` is Kubernetes' GroupResource string: plural name, a dot and the group; the plural alone in
+    the core group. `namespace` is `""` for cluster-scoped objects.
+    """
+
+    resource: str
+    namespace: str
+    name: str
+
+
+class Entry:
+    """One version of one object. Immutable; `revision` is its resourceVersion as a number."""
+
+    __slots__ = ("_object", "key", "raw", "revision")
+
+    def __init__(self, key: Key, revision: int, raw: bytes, parsed: Object | None = None) -> None:
+        self.key = key
+        self.revision = revision
+        self.raw = raw
+        self._object = parsed
+
+    @property
+    def object(self) -> Object:
+        """The parsed object. Shared: do not change it."""
+        if self._object is None:
+            self._object = cast(Object, orjson.loads(self.raw))
+        return self._object
+
+    def __repr__(self) -> str:
+        return f"<{'/'.join(filter(None, self.key))} @{self.revision}>"
+
+
+class ChangeType(StrEnum):
+    """The watch event types of the API."""
+
+    ADDED = "ADDED"
+    MODIFIED = "MODIFIED"
+    DELETED = "DELETED"
+
+
+class Change(NamedTuple):
+    """One committed write. `entry` is the new version (of a deletion: the last state, at the deletion's
+    revision); `previous` is the version before, `None` for ADDED."""
+
+    type: ChangeType
+    entry: Entry
+    previous: Entry | None
+
+
+class StoreError(Exception):
+    """Base of what the store refuses."""
+
+
+class AlreadyExists(StoreError):
+    """A create met an object of that key."""
+
+
+class NotFound(StoreError):
+    """An update or delete met no object of that key."""
+
+
+class Conflict(StoreError):
+    """The object is not at the revision that the writer expected."""
+
+
+class Compacted(StoreError):
+    """The history asked for is no longer held: the API's 410 Gone."""
+
+    def __init__(self, oldest: int) -> None:
+        super().__init__(f"history begins at revision {oldest}")
+        self.oldest = oldest
