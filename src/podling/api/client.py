@@ -77,9 +77,7 @@ class Client(Reader, Protocol):
 class EventRecorder(Protocol):
     """Writes `Event` objects (events.k8s.io), joined into series as client-go's recorder does. Never raises."""
 
-    def __call__(
-        self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = ""
-    ) -> None:
+    def __call__(self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = "") -> None:
         """`regarding` is the whole object (its kind, name, uid are read); `type` is Normal or Warning;
         `field_path` is the event's `involvedObject.fieldPath`, e.g. `spec.containers{app}`."""
         ...

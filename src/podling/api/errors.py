@@ -133,9 +133,7 @@ def _details(name: str, group: str, kind: str) -> Object:
 
 
 def not_found(plural: str, group: str, name: str) -> ApiError:
-    return ApiError(
-        404, "NotFound", f'{_qualified(plural, group)} "{name}" not found', _details(name, group, plural)
-    )
+    return ApiError(404, "NotFound", f'{_qualified(plural, group)} "{name}" not found', _details(name, group, plural))
 
 
 def already_exists(plural: str, group: str, name: str) -> ApiError:
@@ -148,9 +146,7 @@ def conflict(plural: str, group: str, name: str, why: str) -> ApiError:
     return ApiError(409, "Conflict", message, _details(name, group, plural))
 
 
-OBJECT_MODIFIED = (
-    "the object has been modified; please apply your changes to the latest version and try again"
-)
+OBJECT_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 def forbidden(plural: str, group: str, name: str, why: str) -> ApiError:
@@ -196,7 +192,5 @@ def internal(message: str) -> ApiError:
 
 
 def unsupported_media_type(supported: Sequence[str]) -> ApiError:
-    message = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(
-        supported
-    )
+    message = "the body of the request was in an unknown format - accepted media types include: " + ", ".join(supported)
     return ApiError(415, "UnsupportedMediaType", message)

@@ -154,9 +154,7 @@ class Resource:
     columns: tuple[Column, ...] = ()
     row: Row | None = None
     row_conditions: Callable[[Object], list[Object]] | None = None
-    selectable: Mapping[str, Callable[[Object], str]] = field(
-        default_factory=dict[str, Callable[[Object], str]]
-    )
+    selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict[str, Callable[[Object], str]])
     """Field selectors beyond `metadata.name` and `metadata.namespace`."""
     storage: str = ""
     """Key of the stored objects where two versions share them; `""` for `group_resource`."""

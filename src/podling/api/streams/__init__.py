@@ -1,0 +1,1 @@
+"""Long-lived connections: WebSocket and SPDY for exec, attach and port-forward."""

@@ -1,0 +1,1 @@
+"""Wires the rooms together; the only place that knows them all."""

@@ -1,0 +1,1 @@
+"""Image references, layers, registries and the Dockerfile builder."""

@@ -1,0 +1,1 @@
+"""Addresses, services, DNS, host ports and egress of the node."""

@@ -1,0 +1,1 @@
+"""The kubelet: what a Pod object says, made true on this machine."""
