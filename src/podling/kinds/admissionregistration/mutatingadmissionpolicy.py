@@ -1,0 +1,18 @@
+"""MutatingAdmissionPolicy."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        kind="MutatingAdmissionPolicy",
+        plural="mutatingadmissionpolicies",
+        singular="mutatingadmissionpolicy",
+        namespaced=False,
+        schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
+        categories=("api-extensions",),
+    )

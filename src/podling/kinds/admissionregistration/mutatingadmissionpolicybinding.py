@@ -1,0 +1,18 @@
+"""MutatingAdmissionPolicyBinding."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        kind="MutatingAdmissionPolicyBinding",
+        plural="mutatingadmissionpolicybindings",
+        singular="mutatingadmissionpolicybinding",
+        namespaced=False,
+        schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
+        categories=("api-extensions",),
+    )

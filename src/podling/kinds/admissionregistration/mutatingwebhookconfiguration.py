@@ -1,0 +1,18 @@
+"""MutatingWebhookConfiguration."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        kind="MutatingWebhookConfiguration",
+        plural="mutatingwebhookconfigurations",
+        singular="mutatingwebhookconfiguration",
+        namespaced=False,
+        schema="io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
+        categories=("api-extensions",),
+    )

@@ -1,0 +1,19 @@
+"""ValidatingAdmissionPolicy."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        kind="ValidatingAdmissionPolicy",
+        plural="validatingadmissionpolicies",
+        singular="validatingadmissionpolicy",
+        namespaced=False,
+        schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
+        categories=("api-extensions",),
+        status=True,
+    )

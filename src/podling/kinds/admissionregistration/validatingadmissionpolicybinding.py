@@ -1,0 +1,18 @@
+"""ValidatingAdmissionPolicyBinding."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="admissionregistration.k8s.io",
+        version="v1",
+        kind="ValidatingAdmissionPolicyBinding",
+        plural="validatingadmissionpolicybindings",
+        singular="validatingadmissionpolicybinding",
+        namespaced=False,
+        schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
+        categories=("api-extensions",),
+    )

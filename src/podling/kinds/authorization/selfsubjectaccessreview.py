@@ -1,0 +1,18 @@
+"""SelfSubjectAccessReview."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="authorization.k8s.io",
+        version="v1",
+        kind="SelfSubjectAccessReview",
+        plural="selfsubjectaccessreviews",
+        singular="selfsubjectaccessreview",
+        namespaced=False,
+        schema="io.k8s.api.authorization.v1.SelfSubjectAccessReview",
+        verbs=frozenset({"create"}),
+    )

@@ -1,0 +1,18 @@
+"""Event."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="",
+        version="v1",
+        kind="Event",
+        plural="events",
+        singular="event",
+        namespaced=True,
+        schema="io.k8s.api.core.v1.Event",
+        short_names=("ev",),
+    )

@@ -1,0 +1,18 @@
+"""ServiceCIDR."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="networking.k8s.io",
+        version="v1",
+        kind="ServiceCIDR",
+        plural="servicecidrs",
+        singular="servicecidr",
+        namespaced=False,
+        schema="io.k8s.api.networking.v1.ServiceCIDR",
+        status=True,
+    )

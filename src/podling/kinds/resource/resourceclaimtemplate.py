@@ -1,0 +1,17 @@
+"""ResourceClaimTemplate."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="resource.k8s.io",
+        version="v1",
+        kind="ResourceClaimTemplate",
+        plural="resourceclaimtemplates",
+        singular="resourceclaimtemplate",
+        namespaced=True,
+        schema="io.k8s.api.resource.v1.ResourceClaimTemplate",
+    )

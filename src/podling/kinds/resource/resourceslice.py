@@ -1,0 +1,17 @@
+"""ResourceSlice."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="resource.k8s.io",
+        version="v1",
+        kind="ResourceSlice",
+        plural="resourceslices",
+        singular="resourceslice",
+        namespaced=False,
+        schema="io.k8s.api.resource.v1.ResourceSlice",
+    )

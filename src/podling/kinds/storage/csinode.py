@@ -1,0 +1,17 @@
+"""CSINode."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="storage.k8s.io",
+        version="v1",
+        kind="CSINode",
+        plural="csinodes",
+        singular="csinode",
+        namespaced=False,
+        schema="io.k8s.api.storage.v1.CSINode",
+    )

@@ -1,0 +1,17 @@
+"""CSIStorageCapacity."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="storage.k8s.io",
+        version="v1",
+        kind="CSIStorageCapacity",
+        plural="csistoragecapacities",
+        singular="csistoragecapacity",
+        namespaced=True,
+        schema="io.k8s.api.storage.v1.CSIStorageCapacity",
+    )

@@ -1,0 +1,18 @@
+"""StorageClass."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="storage.k8s.io",
+        version="v1",
+        kind="StorageClass",
+        plural="storageclasses",
+        singular="storageclass",
+        namespaced=False,
+        schema="io.k8s.api.storage.v1.StorageClass",
+        short_names=("sc",),
+    )

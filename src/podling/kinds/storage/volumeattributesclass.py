@@ -1,0 +1,18 @@
+"""VolumeAttributesClass."""
+
+from __future__ import annotations
+
+from podling.api.resources import Resource
+
+
+def resource() -> Resource:
+    return Resource(
+        group="storage.k8s.io",
+        version="v1",
+        kind="VolumeAttributesClass",
+        plural="volumeattributesclasses",
+        singular="volumeattributesclass",
+        namespaced=False,
+        schema="io.k8s.api.storage.v1.VolumeAttributesClass",
+        short_names=("vac",),
+    )
