@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from podling.api.resources import Reader
+from podling.api.resources import Reader, Resource
 from podling.store.types import Change, Object
 
 
@@ -27,15 +27,23 @@ class Client(Reader, Protocol):
         """The objects with an owner reference to `uid`, each with its resource: `("pods", {...})`."""
         ...
 
+    def resources(self) -> Sequence[Resource]:
+        """What is served at this moment, custom resources included: one entry for each stored resource."""
+        ...
+
     def subscribe(self, resource: str, handler: Callable[[Change], None]) -> Subscription:
         """Calls `handler` with every present object as ADDED, then with each change right after its commit.
 
+        `"*"` is every resource, also those that come to be served later; `change.entry.key.resource` tells which.
         The handler runs on the event loop and must not block; what it raises is logged, not passed on.
         """
         ...
 
-    async def create(self, resource: str, obj: Object) -> Object:
-        """Creates `obj`; `metadata.namespace` says where. Returns it as stored."""
+    async def create(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
+        """Creates `obj`; `metadata.namespace` says where. Returns it as stored.
+
+        With a subresource (`binding`, `eviction`, `token`): POST to that of the object `metadata.name`.
+        """
         ...
 
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
@@ -77,7 +85,12 @@ class Client(Reader, Protocol):
 class EventRecorder(Protocol):
     """Writes `Event` objects (events.k8s.io), joined into series as client-go's recorder does. Never raises."""
 
-    def __call__(self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = "") -> None:
+    def __call__(
+        self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = "", action: str = ""
+    ) -> None:
         """`regarding` is the whole object (its kind, name, uid are read); `type` is Normal or Warning;
-        `field_path` is the event's `involvedObject.fieldPath`, e.g. `spec.containers{app}`."""
+        `field_path` is the event's `involvedObject.fieldPath`, e.g. `spec.containers{app}`.
+
+        With an `action` (`Binding`) the event is written as the events.k8s.io recorder does it: `eventTime`,
+        `reportingComponent` and no `source`; only the scheduler does so."""
         ...
