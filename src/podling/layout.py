@@ -1,0 +1,122 @@
+"""Where podling keeps its files. Nothing else on the host is written, but the user's kubeconfig.
+
+$PODLING_HOME | $XDG_DATA_HOME/podling | ~/.local/share/podling
+    images/             layers and image records, shared by all clusters
+    clusters/.NAME.lock held while a command starts or ends the cluster
+    clusters/NAME/
+        cluster.json    what was chosen when the cluster was made: see `ClusterRecord`
+        state.db        the store
+        pki/            certificates and keys
+        run/            sockets and process ids; see `Layout.run`
+        logs/           what podling's own processes say
+        pods/UID/       volumes, writable layers and logs of a pod
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NotRequired, TypedDict
+
+DEFAULT_NAME = "podling"
+SOCKET_PATH_LIMIT = 90
+"""Longest run directory: `sun_path` holds 107 bytes, and the socket's own name is to fit as well."""
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
+
+
+class ClusterRecord(TypedDict):
+    """`cluster.json`."""
+
+    name: str
+    node: str
+    api_port: int
+    """On the host's 127.0.0.1; the same for the cluster's whole life, so that kubeconfigs stay valid."""
+    host_ports: NotRequired[dict[str, int]]
+
+
+class BadClusterName(ValueError):
+    """The name is no DNS label of at most 40 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths of one cluster."""
+
+    home: Path
+    name: str
+
+    @classmethod
+    def of(cls, name: str, home: Path | None = None) -> Layout:
+        if not _NAME.fullmatch(name):
+            raise BadClusterName(
+                f'"{name}" cannot name a cluster: use at most 40 lower case letters, digits and "-", '
+                "beginning and ending with a letter or digit"
+            )
+        return cls(home or default_home(), name)
+
+    @property
+    def context(self) -> str:
+        """The kubeconfig context, and the name of the cluster's node."""
+        return self.name if self.name == DEFAULT_NAME else f"{DEFAULT_NAME}-{self.name}"
+
+    @property
+    def images(self) -> Path:
+        return self.home / "images"
+
+    @property
+    def state(self) -> Path:
+        return self.home / "clusters" / self.name
+
+    @property
+    def record(self) -> Path:
+        return self.state / "cluster.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.home / "clusters" / f".{self.name}.lock"
+
+    @property
+    def database(self) -> Path:
+        return self.state / "state.db"
+
+    @property
+    def pki(self) -> Path:
+        return self.state / "pki"
+
+    @property
+    def pods(self) -> Path:
+        return self.state / "pods"
+
+    @property
+    def logs(self) -> Path:
+        return self.state / "logs"
+
+    @property
+    def run(self) -> Path:
+        """The sockets' directory: in the state directory, unless its path is too long for a socket address."""
+        inside = self.state / "run"
+        if len(os.fsencode(inside)) <= SOCKET_PATH_LIMIT:
+            return inside
+        digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:16]
+        return Path(tempfile.gettempdir()) / f"podling-{os.getuid()}-{digest}"
+
+
+def default_home() -> Path:
+    if explicit := os.environ.get("PODLING_HOME"):
+        return Path(explicit).absolute()
+    if data := os.environ.get("XDG_DATA_HOME"):
+        return Path(data) / "podling"
+    return Path.home() / ".local" / "share" / "podling"
+
+
+def cluster_names(home: Path | None = None) -> list[str]:
+    """The clusters that exist, running or not."""
+    clusters = (home or default_home()) / "clusters"
+    if not clusters.is_dir():
+        return []
+    return sorted(d.name for d in clusters.iterdir() if (d / "cluster.json").is_file())
