@@ -31,22 +31,48 @@ class Key(NamedTuple):
 
 
 class Entry:
-    """One version of one object. Immutable; `revision` is its resourceVersion as a number."""
+    """One version of one object. Immutable; `revision` is its resourceVersion as a number.
 
-    __slots__ = ("_object", "key", "raw", "revision")
+    The parsed object takes about five times the memory of its bytes, so the store lets go of those that
+    nobody asked for lately (`rest`); the labels, which every selector asks for, stay.
+    """
+
+    __slots__ = ("_labels", "_object", "_used", "key", "raw", "revision")
 
     def __init__(self, key: Key, revision: int, raw: bytes, parsed: Object | None = None) -> None:
         self.key = key
         self.revision = revision
         self.raw = raw
         self._object = parsed
+        self._used = True
+        self._labels: dict[str, str] | None = None
 
     @property
     def object(self) -> Object:
         """The parsed object. Shared: do not change it."""
+        self._used = True
         if self._object is None:
             self._object = cast(Object, orjson.loads(self.raw))
         return self._object
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """`metadata.labels`; shared."""
+        if self._labels is None:
+            self._labels = cast("dict[str, str]", self.object["metadata"].get("labels") or {})
+        return self._labels
+
+    def rest(self) -> None:
+        """Forgets the parsed object if it was not used since the last call."""
+        if not self._used:
+            self._object = None
+        self._used = False
+
+    def at(self, revision: int) -> Entry:
+        """The same state with another resourceVersion: how a watch shows an object that is gone."""
+        metadata = {**self.object["metadata"], "resourceVersion": str(revision)}
+        obj = {**self.object, "metadata": metadata}
+        return Entry(self.key, revision, orjson.dumps(obj), obj)
 
     def __repr__(self) -> str:
         return f"<{'/'.join(filter(None, self.key))} @{self.revision}>"
@@ -91,3 +117,11 @@ class Compacted(StoreError):
     def __init__(self, oldest: int) -> None:
         super().__init__(f"history begins at revision {oldest}")
         self.oldest = oldest
+
+
+class StorageFailed(StoreError):
+    """The state file cannot be read or written; the message says which and why. Nothing was changed."""
+
+
+class StorageFull(StorageFailed):
+    """No space is left for a write. Reads go on, and so do writes when there is room again."""
