@@ -1,0 +1,195 @@
+"""Service-account tokens: JSON Web Tokens that the API server issues and that only it has to understand.
+
+The claims are those of Kubernetes (KEP-1205, bound service account tokens): `sub` names the service account,
+`kubernetes.io` says to which objects the token is bound. A token is good as long as its signature, its time and
+everything it is bound to are. Signatures are checked once and remembered until the token ends; the bound
+objects, which may go at any moment, are looked up each time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, cast
+
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import ECKey
+
+from podling.api.resources import Reader, User
+
+ISSUER = "https://kubernetes.default.svc.cluster.local"
+AUDIENCE = ISSUER
+"""Of tokens that are meant for the API server itself."""
+PREFIX = "system:serviceaccount:"
+ALGORITHM = "ES256"
+REMEMBERED = 4096
+"""How many verified tokens are remembered."""
+
+WARN_AFTER = 3607
+"""A pod's token is renewed by then; a longer-lived one that is still used later is worth a warning (KEP-1205)."""
+
+Claims = Mapping[str, Any]
+
+
+class InvalidToken(Exception):
+    """The token is not ours, has ended, or something it is bound to has gone. Says which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """An object that a token shall not outlive: a Pod, Node or Secret."""
+
+    kind: str
+    name: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    token: str
+    expires: int
+    """Unix time in seconds."""
+
+
+class ServiceAccountTokens:
+    """Issues and verifies tokens with one key; `clock` gives Unix time in seconds."""
+
+    def __init__(self, key: ECKey, reader: Reader, clock: Callable[[], float]) -> None:
+        self._key = key
+        self._reader = reader
+        self._clock = clock
+        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+
+    @classmethod
+    def from_pem(cls, path: Path, reader: Reader, clock: Callable[[], float]) -> ServiceAccountTokens:
+        return cls(ECKey.import_key(path.read_bytes()), reader, clock)
+
+    @property
+    def key_id(self) -> str:
+        return self._key.thumbprint()
+
+    def public_keys(self) -> dict[str, Any]:
+        """The JSON Web Key Set of `/openid/v1/jwks`."""
+        public = self._key.as_dict(private=False)
+        return {"keys": [{**public, "use": "sig", "kid": self.key_id, "alg": ALGORITHM}]}
+
+    def issue(
+        self,
+        namespace: str,
+        name: str,
+        uid: str,
+        *,
+        audiences: Iterable[str],
+        seconds: int,
+        bindings: Iterable[Binding] = (),
+    ) -> Issued:
+        """A token for the service account, good for `seconds` from now."""
+        now = int(self._clock())
+        bound: dict[str, Any] = {b.kind.lower(): {"name": b.name, "uid": b.uid} for b in bindings}
+        details: dict[str, Any] = {"namespace": namespace, "serviceaccount": {"name": name, "uid": uid}, **bound}
+        if "pod" in bound and seconds > WARN_AFTER:
+            details["warnafter"] = now + WARN_AFTER
+        claims: dict[str, Any] = {
+            "aud": list(audiences),
+            "exp": now + seconds,
+            "iat": now,
+            "iss": ISSUER,
+            "jti": str(uuid.uuid4()),
+            "kubernetes.io": details,
+            "nbf": now,
+            "sub": f"{PREFIX}{namespace}:{name}",
+        }
+        return Issued(jwt.encode({"alg": ALGORITHM, "kid": self.key_id}, claims, self._key), now + seconds)
+
+    def issue_legacy(self, namespace: str, name: str, uid: str, secret: str) -> str:
+        """The endless token of a Secret of type `kubernetes.io/service-account-token`."""
+        prefix = "kubernetes.io/serviceaccount/"
+        claims: dict[str, Any] = {
+            "iss": "kubernetes/serviceaccount",
+            f"{prefix}namespace": namespace,
+            f"{prefix}secret.name": secret,
+            f"{prefix}service-account.name": name,
+            f"{prefix}service-account.uid": uid,
+            "sub": f"{PREFIX}{namespace}:{name}",
+        }
+        return jwt.encode({"alg": ALGORITHM, "kid": self.key_id}, claims, self._key)
+
+    def authenticate(self, token: str, audiences: Iterable[str] = (AUDIENCE,)) -> tuple[User, list[str]]:
+        """The user of a token, and those of `audiences` that it is meant for. Raises `InvalidToken`."""
+        claims = self._claims(token)
+        wanted = list(audiences)
+        if "kubernetes.io" not in claims:
+            return self._legacy_user(claims), wanted
+        meant = [a for a in wanted if a in cast(list[str], claims["aud"])]
+        if wanted and not meant:
+            raise InvalidToken(f"token audiences {claims['aud']} is invalid for the target audiences {wanted}")
+        return self._user(claims), meant
+
+    def _claims(self, token: str) -> Claims:
+        digest = sha256(token.encode()).digest()
+        claims = self._verified.get(digest)
+        if claims is None:
+            claims = self._verify(token)
+            self._verified[digest] = claims
+            if len(self._verified) > REMEMBERED:
+                self._verified.popitem(last=False)
+        now = self._clock()
+        if now >= claims.get("exp", now + 1):
+            raise InvalidToken("service account token has expired")
+        if now < claims.get("nbf", 0) - 1:
+            raise InvalidToken("service account token is not valid yet")
+        return claims
+
+    def _verify(self, token: str) -> Claims:
+        try:
+            return jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+        except (JoseError, ValueError) as error:
+            raise InvalidToken(f"invalid bearer token: {error}") from error
+
+    def _user(self, claims: Claims) -> User:
+        bound: dict[str, Any] = claims["kubernetes.io"]
+        namespace, account = bound["namespace"], bound["serviceaccount"]
+        self._require("serviceaccounts", namespace, account)
+        extra = {"authentication.kubernetes.io/credential-id": (f"JTI={claims['jti']}",)}
+        for kind, resource, place in (
+            ("secret", "secrets", namespace),
+            ("pod", "pods", namespace),
+            ("node", "nodes", ""),
+        ):
+            reference = bound.get(kind)
+            if reference is None:
+                continue
+            if kind != "node":  # a node's name is passed on, but a pod's token does not end with its node
+                self._require(resource, place, reference)
+            if kind != "secret":
+                extra[f"authentication.kubernetes.io/{kind}-name"] = (reference["name"],)
+                extra[f"authentication.kubernetes.io/{kind}-uid"] = (reference["uid"],)
+        return service_account_user(namespace, account["name"], account["uid"], extra)
+
+    def _legacy_user(self, claims: Claims) -> User:
+        prefix = "kubernetes.io/serviceaccount/"
+        try:
+            namespace, name = claims[f"{prefix}namespace"], claims[f"{prefix}service-account.name"]
+            uid, secret = claims[f"{prefix}service-account.uid"], claims[f"{prefix}secret.name"]
+        except KeyError as missing:
+            raise InvalidToken(f"invalid bearer token: no claim {missing}") from missing
+        self._require("serviceaccounts", namespace, {"name": name, "uid": uid})
+        stored = self._reader.get("secrets", namespace, secret)
+        if stored is None or stored["metadata"].get("deletionTimestamp"):
+            raise InvalidToken("service account token has been invalidated")
+        return service_account_user(namespace, name, uid, {})
+
+    def _require(self, resource: str, namespace: str, reference: Mapping[str, str]) -> None:
+        stored = self._reader.get(resource, namespace, reference["name"])
+        if stored is None or stored["metadata"]["uid"] != reference["uid"]:
+            raise InvalidToken("service account token has been invalidated")
+
+
+def service_account_user(namespace: str, name: str, uid: str, extra: Mapping[str, tuple[str, ...]]) -> User:
+    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
+    return User(f"{PREFIX}{namespace}:{name}", groups, uid, extra)
