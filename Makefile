@@ -1,0 +1,59 @@
+# make up      a fresh clone becomes a running system
+# make test    what CI runs; test-all adds what takes longer
+PYTHON ?= python3
+SYSTEM ?= systems/resilient-monitor
+ORACLE ?= ../shared/oracle
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+
+.PHONY: up down test test-all lint bench oracle docs schema-pack clean
+
+up: $(STAMP)
+	$(BIN)/podling up $(SYSTEM)
+
+down: $(STAMP)
+	$(BIN)/podling down
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-all: $(DEV_STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+	$(BIN)/pyright
+
+bench: $(DEV_STAMP)
+	$(BIN)/python -m bench
+
+# Recorded behaviour of a real cluster; the recordings are not part of this repository.
+oracle: $(DEV_STAMP)
+	@if [ -d "$(ORACLE)" ]; then $(BIN)/python tools/oracle.py "$(ORACLE)" $(ORACLE_ARGS); \
+	else echo "no recordings at $(ORACLE): nothing to compare"; fi
+
+docs: $(DEV_STAMP)
+	@ls docs/*.md
+
+schema-pack: $(DEV_STAMP)
+	$(BIN)/python tools/build_schema_pack.py
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+
+$(STAMP): $(BIN)/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --editable .
+	@touch $@
+
+$(DEV_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf $(VENV)
