@@ -1,0 +1,228 @@
+"""stdin, stdout, stderr, error and resize as numbered channels, over WebSocket or over SPDY."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+import orjson
+
+from podling.api.http import Request
+from podling.api.streams import spdy, websocket
+from podling.api.streams.link import Link
+from podling.store.types import Object
+
+STDIN, STDOUT, STDERR, ERROR, RESIZE = range(5)
+CLOSE = 255
+"""WebSocket v5: the message names a channel that will get nothing more (KEP-4006)."""
+STREAM_TYPES = {"stdin": STDIN, "stdout": STDOUT, "stderr": STDERR, "error": ERROR, "resize": RESIZE}
+STREAMS_PATIENCE = 30.0
+"""Seconds in which a SPDY client has to open its streams."""
+
+V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+
+
+class Receiver(Protocol):
+    """What a session makes of what the client sends."""
+
+    def received(self, channel: int, data: bytes) -> None: ...
+
+    def ended(self, channel: int) -> None: ...
+
+    def lost(self) -> None:
+        """The client is gone."""
+        ...
+
+
+class Channels(Protocol):
+    """One client's end of a remote command."""
+
+    @property
+    def link(self) -> Link: ...
+
+    def attach(self, receiver: Receiver) -> None:
+        """From now on `receiver` hears of everything, first of what has come already."""
+        ...
+
+    async def send(self, channel: int, data: bytes) -> None:
+        """Returns when the client can take more."""
+        ...
+
+    async def finish(self, status: Object) -> None:
+        """Sends the outcome on the error channel and ends the connection."""
+        ...
+
+
+class _Mailbox:
+    """Keeps what comes before there is a receiver."""
+
+    def __init__(self) -> None:
+        self._receiver: Receiver | None = None
+        self._early: list[Callable[[Receiver], None]] = []
+
+    def attach(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        early, self._early = self._early, []
+        for call in early:
+            call(receiver)
+
+    def tell(self, call: Callable[[Receiver], None]) -> None:
+        if self._receiver is not None:
+            call(self._receiver)
+        else:
+            self._early.append(call)
+
+
+class WebSocketChannels:
+    """The first byte of each message is its channel."""
+
+    def __init__(self, request: Request, protocol: str) -> None:
+        self._socket = websocket.WebSocket()
+        self._mailbox = _Mailbox()
+        self._gone = asyncio.Event()
+        self.link = Link(request, self._bytes, self._lost)
+        self.link.write(websocket.accept(request.header(b"sec-websocket-key"), protocol))
+
+    def attach(self, receiver: Receiver) -> None:
+        self._mailbox.attach(receiver)
+
+    def _bytes(self, data: bytes) -> None:
+        try:
+            for message in self._socket.receive(data):
+                self._message(message)
+        except websocket.ProtocolError:
+            self.link.close()
+        self.link.write(self._socket.outgoing)
+        self._socket.outgoing = b""
+        if self._socket.closed:
+            self.link.close()
+
+    def _message(self, message: bytes) -> None:
+        if not message:
+            return
+        channel, data = message[0], message[1:]
+        if channel == CLOSE and data:
+            self._mailbox.tell(lambda r: r.ended(data[0]))
+        elif data:
+            self._mailbox.tell(lambda r: r.received(channel, data))
+
+    def _lost(self) -> None:
+        self._gone.set()
+        self._mailbox.tell(lambda r: r.lost())
+
+    async def send(self, channel: int, data: bytes) -> None:
+        self.link.write(self._socket.message(bytes((channel,)) + data))
+        await self.link.drain()
+
+    async def finish(self, status: Object) -> None:
+        await self.send(ERROR, orjson.dumps(status))
+        self.link.write(self._socket.close())
+        await close_politely(self.link, self._gone)
+
+
+class SpdyChannels:
+    """Each channel is a stream that the client opens and names in its `streamtype` header."""
+
+    def __init__(self, request: Request, protocol: str, wanted: frozenset[int]) -> None:
+        self._framing = spdy.Spdy()
+        self._mailbox = _Mailbox()
+        self._streams: dict[int, int] = {}
+        self._channels: dict[int, int] = {}
+        self._wanted = wanted
+        self._complete = asyncio.Event()
+        self._gone = asyncio.Event()
+        self.link = Link(request, self._bytes, self._lost)
+        self.link.write(accept_spdy(protocol))
+
+    async def opened(self) -> bool:
+        """Whether the client has opened all the streams that it asked for, in time."""
+        try:
+            async with asyncio.timeout(STREAMS_PATIENCE):
+                await self._complete.wait()
+        except TimeoutError:
+            self.link.close()
+            return False
+        return not self.link.closed
+
+    def attach(self, receiver: Receiver) -> None:
+        self._mailbox.attach(receiver)
+
+    def _bytes(self, data: bytes) -> None:
+        try:
+            for event in self._framing.receive(data):
+                self._event(event)
+        except spdy.ProtocolError:
+            self.link.close()
+
+    def _event(self, event: spdy.Event) -> None:
+        match event:
+            case spdy.StreamOpened(stream, headers, ended):
+                self._open(stream, headers.get("streamtype", ""))
+                if ended:
+                    self._end(stream)
+            case spdy.DataReceived(stream, data, ended):
+                channel = self._channels.get(stream)
+                if channel is not None and data:
+                    self._mailbox.tell(lambda r: r.received(channel, data))
+                if ended:
+                    self._end(stream)
+            case spdy.StreamReset(stream):
+                self._end(stream)
+            case spdy.PingReceived(answer):
+                self.link.write(answer)
+            case spdy.Goaway():
+                pass
+
+    def _open(self, stream: int, kind: str) -> None:
+        channel = STREAM_TYPES.get(kind)
+        if channel is None or channel not in self._wanted or channel in self._streams:
+            self.link.write(self._framing.reset(stream))
+            return
+        self._streams[channel] = stream
+        self._channels[stream] = channel
+        self.link.write(self._framing.reply(stream))
+        if self._wanted <= self._streams.keys():
+            self._complete.set()
+
+    def _end(self, stream: int) -> None:
+        channel = self._channels.get(stream)
+        if channel is not None:
+            self._mailbox.tell(lambda r: r.ended(channel))
+
+    def _lost(self) -> None:
+        self._gone.set()
+        self._complete.set()
+        self._mailbox.tell(lambda r: r.lost())
+
+    async def send(self, channel: int, data: bytes) -> None:
+        stream = self._streams.get(channel)
+        if stream is not None:
+            self.link.write(self._framing.data(stream, data))
+            await self.link.drain()
+
+    async def finish(self, status: Object) -> None:
+        for channel in (STDOUT, STDERR):
+            if channel in self._streams:
+                self.link.write(self._framing.data(self._streams[channel], b"", end=True))
+        if ERROR in self._streams:
+            self.link.write(self._framing.data(self._streams[ERROR], orjson.dumps(status), end=True))
+        await self.link.drain()
+        await close_politely(self.link, self._gone)
+
+
+def accept_spdy(protocol: str) -> bytes:
+    """The `101` that begins SPDY."""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+        f"X-Stream-Protocol-Version: {protocol}\r\n\r\n"
+    ).encode("latin-1")
+
+
+async def close_politely(link: Link, gone: asyncio.Event, patience: float = 2.0) -> None:
+    """Lets the client end the connection, so that it has read everything; ends it ourselves if it does not."""
+    try:
+        async with asyncio.timeout(patience):
+            await gone.wait()
+    except TimeoutError:
+        link.close()
