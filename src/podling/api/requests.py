@@ -1,0 +1,188 @@
+"""What a request is about: its path taken apart as Kubernetes does (`request.RequestInfo`), its query, who asks and
+whether they may.
+
+Authentication and authorization themselves live elsewhere; their shapes are here, because the server calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+from urllib.parse import parse_qsl
+
+from podling.api.errors import ApiError, bad_request
+from podling.api.http import Request
+from podling.api.resources import User
+
+_VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+
+
+class RequestInfo(NamedTuple):
+    """A path and method as the API understands them.
+
+    Of a path outside the API (`/healthz`, `/apis/apps`) only `verb` (the method in lower case) and `path` are set.
+    `verb` of a collection is `list`, `watch` or `deletecollection`.
+    """
+
+    verb: str
+    path: str
+    resource: str = ""
+    subresource: str = ""
+    group: str = ""
+    version: str = ""
+    namespace: str = ""
+    name: str = ""
+    rest: str = ""
+    """What follows behind the subresource: the path of a proxy request."""
+
+    @property
+    def is_resource(self) -> bool:
+        return self.resource != ""
+
+
+def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
+    """Takes a path apart; `watch` says whether the query asks for a watch."""
+    parts = path.split("/")[1:]
+    if parts and parts[-1] == "":
+        parts.pop()
+    prefix = parts[0] if parts else ""
+    if prefix == "api" and len(parts) >= 3:
+        return _resource_info(method, path, "", parts[1], parts[2:], watch)
+    if prefix == "apis" and len(parts) >= 4:
+        return _resource_info(method, path, parts[1], parts[2], parts[3:], watch)
+    return RequestInfo(method.lower(), path)
+
+
+def _resource_info(method: str, path: str, group: str, version: str, parts: list[str], watch: bool) -> RequestInfo:
+    if parts[0] == "watch" and len(parts) > 1:
+        watch = True
+        parts = parts[1:]
+    namespace = ""
+    if parts[0] == "namespaces" and len(parts) > 1:
+        namespace = parts[1]
+        if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
+            parts = parts[2:]
+    resource, name, subresource, rest = _padded(parts)
+    verb = _verb(method, name, watch)
+    return RequestInfo(verb, path, resource, subresource, group, version, namespace, name, rest)
+
+
+def _padded(parts: list[str]) -> tuple[str, str, str, str]:
+    resource, name, subresource = (*parts[:3], "", "")[:3]
+    return resource, name, subresource, "/".join(parts[3:])
+
+
+def _verb(method: str, name: str, watch: bool) -> str:
+    verb = _VERBS.get(method, method.lower())
+    if verb == "get" and watch:
+        return "watch"
+    if name:
+        return verb
+    return {"get": "list", "delete": "deletecollection"}.get(verb, verb)
+
+
+class Query(dict[str, str]):
+    """The parameters of a request; of repeated ones the first, as Kubernetes reads them."""
+
+    @staticmethod
+    def parse(text: str) -> Query:
+        query = Query()
+        if text:
+            for key, value in parse_qsl(text, keep_blank_values=True):
+                query.setdefault(key, value)
+        return query
+
+    def flag(self, name: str) -> bool:
+        """A boolean as Kubernetes converts it: absent, `0` and `false` (in any case) are false, all else is true."""
+        value = self.get(name)
+        return value is not None and value.lower() not in ("false", "0")
+
+    def integer(self, name: str) -> int | None:
+        """A whole number or `None`. Raises `ApiError` 400 in the words of Go's strconv."""
+        value = self.get(name)
+        if value is None:
+            return None
+        try:
+            if value != value.strip() or "_" in value:
+                raise ValueError
+            return int(value)
+        except ValueError:
+            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+
+
+EMPTY_QUERY = Query()
+
+
+@dataclass(frozen=True, slots=True)
+class Attributes:
+    """What somebody wants to do: the subject of an authorization decision (`authorizer.Attributes`)."""
+
+    verb: str
+    path: str = ""
+    """Set for what is no resource; the other fields are then empty."""
+    group: str = ""
+    version: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+
+    @staticmethod
+    def of(info: RequestInfo) -> Attributes:
+        if not info.resource:
+            return Attributes(info.verb, path=info.path)
+        return Attributes(
+            info.verb, "", info.group, info.version, info.resource, info.subresource, info.namespace, info.name
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether it is allowed, and why (shown to the user of a refused request, and in access reviews)."""
+
+    allowed: bool
+    reason: str = ""
+
+
+Authenticate = Callable[[Request], User]
+"""Says who sent a request, impersonation included. Raises `ApiError` (401, or 403 for impersonation)."""
+
+Authorize = Callable[[User, Attributes], Decision]
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """One request on its way through the registry: who, how, and what is to be told back."""
+
+    user: User
+    dry_run: bool = False
+    field_manager: str = ""
+    force: bool = False
+    """Server-side apply takes over fields of others."""
+    field_validation: str = "Warn"
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    warnings: list[str] = field(default_factory=list[str])
+
+
+def forbidden_request(user: User, attributes: Attributes, reason: str) -> ApiError:
+    """The 403 of a request that authorization refused."""
+    why = f'User "{user.name}" cannot {_wish(attributes)}' + (f": {reason}" if reason else "")
+    if attributes.path:
+        return ApiError(403, "Forbidden", f"forbidden: {why}", {})
+    subject = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
+    if attributes.name:
+        subject += f' "{attributes.name}"'
+    details = {"name": attributes.name, "group": attributes.group, "kind": attributes.resource}
+    return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", {k: v for k, v in details.items() if v})
+
+
+def _wish(attributes: Attributes) -> str:
+    if attributes.path:
+        return f'{attributes.verb} path "{attributes.path}"'
+    resource = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
+    wish = f'{attributes.verb} resource "{resource}" in API group "{attributes.group}"'
+    if attributes.namespace:
+        return f'{wish} in the namespace "{attributes.namespace}"'
+    return f"{wish} at the cluster scope"
