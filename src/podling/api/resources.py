@@ -99,6 +99,13 @@ class Strategy:
     """Whether a change raises `metadata.generation`; `None` for kinds that have no generation."""
     graceful_deletion: Callable[[Object, int | None], int] | None = None
     """For Pods: the grace period in seconds for a delete with this `gracePeriodSeconds`; `None`: at once."""
+    deleting: Callable[[Object], None] | None = None
+    """Changes an object in place when it is marked as being deleted: a Namespace becomes Terminating."""
+    held: Callable[[Object], bool] | None = None
+    """Whether something besides `metadata.finalizers` still keeps an object that is being deleted: a Namespace's
+    `spec.finalizers`."""
+    returns_deleted: bool = False
+    """Whether a DELETE that removes at once answers with the object instead of a Status (pods, services, ...)."""
     default_propagation: str = "Background"
     create_on_update: bool = False
     """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""
@@ -156,6 +163,10 @@ class Resource:
     row_conditions: Callable[[Object], list[Object]] | None = None
     selectable: Mapping[str, Callable[[Object], str]] = field(default_factory=dict[str, Callable[[Object], str]])
     """Field selectors beyond `metadata.name` and `metadata.namespace`."""
+    indexed: tuple[str, ...] = ()
+    """Which of `selectable` the store keeps an index of: selectors that are used often and match few objects."""
+    custom: bool = False
+    """Whether it comes from a CustomResourceDefinition: its list items then show kind and apiVersion."""
     storage: str = ""
     """Key of the stored objects where two versions share them; `""` for `group_resource`."""
     to_storage: Callable[[Object], Object] | None = None
