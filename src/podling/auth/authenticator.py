@@ -102,8 +102,7 @@ def _needed_rights(
 def _assume(name: str, groups: list[str], uid: str, extra: dict[str, tuple[str, ...]]) -> User:
     account = name.removeprefix(PREFIX).split(":") if name.startswith(PREFIX) else []
     if len(account) == 2 and not groups:
-        user = service_account_user(account[0], account[1], uid, extra)
-        return user
+        return service_account_user(account[0], account[1], uid, extra)
     if name == ANONYMOUS.name:
         return User(name, (*groups, *([] if UNAUTHENTICATED in groups else [UNAUTHENTICATED])), uid, extra)
     return User(name, (*groups, *([] if AUTHENTICATED in groups else [AUTHENTICATED])), uid, extra)

@@ -1,0 +1,142 @@
+"""What roles and bindings allow, and what they do not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from podling.api.requests import Attributes
+from podling.api.resources import User
+from podling.auth.rbac import Rbac, not_covered
+from podling.store.types import Object
+
+ALICE = User("alice", ("dev", "system:authenticated"))
+CART = User("system:serviceaccount:shop:cart", ("system:serviceaccounts", "system:authenticated"))
+
+
+class Roles:
+    """A reader of roles and bindings."""
+
+    def __init__(self, *objects: Object) -> None:
+        self.objects = list(objects)
+
+    def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]:
+        kind = {"rolebindings": "RoleBinding", "clusterrolebindings": "ClusterRoleBinding"}[resource.split(".")[0]]
+        return [o for o in self.objects if o["kind"] == kind]
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        kind = {"roles": "Role", "clusterroles": "ClusterRole"}[resource.split(".")[0]]
+        found = (o for o in self.objects if o["kind"] == kind and o["metadata"]["name"] == name)
+        return next((o for o in found if o["metadata"].get("namespace", "") == namespace), None)
+
+
+def rule(verbs: str, resources: str = "", groups: str = "", **more: Any) -> Object:
+    return {"verbs": verbs.split(), "resources": resources.split(), "apiGroups": groups.split(","), **more}
+
+
+def role(name: str, *rules: Object, namespace: str = "") -> Object:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {"kind": "Role" if namespace else "ClusterRole", "metadata": metadata, "rules": list(rules)}
+
+
+def binding(name: str, to: str, kind: str, subject: Object, namespace: str = "") -> Object:
+    metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+    return {
+        "kind": "RoleBinding" if namespace else "ClusterRoleBinding",
+        "metadata": metadata,
+        "roleRef": {"kind": kind, "name": to},
+        "subjects": [subject],
+    }
+
+
+def asks(verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> Attributes:
+    plural, _, subresource = resource.partition("/")
+    return Attributes(verb, "", group, "v1", plural, subresource, namespace, name)
+
+
+def test_nothing_is_allowed_by_default_and_everything_to_masters() -> None:
+    rbac = Rbac(Roles())
+    assert not rbac(ALICE, asks("get", "pods", "shop")).allowed
+    assert rbac(User("root", ("system:masters",)), asks("delete", "nodes")).allowed
+
+
+def test_a_role_counts_in_its_own_namespace_only() -> None:
+    rbac = Rbac(
+        Roles(
+            role("reader", rule("get list", "pods"), namespace="shop"),
+            binding("b", "reader", "Role", {"kind": "User", "name": "alice"}, namespace="shop"),
+        )
+    )
+    decision = rbac(ALICE, asks("get", "pods", "shop"))
+    assert decision.allowed
+    assert decision.reason == 'RBAC: allowed by RoleBinding "b/shop" of Role "reader" to User "alice"'
+    assert not rbac(ALICE, asks("get", "pods", "bank")).allowed
+    assert not rbac(ALICE, asks("get", "pods")).allowed
+    assert not rbac(ALICE, asks("delete", "pods", "shop")).allowed
+
+
+def test_a_cluster_role_bound_in_a_namespace_counts_there() -> None:
+    rbac = Rbac(
+        Roles(
+            role("view", rule("get", "pods")),
+            binding("b", "view", "ClusterRole", {"kind": "Group", "name": "dev"}, namespace="shop"),
+        )
+    )
+    assert rbac(ALICE, asks("get", "pods", "shop")).allowed
+    assert not rbac(ALICE, asks("get", "pods", "bank")).allowed
+
+
+def test_a_service_account_without_a_namespace_is_that_of_the_binding() -> None:
+    rbac = Rbac(
+        Roles(
+            role("view", rule("get", "pods")),
+            binding("b", "view", "ClusterRole", {"kind": "ServiceAccount", "name": "cart"}, namespace="shop"),
+        )
+    )
+    decision = rbac(CART, asks("get", "pods", "shop"))
+    assert decision.reason.endswith('to ServiceAccount "cart/shop"')
+
+
+@pytest.mark.parametrize(
+    ("granted", "asked", "allowed"),
+    [
+        (rule("*", "*", "*"), asks("patch", "deployments", "x", group="apps"), True),
+        (rule("get", "pods"), asks("get", "pods/log", "x"), False),
+        (rule("get", "pods/log"), asks("get", "pods/log", "x"), True),
+        (rule("update", "*/scale", "apps"), asks("update", "deployments/scale", "x", group="apps"), True),
+        (rule("update", "*/scale", "apps"), asks("update", "deployments", "x", group="apps"), False),
+        (rule("get", "pods"), asks("get", "pods", "x", group="metrics.k8s.io"), False),
+        (rule("get", "secrets", resourceNames=["a"]), asks("get", "secrets", "x", "a"), True),
+        (rule("get", "secrets", resourceNames=["a"]), asks("get", "secrets", "x", "b"), False),
+        (rule("list", "secrets", resourceNames=["a"]), asks("list", "secrets", "x"), False),
+        ({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/metrics/*"]}, Attributes("get", "/healthz"), True),
+        ({"verbs": ["get"], "nonResourceURLs": ["/healthz", "/metrics/*"]}, Attributes("get", "/metrics/x"), True),
+        ({"verbs": ["get"], "nonResourceURLs": ["/healthz"]}, Attributes("post", "/healthz"), False),
+    ],
+)
+def test_what_a_rule_covers(granted: Object, asked: Attributes, allowed: bool) -> None:
+    subject = {"kind": "User", "name": "alice"}
+    rbac = Rbac(Roles(role("r", granted), binding("b", "r", "ClusterRole", subject)))
+    assert rbac(ALICE, asked).allowed is allowed
+
+
+def test_a_changed_binding_counts_at_once() -> None:
+    roles = Roles(role("r", rule("get", "pods")))
+    rbac = Rbac(roles)
+    assert not rbac(ALICE, asks("get", "pods")).allowed
+    roles.objects.append(binding("b", "r", "ClusterRole", {"kind": "User", "name": "alice"}))
+    rbac.changed()
+    assert rbac(ALICE, asks("get", "pods")).allowed
+
+
+def test_nobody_gives_away_more_than_they_have() -> None:
+    have = [rule("get list", "pods services"), rule("get", "secrets", resourceNames=["a"])]
+    assert not_covered(have, [rule("get", "pods"), rule("get", "secrets", resourceNames=["a"])]) == []
+    missing = not_covered(have, [rule("get delete", "pods"), rule("get", "secrets")])
+    assert missing == [
+        {"verbs": ["delete"], "apiGroups": [""], "resources": ["pods"]},
+        {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]},
+    ]
+    assert not_covered([rule("*", "*", "*")], [rule("get", "pods/log", "x")]) == []
