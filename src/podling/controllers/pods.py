@@ -1,0 +1,183 @@
+"""Pods as the workload controllers see them: active, ready, available, and in which order they are given up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from podling.api import meta
+from podling.controllers.actions import Patch
+from podling.store.types import Object
+
+DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def phase(pod: Object) -> str:
+    return meta.status(pod).get("phase", "Pending")
+
+
+def is_active(pod: Object) -> bool:
+    """Neither finished nor on its way out."""
+    return phase(pod) not in ("Succeeded", "Failed") and not meta.deleting(pod)
+
+
+def is_terminating(pod: Object) -> bool:
+    """On its way out, and not yet finished."""
+    return phase(pod) not in ("Succeeded", "Failed") and meta.deleting(pod)
+
+
+def is_ready(pod: Object) -> bool:
+    return meta.condition_is(pod, "Ready")
+
+
+def ready_since(pod: Object) -> datetime | None:
+    """When it became ready; `None` if it is not, or nobody wrote when."""
+    condition = meta.condition(pod, "Ready")
+    if condition is None or condition.get("status") != "True" or not condition.get("lastTransitionTime"):
+        return None
+    return meta.parse_time(condition["lastTransitionTime"])
+
+
+def available_in(pod: Object, min_ready_seconds: int, now: datetime) -> float | None:
+    """Seconds until the pod is available: 0 if it is, `None` if it is not even ready."""
+    if not is_ready(pod):
+        return None
+    if min_ready_seconds == 0:
+        return 0.0
+    since = ready_since(pod)
+    if since is None:
+        return None
+    return max(0.0, (since + timedelta(seconds=min_ready_seconds) - now).total_seconds())
+
+
+def is_available(pod: Object, min_ready_seconds: int, now: datetime) -> bool:
+    return available_in(pod, min_ready_seconds, now) == 0.0
+
+
+def next_available(pods: Iterable[Object], min_ready_seconds: int, now: datetime) -> float | None:
+    """Seconds until the next ready pod becomes available, `None` if none is waiting for that."""
+    waits = (available_in(pod, min_ready_seconds, now) for pod in pods)
+    return min((w for w in waits if w), default=None)
+
+
+def deletion_rank(pod: Object, related_on_node: int) -> tuple[Any, ...]:
+    """Sorts pods so that those to be deleted first come first (`ActivePodsWithRanks`).
+
+    Unassigned before assigned, Pending before Unknown before Running, not ready before ready, lower
+    pod-deletion-cost first, more sister pods on the node first, ready for a shorter time first, more restarts first,
+    younger first. Times are compared by their binary logarithm of age in Kubernetes; here, too, younger goes first.
+    """
+    ready = is_ready(pod)
+    return (
+        bool(meta.spec(pod).get("nodeName")),
+        {"Pending": 0, "Unknown": 1}.get(phase(pod), 2),
+        ready,
+        deletion_cost(pod),
+        -related_on_node,
+        -_epoch(ready_since(pod)) if ready else 0.0,
+        -restarts(pod),
+        -_epoch(created(pod)),
+    )
+
+
+def deletion_cost(pod: Object) -> int:
+    try:
+        return int(meta.annotations(pod).get(DELETION_COST, "0"))
+    except ValueError:
+        return 0
+
+
+def restarts(pod: Object) -> int:
+    """The most restarts of any of its containers."""
+    statuses: Sequence[Object] = meta.status(pod).get("containerStatuses") or []
+    return max((s.get("restartCount", 0) for s in statuses), default=0)
+
+
+def created(obj: Object) -> datetime | None:
+    text = meta.metadata(obj).get("creationTimestamp")
+    return meta.parse_time(text) if text else None
+
+
+def _epoch(moment: datetime | None) -> float:
+    return (moment or _NEVER).timestamp()
+
+
+def from_template(
+    template: Object, owner: Object, *, namespace: str, generate_name: str = "", name: str = ""
+) -> Object:
+    """A pod of a controller's template: its labels, annotations, finalizers and spec, owned by the controller."""
+    wanted = meta.metadata(template)
+    metadata: Object = {"namespace": namespace}
+    if name:
+        metadata["name"] = name
+    else:
+        metadata["generateName"] = generate_name
+    for part in ("labels", "annotations", "finalizers"):
+        if wanted.get(part):
+            metadata[part] = wanted[part]
+    metadata["ownerReferences"] = [meta.new_controller_reference(owner)]
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}
+
+
+def generate_name(owner: str) -> str:
+    """The name prefix of a controller's pods; the API cuts it where it gets too long."""
+    return f"{owner}-"
+
+
+def adopt(resource: str, obj: Object, owner: Object) -> Patch:
+    """Takes an ownerless object that the selector matches."""
+    references = [*meta.owner_references(obj), meta.new_controller_reference(owner)]
+    return Patch(
+        why=f"it has no owner and {owner['kind']} {meta.name(owner)} selects it",
+        resource=resource,
+        namespace=meta.namespace(obj),
+        name=meta.name(obj),
+        patch={"metadata": {"ownerReferences": references, "uid": meta.uid(obj), **_version(obj)}},
+    )
+
+
+def release(resource: str, obj: Object, owner: Object) -> Patch:
+    """Lets go of an owned object that the selector no longer matches."""
+    references = [r for r in meta.owner_references(obj) if r["uid"] != meta.uid(owner)]
+    return Patch(
+        why=f"{owner['kind']} {meta.name(owner)} no longer selects it",
+        resource=resource,
+        namespace=meta.namespace(obj),
+        name=meta.name(obj),
+        patch={"metadata": {"ownerReferences": references or None, "uid": meta.uid(obj), **_version(obj)}},
+    )
+
+
+def _version(obj: Object) -> Object:
+    version = meta.metadata(obj).get("resourceVersion")
+    return {"resourceVersion": version} if version else {}
+
+
+class Claim:
+    """Which objects of a kind belong to a controller: what it owns, what to adopt, what to release.
+
+    An object is owned by its controller reference. One without a controller that the selector matches is adopted,
+    unless either is being deleted; an owned one that no longer matches is released.
+    """
+
+    def __init__(self, resource: str, owner: Object, selector: Object | None, candidates: Iterable[Object]) -> None:
+        self.owned: list[Object] = []
+        self.changes: list[Patch] = []
+        for obj in candidates:
+            self._sort(resource, owner, selector, obj)
+
+    def _sort(self, resource: str, owner: Object, selector: Object | None, obj: Object) -> None:
+        matches = meta.matches_selector(selector, meta.labels(obj))
+        reference = meta.controller_reference(obj)
+        if reference is not None:
+            if reference["uid"] != meta.uid(owner):
+                return
+            if matches:
+                self.owned.append(obj)
+            elif not meta.deleting(owner):
+                self.changes.append(release(resource, obj, owner))
+        elif matches and not meta.deleting(owner) and not meta.deleting(obj):
+            self.owned.append(obj)
+            self.changes.append(adopt(resource, obj, owner))

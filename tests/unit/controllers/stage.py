@@ -1,0 +1,14 @@
+"""Who may play in a transcript, by the names that its first line uses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from podling.controllers import replicaset
+from podling.controllers.deployment import controller as deployment
+from podling.controllers.runtime import Controller
+
+CAST: dict[str, Callable[[], Controller]] = {
+    "deployment": deployment.controller,
+    "replicaset": replicaset.controller,
+}
