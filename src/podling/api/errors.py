@@ -155,9 +155,12 @@ def forbidden(plural: str, group: str, name: str, why: str) -> ApiError:
 
 
 def invalid(kind: str, group: str, name: str, errors: Iterable[FieldError]) -> ApiError:
-    """422 Invalid with one cause for each field error (`details.kind` is the Kind here)."""
-    problems = list(dict.fromkeys(errors))
-    texts = [str(e) for e in problems]
+    """422 Invalid with one cause for each field error (`details.kind` is the Kind here).
+
+    A sentence that two checks have said stands once in the message and twice among the causes, as Kubernetes has it.
+    """
+    problems = list(errors)
+    texts = list(dict.fromkeys(str(e) for e in problems))
     message = f'{_qualified(kind, group)} "{name}" is invalid'
     if len(texts) == 1:
         message += f": {texts[0]}"
