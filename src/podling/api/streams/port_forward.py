@@ -33,6 +33,7 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._early = bytearray()
         self._ended = False
+        self._received_all = False
         self._holding = False
         self._drain: asyncio.Task[None] | None = None
 
@@ -61,11 +62,15 @@ class _Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
     def eof_received(self) -> bool:
+        """Keeps the other direction open, until the client has ended it as well."""
+        self._received_all = True
         self._sent_all()
-        return True
+        return not self._ended
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._release()
+        if not self._received_all:
+            self._sent_all()
         self._over()
 
     def pause_writing(self) -> None:
@@ -94,7 +99,11 @@ class _Connection(asyncio.Protocol):
             self._write_eof()
 
     def _write_eof(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self._received_all:
+            self._transport.close()
+        else:
             self._transport.write_eof()
 
     def close(self) -> None:
@@ -174,7 +183,6 @@ class _SpdyForward:
 
     def _over(self, stream: int, error: int) -> None:
         if self._connections.pop(stream, None) is not None:
-            self.write(self._framing.data(stream, b"", end=True))
             self.write(self._framing.data(error, b"", end=True))
 
     def lost(self) -> None:

@@ -133,7 +133,7 @@ class _Session:
         if not ending.done():
             await self._abandon(ending)
             output.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
+            with contextlib.suppress(asyncio.CancelledError, OSError):
                 await output
             return
         with contextlib.suppress(OSError):
