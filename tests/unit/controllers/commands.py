@@ -99,6 +99,7 @@ class Commands:
             "replicasets.apps": _show_replicaset,
             "deployments.apps": _show_status,
             "pods": _show_pod,
+            "endpointslices.discovery.k8s.io": _show_slice,
         }
 
     async def __call__(self, lines: list[str]) -> list[str]:
@@ -170,7 +171,6 @@ class Commands:
 
     async def finish(self, bare, options, lines) -> None:
         """finish POD [failed] [exit=1]: its containers end"""
-        pod = self.world.cluster.objects[Key("pods", "default", bare[0])]
         failed = "failed" in bare
         moment = meta.timestamp(self.world.clock.now())
         ended = {"exitCode": options.get("exit", int(failed)), "finishedAt": moment}
@@ -221,6 +221,15 @@ def _show_status(obj: Object) -> str:
         reason = " ".join(filter(None, (condition.get("reason"), condition.get("message"))))
         lines.append(f"{condition['type']}={condition['status']} {reason}".rstrip())
     return "; ".join(lines)
+
+
+def _show_slice(slice: Object) -> str:
+    ports = ",".join(f"{p.get('name')}:{p['port']}" for p in slice.get("ports") or [])
+    endpoints = [
+        e["addresses"][0] + "".join(f" {name}" for name, value in e["conditions"].items() if value)
+        for e in slice["endpoints"]
+    ]
+    return f"{meta.name(slice)} [{ports}] {'; '.join(endpoints)}"
 
 
 def _show_pod(pod: Object) -> str:

@@ -114,8 +114,8 @@ class FakeCluster:
         metadata = dict(meta.metadata(obj))
         if not metadata.get("name"):
             prefix = metadata["generateName"]
-            self._suffixes[prefix] = self._suffixes.get(prefix, 0) + 1
-            metadata["name"] = f"{prefix}{self._suffixes[prefix]}"
+            number = self._suffixes[resource + prefix] = self._suffixes.get(resource + prefix, 0) + 1
+            metadata["name"] = f"{prefix}{number}"
         key = Key(resource, metadata.get("namespace", ""), metadata["name"])
         if key in self.objects:
             raise errors.already_exists(resource, "", key.name)

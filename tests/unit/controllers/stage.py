@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from podling.controllers import replicaset
+from podling.controllers import endpoints, endpointslice, endpointslicemirroring, replicaset
 from podling.controllers.deployment import controller as deployment
 from podling.controllers.runtime import Controller
 
 CAST: dict[str, Callable[[], Controller]] = {
     "deployment": deployment.controller,
     "replicaset": replicaset.controller,
+    "endpointslice": endpointslice.controller,
+    "endpoints": endpoints.controller,
+    "mirroring": endpointslicemirroring.controller,
 }

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 
 @dataclass
@@ -49,9 +48,9 @@ def render(steps: list[Step]) -> str:
     return "\n\n".join(blocks) + "\n"
 
 
-async def play(path: Path, perform: Callable[[list[str]], Awaitable[list[str]]]) -> None:
-    """Runs every command and compares, or rewrites the file."""
-    steps = parse(path.read_text())
+async def play(name: str, text: str, perform: Callable[[list[str]], Awaitable[list[str]]]) -> str | None:
+    """Runs every command and compares; when rewriting, returns the transcript as it is now."""
+    steps = parse(text)
     rewrite = bool(os.environ.get("PODLING_REWRITE"))
     for step in steps:
         if not step.command:
@@ -60,6 +59,5 @@ async def play(path: Path, perform: Callable[[list[str]], Awaitable[list[str]]])
         if rewrite:
             step.expected = happened
         else:
-            assert happened == step.expected, f"{path.name}: {step.command[0]}"
-    if rewrite:
-        path.write_text(render(steps))
+            assert happened == step.expected, f"{name}: {step.command[0]}"
+    return render(steps) if rewrite else None
