@@ -1,8 +1,83 @@
-"""ReplicaSet."""
+"""ReplicaSet: a number of pods of one template."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource, ScalePaths
+from datetime import datetime
+from typing import Any
+
+from podling.api.errors import FieldError
+from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
+from podling.kinds import printing
+from podling.kinds.apps import workload
+from podling.kinds.core import poddefaults
+from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import part
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    workload.fill(spec, replicas=1)
+    poddefaults.pod_template(spec.setdefault("template", {}))
+    obj.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def prepare(write: Write) -> None:
+    workload.keep_status(write)
+    write.new["status"].setdefault("replicas", 0)
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors + status(part(write.new, "status"))
+    spec = part(write.new, "spec")
+    errors += fields.non_negative("spec.replicas", spec.get("replicas"))
+    errors += fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
+    errors += workload.selector(spec, "spec", "replicaset")
+    errors += workload.template(spec, "spec", "ReplicaSet")
+    if write.old is not None:
+        errors += fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
+    return errors
+
+
+def status(value: Object) -> list[FieldError]:
+    errors = workload.status_counts(value, COUNTS)
+    for key in ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
+        errors += workload.not_above(value, key, "replicas")
+    return errors + workload.not_above(value, "availableReplicas", "readyReplicas")
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Desired", "integer", description=doc("apps.v1.ReplicaSetSpec.replicas")),
+        Column("Current", "integer", description=doc("apps.v1.ReplicaSetStatus.replicas")),
+        Column("Ready", "integer", description=doc("apps.v1.ReplicaSetStatus.readyReplicas")),
+        age_column(),
+        *template_columns(doc("apps.v1.ReplicaSetSpec.selector")),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec, status = part(obj, "spec"), part(obj, "status")
+    return [
+        name(obj),
+        spec.get("replicas", 0),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        age(obj, now),
+        *containers(part(spec, "template")),
+        printing.selector(spec.get("selector")),
+    ]
+
+
+def status_replicas(obj: Object) -> str:
+    return str(part(obj, "status").get("replicas", 0))
 
 
 def resource() -> Resource:
@@ -18,4 +93,8 @@ def resource() -> Resource:
         categories=("all",),
         status=True,
         scale=ScalePaths(),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=workload.warn_template),
+        columns=_columns(),
+        row=row,
+        selectable={"status.replicas": status_replicas},
     )

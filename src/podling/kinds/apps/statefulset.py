@@ -1,8 +1,175 @@
-"""StatefulSet."""
+"""StatefulSet: pods with names and storage of their own, started and ended in order."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource, ScalePaths
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
+from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
+from podling.kinds.apps import workload
+from podling.kinds.core import poddefaults, volumes
+from podling.kinds.printing import age, age_column, containers, name, name_column, template_columns
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_UPDATABLE: Final = (
+    "replicas",
+    "ordinals",
+    "template",
+    "updateStrategy",
+    "revisionHistoryLimit",
+    "persistentVolumeClaimRetentionPolicy",
+    "minReadySeconds",
+)
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    poddefaults.fill(spec, "podManagementPolicy", "OrderedReady")
+    workload.fill(spec, updateStrategy={}, persistentVolumeClaimRetentionPolicy={}, replicas=1, revisionHistoryLimit=10)
+    strategy: Object = spec["updateStrategy"]
+    poddefaults.fill(strategy, "type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        workload.fill(strategy, rollingUpdate={})
+        workload.fill(strategy["rollingUpdate"], partition=0)
+    for when in ("whenDeleted", "whenScaled"):
+        poddefaults.fill(spec["persistentVolumeClaimRetentionPolicy"], when, "Retain")
+    poddefaults.pod_template(spec.setdefault("template", {}))
+    for claim in spec.get("volumeClaimTemplates") or ():
+        _claim(claim)
+    _status(obj.setdefault("status", {}))
+
+
+def _claim(claim: Object) -> None:
+    """A claim template is a whole PersistentVolumeClaim, and shown as one."""
+    claim.setdefault("kind", "PersistentVolumeClaim")
+    claim.setdefault("apiVersion", "v1")
+    claim.setdefault("metadata", {})
+    poddefaults.claim_spec(claim.setdefault("spec", {}))
+    status: Object = claim.setdefault("status", {})
+    poddefaults.fill(status, "phase", "Pending")
+
+
+def _status(status: Object) -> None:
+    status.setdefault("replicas", 0)
+    status.setdefault("availableReplicas", 0)
+
+
+def prepare(write: Write) -> None:
+    workload.keep_status(write)
+    _status(write.new["status"])
+
+
+def validate(write: Write) -> list[FieldError]:
+    if write.old is None:
+        errors = object_meta(write, names.subdomain_name)
+        return errors + _spec(part(write.new, "spec"), "spec")
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors + _validate_status(part(write.new, "status"))
+    errors += _spec(part(write.new, "spec"), "spec")
+    return errors + _update(part(write.new, "spec"), part(write.old, "spec"))
+
+
+def _spec(spec: Object, path: str) -> list[FieldError]:
+    errors = _policies(spec, path)
+    errors += fields.non_negative(f"{path}.replicas", spec.get("replicas"))
+    errors += fields.non_negative(f"{path}.minReadySeconds", spec.get("minReadySeconds"))
+    errors += fields.non_negative(f"{path}.ordinals.start", part(spec, "ordinals").get("start"))
+    if service := text(spec, "serviceName"):
+        errors += fields.check(f"{path}.serviceName", service, names.dns1123_label)
+    errors += workload.selector(spec, path, "statefulset")
+    errors += workload.template(spec, path, "StatefulSet")
+    for at, claim in each(f"{path}.volumeClaimTemplates", spec.get("volumeClaimTemplates")):
+        errors += volumes.claim_spec(part(claim, "spec"), f"{at}.spec")
+    return errors
+
+
+def _policies(spec: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    policy = text(spec, "podManagementPolicy")
+    if not policy:
+        errors.append(required(f"{path}.podManagementPolicy"))
+    elif policy not in ("OrderedReady", "Parallel"):
+        detail = "must be 'OrderedReady' or 'Parallel'"
+        errors.append(invalid_value(f"{path}.podManagementPolicy", policy, detail))
+    errors += _strategy(part(spec, "updateStrategy"), f"{path}.updateStrategy")
+    retention = part(spec, "persistentVolumeClaimRetentionPolicy")
+    for when in ("whenDeleted", "whenScaled"):
+        value = text(retention, when)
+        if value not in ("Retain", "Delete"):
+            at = f"{path}.persistentVolumeClaimRetentionPolicy.{when}"
+            errors.append(not_supported(at, value, ("Retain", "Delete")))
+    return errors
+
+
+def _shown(rolling: Object | None) -> Object | None:
+    return rolling and {"Partition": rolling.get("partition", 0), "MaxUnavailable": rolling.get("maxUnavailable")}
+
+
+def _strategy(strategy: Object, path: str) -> list[FieldError]:
+    rolling: Object | None = strategy.get("rollingUpdate")
+    match text(strategy, "type"):
+        case "":
+            return [required(path)]
+        case "OnDelete":
+            if rolling is None:
+                return []
+            detail = "only allowed for updateStrategy 'RollingUpdate'"
+            return [invalid_value(f"{path}.rollingUpdate", _shown(rolling), detail)]
+        case "RollingUpdate":
+            return _rolling(rolling or {}, f"{path}.rollingUpdate")
+        case other:
+            shown = {"Type": other, "RollingUpdate": _shown(rolling)}
+            return [invalid_value(path, shown, "must be 'RollingUpdate' or 'OnDelete'")]
+
+
+def _rolling(rolling: Object, path: str) -> list[FieldError]:
+    errors = fields.non_negative(f"{path}.partition", rolling.get("partition"))
+    unavailable = rolling.get("maxUnavailable")
+    if unavailable is not None:
+        errors += fields.int_or_percent(f"{path}.maxUnavailable", unavailable)
+        if fields.int_or_percent_is_zero(unavailable):
+            errors.append(invalid_value(f"{path}.maxUnavailable", unavailable, "cannot be 0"))
+        errors += fields.at_most_100_percent(f"{path}.maxUnavailable", unavailable)
+    return errors
+
+
+def _update(after: Object, before: Object) -> list[FieldError]:
+    def fixed(spec: Object) -> Object:
+        return {k: v for k, v in spec.items() if k not in _UPDATABLE and v not in (None, "", [])}
+
+    if fixed(after) == fixed(before):
+        return []
+    listed = ", ".join(f"'{k}'" for k in _UPDATABLE[:-1])
+    detail = f"updates to statefulset spec for fields other than {listed} and '{_UPDATABLE[-1]}' are forbidden"
+    return [forbidden_field("spec", detail)]
+
+
+def _validate_status(status: Object) -> list[FieldError]:
+    counts = ("replicas", "readyReplicas", "currentReplicas", "updatedReplicas", "availableReplicas")
+    errors = workload.status_counts(status, (*counts, "observedGeneration", "collisionCount"))
+    for key in counts[1:]:
+        errors += workload.not_above(status, key, "replicas")
+    return errors + workload.not_above(status, "availableReplicas", "readyReplicas")
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Ready", description="Number of the pod with ready state"),
+        age_column(),
+        *template_columns(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec, status = part(obj, "spec"), part(obj, "status")
+    ready = f"{status.get('readyReplicas', 0)}/{spec.get('replicas', 0)}"
+    return [name(obj), ready, age(obj, now), *containers(part(spec, "template"))]
 
 
 def resource() -> Resource:
@@ -18,4 +185,7 @@ def resource() -> Resource:
         categories=("all",),
         status=True,
         scale=ScalePaths(),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=workload.warn_template),
+        columns=_columns(),
+        row=row,
     )

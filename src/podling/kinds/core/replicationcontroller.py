@@ -1,8 +1,82 @@
-"""ReplicationController."""
+"""ReplicationController: the ReplicaSet's elder, which selects by plain labels."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource, ScalePaths
+from datetime import datetime
+from typing import Any
+
+from podling.api.errors import FieldError, invalid_value, required
+from podling.api.meta import matches_labels
+from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
+from podling.kinds import printing
+from podling.kinds.apps import replicaset, workload
+from podling.kinds.core import poddefaults, podspec
+from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import part
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    template: Object = spec.setdefault("template", {})
+    labels = part(template, "metadata").get("labels")
+    if labels:
+        if not spec.get("selector"):
+            spec["selector"] = dict(labels)
+        meta: Object = obj.setdefault("metadata", {})
+        if not meta.get("labels"):
+            meta["labels"] = dict(labels)
+    workload.fill(spec, replicas=1)
+    poddefaults.pod_template(template)
+    obj.setdefault("status", {}).setdefault("replicas", 0)
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors + replicaset.status(part(write.new, "status"))
+    return errors + _spec(part(write.new, "spec"), "spec")
+
+
+def _spec(spec: Object, path: str) -> list[FieldError]:
+    errors = fields.non_negative(f"{path}.minReadySeconds", spec.get("minReadySeconds"))
+    selector: Object = spec.get("selector") or {}
+    if not selector:
+        errors.append(required(f"{path}.selector"))
+    errors += fields.non_negative(f"{path}.replicas", spec.get("replicas"))
+    template = part(spec, "template")
+    labels = part(template, "metadata").get("labels")
+    if selector and not matches_labels(selector, labels or {}):
+        detail = "`selector` does not match template `labels`"
+        errors.append(invalid_value(f"{path}.template.metadata.labels", labels or None, detail))
+    errors += podspec.template(template, f"{path}.template")
+    return errors + podspec.always_restarting(part(template, "spec"), f"{path}.template.spec", "ReplicationController")
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Desired", "integer", description=doc("core.v1.ReplicationControllerSpec.replicas")),
+        Column("Current", "integer", description=doc("core.v1.ReplicationControllerStatus.replicas")),
+        Column("Ready", "integer", description=doc("core.v1.ReplicationControllerStatus.readyReplicas")),
+        age_column(),
+        *template_columns(doc("core.v1.ReplicationControllerSpec.selector")),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec, status = part(obj, "spec"), part(obj, "status")
+    return [
+        name(obj),
+        spec.get("replicas", 0),
+        status.get("replicas", 0),
+        status.get("readyReplicas", 0),
+        age(obj, now),
+        *containers(part(spec, "template")),
+        printing.labels(spec.get("selector")),
+    ]
 
 
 def resource() -> Resource:
@@ -18,4 +92,14 @@ def resource() -> Resource:
         categories=("all",),
         status=True,
         scale=ScalePaths(),
+        strategy=Strategy(
+            default=default,
+            prepare=replicaset.prepare,
+            validate=validate,
+            warn=workload.warn_template,
+            default_propagation="Orphan",
+        ),
+        columns=_columns(),
+        row=row,
+        selectable={"status.replicas": replicaset.status_replicas},
     )

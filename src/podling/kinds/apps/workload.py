@@ -1,0 +1,79 @@
+"""What all workloads share: a selector, a template of pods that it must pick, and how the two are checked."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from podling.api.errors import FieldError, invalid_value, required
+from podling.api.meta import matches_selector
+from podling.api.resources import Write
+from podling.kinds.core import podspec, podwarnings
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import part
+from podling.store.types import Object
+
+_MISMATCH: Final = "`selector` does not match template `labels`"
+
+
+def keep_status(write: Write) -> None:
+    """A new object has no status yet, and changes outside `/status` leave it alone."""
+    if write.old is None:
+        write.new["status"] = {}
+    elif write.subresource != "status":
+        write.new["status"] = write.old.get("status") or {}
+
+
+def selector(
+    spec: Object, path: str, kind: str, *, empty: str = "empty selector is invalid for {}"
+) -> list[FieldError]:
+    value: Object | None = spec.get("selector")
+    if value is None:
+        return [required(f"{path}.selector")]
+    errors = fields.label_selector(f"{path}.selector", value, check_values=False)
+    if fields.selector_empty(value):
+        errors.append(invalid_value(f"{path}.selector", value, empty.format(kind)))
+    return errors
+
+
+def selected_template(spec: Object, path: str) -> list[FieldError]:
+    """The template's labels must be such that the selector picks its pods. No selector picks nothing."""
+    picks: Object | None = spec.get("selector")
+    labels = part(spec, "template", "metadata").get("labels")
+    if picks is not None and (fields.selector_empty(picks) or matches_selector(picks, labels or {})):
+        return []
+    return [invalid_value(f"{path}.template.metadata.labels", labels or None, _MISMATCH)]
+
+
+def template(spec: Object, path: str, kind: str) -> list[FieldError]:
+    """The template of a workload whose pods run for ever."""
+    errors = selected_template(spec, path)
+    errors += podspec.template(part(spec, "template"), f"{path}.template")
+    return errors + podspec.always_restarting(part(spec, "template", "spec"), f"{path}.template.spec", kind)
+
+
+def warn_template(write: Write) -> None:
+    """Warnings about the template of a new workload, or a template that changes."""
+    if write.subresource:
+        return
+    new = part(write.new, "spec", "template")
+    if write.old is None or part(write.old, "spec", "template") != new:
+        write.warnings += podwarnings.of_template(new, "spec.template")
+
+
+def status_counts(status: Object, keys: tuple[str, ...], path: str = "status") -> list[FieldError]:
+    return [e for key in keys for e in fields.non_negative(f"{path}.{key}", status.get(key))]
+
+
+def not_above(status: Object, key: str, limit_key: str, path: str = "status") -> list[FieldError]:
+    """One count that cannot exceed another."""
+    value: int = status.get(key) or 0
+    if value <= (status.get(limit_key) or 0):
+        return []
+    return [invalid_value(f"{path}.{key}", value, f"cannot be greater than status.{limit_key}")]
+
+
+def fill(spec: Object, **defaults: Any) -> None:
+    """Defaults of pointer fields: only what is absent is filled."""
+    for key, value in defaults.items():
+        if spec.get(key) is None:
+            spec[key] = value

@@ -1,0 +1,152 @@
+"""What `kubectl get` prints: shared columns, ages, and the ways in which lists and selectors become text.
+
+The cells follow Kubernetes' `pkg/printers/internalversion/printers.go`. Most column descriptions are the API's own
+field documentation; `doc` reads them from a file that `tools/build_column_docs.py` makes from the published schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import orjson
+
+from podling.api.meta import parse_time
+from podling.api.resources import Column
+from podling.kinds.validation.fields import part, text
+from podling.store.types import Object
+
+NONE: Final = "<none>"
+UNKNOWN: Final = "<unknown>"
+UNSET: Final = "<unset>"
+_DOCS: Final = Path(__file__).parent / "data" / "column_docs.json"
+
+
+@cache
+def _docs() -> Mapping[str, str]:
+    return cast(Mapping[str, str], orjson.loads(_DOCS.read_bytes()))
+
+
+def doc(field: str) -> str:
+    """The documentation of an API field: `doc("core.v1.PodStatus.podIP")`."""
+    return _docs()[field]
+
+
+def name_column(priority: int = 0) -> Column:
+    return Column("Name", format="name", description=doc("meta.v1.ObjectMeta.name"), priority=priority)
+
+
+def age_column() -> Column:
+    return Column("Age", description=doc("meta.v1.ObjectMeta.creationTimestamp"))
+
+
+def template_columns(selector: str = "") -> tuple[Column, ...]:
+    """The wide columns of a workload; `selector` documents its selector."""
+    columns = (
+        Column("Containers", description="Names of each container in the template.", priority=1),
+        Column("Images", description="Images referenced by each container in the template.", priority=1),
+    )
+    return (*columns, Column("Selector", description=selector, priority=1)) if selector else columns
+
+
+def name(obj: Object) -> str:
+    return text(part(obj, "metadata"), "name")
+
+
+def age(obj: Object, now: datetime) -> str:
+    return since(part(obj, "metadata").get("creationTimestamp"), now)
+
+
+def since(moment: str | None, now: datetime) -> str:
+    """How long ago, as people say it; `<unknown>` for no time."""
+    return duration((now - parse_time(moment)).total_seconds()) if moment else UNKNOWN
+
+
+def duration(length: float) -> str:
+    """Two units at most, and only one where more would not matter (`duration.HumanDuration`)."""
+    seconds = int(length)
+    if seconds < -1:
+        return "<invalid>"
+    if seconds < 0:
+        return "0s"
+    minutes, hours = seconds // 60, seconds // 3600
+    if seconds < 2 * 60:
+        return f"{seconds}s"
+    if minutes < 10:
+        return _pair(minutes, "m", seconds % 60, "s")
+    if minutes < 3 * 60:
+        return f"{minutes}m"
+    if hours < 8:
+        return _pair(hours, "h", minutes % 60, "m")
+    if hours < 2 * 24:
+        return f"{hours}h"
+    days = hours // 24
+    if days < 8:
+        return _pair(days, "d", hours % 24, "h")
+    if days < 2 * 365:
+        return f"{days}d"
+    return _pair(days // 365, "y", days % 365, "d") if days < 8 * 365 else f"{days // 365}y"
+
+
+def _pair(large: int, large_unit: str, small: int, small_unit: str) -> str:
+    return f"{large}{large_unit}{small}{small_unit}" if small else f"{large}{large_unit}"
+
+
+def joined(items: Sequence[str] | None, limit: int = 0) -> str:
+    """`a,b`; with a limit: `a,b,c + 2 more...`."""
+    values = list(items or ())
+    if not values:
+        return NONE
+    if limit and len(values) > limit:
+        return f"{','.join(values[:limit])} + {len(values) - limit} more..."
+    return ",".join(values)
+
+
+def labels(values: Mapping[str, str] | None) -> str:
+    """`a=b,c=d`, sorted."""
+    return ",".join(f"{k}={v}" for k, v in sorted((values or {}).items())) or NONE
+
+
+def selector(value: Object | None) -> str:
+    """A label selector in the notation of `kubectl -l`."""
+    if value is None:
+        return NONE
+    requirements = [(k, f"{k}={v}") for k, v in (value.get("matchLabels") or {}).items()]
+    requirements += [(text(e, "key"), _requirement(e)) for e in value.get("matchExpressions") or ()]
+    return ",".join(shown for _, shown in sorted(requirements, key=lambda r: r[0])) or NONE
+
+
+def _requirement(expression: Object) -> str:
+    key = text(expression, "key")
+    values = ",".join(sorted(expression.get("values") or ()))
+    match expression.get("operator"):
+        case "In":
+            return f"{key} in ({values})"
+        case "NotIn":
+            return f"{key} notin ({values})"
+        case "DoesNotExist":
+            return f"!{key}"
+        case _:
+            return key
+
+
+def containers(template: Object) -> list[str]:
+    """The cells of the columns Containers and Images."""
+    items: Sequence[Object] = part(template, "spec").get("containers") or []
+    return [",".join(text(c, key) for c in items) for key in ("name", "image")]
+
+
+def boolean(value: Any) -> str:
+    return "True" if value else "False"
+
+
+def age_row(obj: Object, now: datetime) -> list[Any]:
+    """The row of the kinds that print only name and age."""
+    return [name(obj), age(obj, now)]
+
+
+def age_columns() -> tuple[Column, ...]:
+    return (name_column(), age_column())
