@@ -1,0 +1,210 @@
+"""The plugins that complete a new pod: service account, priority, runtime class, tolerations."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from podling.api import quantity
+from podling.api.errors import ApiError, forbidden
+from podling.api.resources import Reader, Write
+from podling.store.types import Object
+
+TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+TOKEN_SECONDS = 3607
+"""One hour and a few seconds, by which Kubernetes tells these tokens from those that users asked for."""
+TOLERATED_SECONDS = 300
+NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
+"""Letters of generated names: no vowels, so that no words come about (apimachinery, util/rand)."""
+HIGHEST_USER_PRIORITY = 1_000_000_000
+MIRROR = "kubernetes.io/config.mirror"
+
+_NOT_READY = "node.kubernetes.io/not-ready"
+_UNREACHABLE = "node.kubernetes.io/unreachable"
+
+
+def is_new_pod(write: Write) -> bool:
+    return write.operation == "CREATE" and not write.subresource and write.resource.group_resource == "pods"
+
+
+def refuse(write: Write, why: str) -> ApiError:
+    metadata = write.new.get("metadata") or {}
+    name = metadata.get("name") or metadata.get("generateName") or ""
+    return forbidden(write.resource.plural, write.resource.group, name, why)
+
+
+class ServiceAccounts:
+    """ServiceAccount: every pod runs as one, and has its token unless it does not want it."""
+
+    def __init__(self, generator: random.Random) -> None:
+        self._random = generator
+
+    def __call__(self, write: Write) -> None:
+        if not is_new_pod(write) or MIRROR in (write.new["metadata"].get("annotations") or {}):
+            return
+        spec = write.new["spec"]
+        name = spec.get("serviceAccountName") or "default"
+        spec["serviceAccountName"] = spec["serviceAccount"] = name
+        account = self._account(write, name)
+        if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
+            self._mount_token(spec)
+        if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
+            spec["imagePullSecrets"] = [dict(s) for s in account["imagePullSecrets"]]
+
+    def _account(self, write: Write, name: str) -> Object:
+        namespace = write.new["metadata"]["namespace"]
+        account = write.reader.get("serviceaccounts", namespace, name)
+        if account is None:
+            missing = f'error looking up service account {namespace}/{name}: serviceaccount "{name}" not found'
+            raise refuse(write, missing)
+        return account
+
+    def _mount_token(self, spec: Object) -> None:
+        containers = [c for key in ("initContainers", "containers") for c in spec.get(key) or ()]
+        wanting = [c for c in containers if not _mounts_at(c, TOKEN_MOUNT)]
+        if not wanting:
+            return
+        volume = self._free_name(spec.get("volumes") or [])
+        for container in wanting:
+            mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_MOUNT}
+            container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
+        spec["volumes"] = [*(spec.get("volumes") or []), _token_volume(volume)]
+
+    def _free_name(self, volumes: Sequence[Object]) -> str:
+        taken = {v.get("name") for v in volumes}
+        while True:
+            name = "kube-api-access-" + "".join(self._random.choices(NAME_ALPHABET, k=5))
+            if name not in taken:
+                return name
+
+
+def _mounts_at(container: Object, path: str) -> bool:
+    return any(m.get("mountPath") == path for m in container.get("volumeMounts") or ())
+
+
+def _token_volume(name: str) -> Object:
+    namespace = {"path": "namespace", "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}
+    return {
+        "name": name,
+        "projected": {
+            "sources": [
+                {"serviceAccountToken": {"expirationSeconds": TOKEN_SECONDS, "path": "token"}},
+                {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+                {"downwardAPI": {"items": [namespace]}},
+            ],
+            "defaultMode": 0o644,
+        },
+    }
+
+
+def default_tolerations(write: Write) -> None:
+    """DefaultTolerationSeconds: a pod stays five minutes on a node that is not ready or not reached."""
+    if not is_new_pod(write):
+        return
+    tolerations: list[Object] = list(write.new["spec"].get("tolerations") or [])
+    for key in (_NOT_READY, _UNREACHABLE):
+        if not any(_tolerates(t, key) for t in tolerations):
+            tolerations.append(
+                {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": TOLERATED_SECONDS}
+            )
+    write.new["spec"]["tolerations"] = tolerations
+
+
+def _tolerates(toleration: Object, key: str) -> bool:
+    return toleration.get("key") in (key, None, "") and toleration.get("effect") in ("NoExecute", None, "")
+
+
+def priority(write: Write) -> None:
+    """Priority: the number behind a priority class."""
+    if not is_new_pod(write):
+        return
+    spec = write.new["spec"]
+    chosen = _priority_class(write, spec)
+    value = chosen["value"] if chosen else 0
+    policy = (chosen or {}).get("preemptionPolicy") or "PreemptLowerPriority"
+    given = spec.get("priority")
+    if given is not None and given != value:
+        raise refuse(
+            write,
+            f"the integer value of priority ({given}) must not be provided in pod spec; "
+            f"priority admission controller computed {value} from the given PriorityClass name",
+        )
+    given_policy = spec.get("preemptionPolicy")
+    if given_policy is not None and given_policy != policy:
+        raise refuse(
+            write,
+            f"the string value of PreemptionPolicy ({given_policy}) must not be provided in pod spec; "
+            f"priority admission controller computed {policy} from the given PriorityClass name",
+        )
+    spec["priority"], spec["preemptionPolicy"] = value, policy
+
+
+def _priority_class(write: Write, spec: Object) -> Object | None:
+    name = spec.get("priorityClassName")
+    if not name:
+        default = _default_priority_class(write.reader)
+        if default is not None:
+            spec["priorityClassName"] = default["metadata"]["name"]
+        return default
+    found = write.reader.get("priorityclasses.scheduling.k8s.io", "", name)
+    if found is None:
+        raise refuse(write, f"no PriorityClass with name {name} was found")
+    return found
+
+
+def _default_priority_class(reader: Reader) -> Object | None:
+    """Of several global defaults the lowest counts."""
+    defaults = [c for c in reader.list("priorityclasses.scheduling.k8s.io") if c.get("globalDefault")]
+    return min(defaults, key=lambda c: c["value"], default=None)
+
+
+def runtime_class(write: Write) -> None:
+    """RuntimeClass: its overhead, node selector and tolerations become the pod's."""
+    if not is_new_pod(write):
+        return
+    spec = write.new["spec"]
+    name = spec.get("runtimeClassName")
+    if not name:
+        if spec.get("overhead"):
+            raise refuse(write, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+        return
+    found = write.reader.get("runtimeclasses.node.k8s.io", "", name)
+    if found is None:
+        raise refuse(write, f'pod rejected: RuntimeClass "{name}" not found')
+    _set_overhead(write, spec, found)
+    _set_scheduling(write, spec, found)
+
+
+def _set_overhead(write: Write, spec: Object, runtime: Object) -> None:
+    fixed: Mapping[str, Any] | None = (runtime.get("overhead") or {}).get("podFixed")
+    if fixed is None:
+        if spec.get("overhead"):
+            raise refuse(write, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
+        return
+    given = spec.get("overhead")
+    if given and not _same_amounts(given, fixed):
+        raise refuse(write, "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead")
+    spec["overhead"] = dict(fixed)
+
+
+def _same_amounts(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    return one.keys() == other.keys() and all(quantity.of(one[k]).nanos == quantity.of(other[k]).nanos for k in one)
+
+
+def _set_scheduling(write: Write, spec: Object, runtime: Object) -> None:
+    scheduling = runtime.get("scheduling") or {}
+    wanted: Mapping[str, str] = scheduling.get("nodeSelector") or {}
+    selector: dict[str, str] = dict(spec.get("nodeSelector") or {})
+    for key, value in wanted.items():
+        if selector.setdefault(key, value) != value:
+            both = (
+                f"runtimeClass.scheduling.nodeSelector[{key}] = {value}; pod.spec.nodeSelector[{key}] = {selector[key]}"
+            )
+            raise refuse(write, f"conflict: {both}")
+    if selector:
+        spec["nodeSelector"] = selector
+    own: list[Object] = list(spec.get("tolerations") or [])
+    more = [dict(t) for t in scheduling.get("tolerations") or () if t not in own]
+    if more:
+        spec["tolerations"] = own + more
