@@ -56,8 +56,8 @@ def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
 
 
 def _resource_info(method: str, path: str, group: str, version: str, parts: list[str], watch: bool) -> RequestInfo:
-    if parts[0] == "watch" and len(parts) > 1:
-        watch = True
+    old_watch = parts[0] == "watch" and len(parts) > 1
+    if old_watch:
         parts = parts[1:]
     namespace = ""
     if parts[0] == "namespaces" and len(parts) > 1:
@@ -65,7 +65,7 @@ def _resource_info(method: str, path: str, group: str, version: str, parts: list
         if len(parts) > 2 and parts[2] not in _NAMESPACE_SUBRESOURCES:
             parts = parts[2:]
     resource, name, subresource, rest = _padded(parts)
-    verb = _verb(method, name, watch)
+    verb = "watch" if old_watch else _verb(method, name, watch)
     return RequestInfo(verb, path, resource, subresource, group, version, namespace, name, rest)
 
 
@@ -76,11 +76,11 @@ def _padded(parts: list[str]) -> tuple[str, str, str, str]:
 
 def _verb(method: str, name: str, watch: bool) -> str:
     verb = _VERBS.get(method, method.lower())
-    if verb == "get" and watch:
-        return "watch"
     if name:
         return verb
-    return {"get": "list", "delete": "deletecollection"}.get(verb, verb)
+    if verb == "get":
+        return "watch" if watch else "list"
+    return "deletecollection" if verb == "delete" else verb
 
 
 class Query(dict[str, str]):

@@ -1,0 +1,148 @@
+"""Answers to requests about resources: stored bytes where they fit, else the object in the shape that was asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import orjson
+
+from podling.api.errors import ApiError
+from podling.api.http import Request
+from podling.api.lists import Page
+from podling.api.negotiation import JSON, YAML, Form, Shape, wrong_shape
+from podling.api.requests import Query
+from podling.api.resources import Resource
+from podling.api.table import check_include_object, partial, table
+from podling.api.yaml import dump_yaml
+from podling.store.types import Entry, Object
+
+_PRETTY_AGENTS = (b"curl", b"Wget", b"Mozi")
+"""People who look: Kubernetes indents for them."""
+
+
+@dataclass(slots=True)
+class Answers:
+    """Writes answers; `clock` is for the ages in Tables."""
+
+    clock: Callable[[], datetime]
+
+    def entry(
+        self, request: Request, resource: Resource, form: Form, query: Query, entry: Entry, status: int = 200
+    ) -> None:
+        """One object as stored."""
+        if form.shape is Shape.OBJECT and form.media_type is JSON and not _is_pretty(request, form, query):
+            request.respond(status, raw_of(resource, entry) + b"\n")
+        else:
+            self.object(request, resource, form, query, shown(resource, entry), status)
+
+    def object(
+        self,
+        request: Request,
+        resource: Resource,
+        form: Form,
+        query: Query,
+        obj: Object,
+        status: int = 200,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """One object of `resource`, in the served version."""
+        if form.shape is Shape.PARTIAL_LIST:
+            raise wrong_shape(form.shape, go_type(resource), is_list=False)
+        if form.shape is Shape.TABLE:
+            include = check_include_object(query.get("includeObject", ""))
+            metadata = {"resourceVersion": obj["metadata"].get("resourceVersion", "")}
+            obj = table(resource, [obj], metadata, self.clock(), include=include, version=form.version)
+        elif form.shape is Shape.PARTIAL:
+            obj = partial(obj, f"meta.k8s.io/{form.version}")
+        self.plain(request, form, query, obj, status, warnings)
+
+    def plain(
+        self,
+        request: Request,
+        form: Form,
+        query: Query,
+        obj: Object,
+        status: int = 200,
+        warnings: Sequence[str] = (),
+    ) -> None:
+        """Any JSON, without a shape: a Status, discovery, a review."""
+        headers = [("Warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(warnings)]
+        if form.media_type is YAML:
+            request.respond(status, dump_yaml(obj), YAML, headers)
+            return
+        option = orjson.OPT_INDENT_2 if _is_pretty(request, form, query) else None
+        request.respond(status, orjson.dumps(obj, option=option) + b"\n", JSON, headers)
+
+    def page(self, request: Request, resource: Resource, form: Form, query: Query, page: Page) -> None:
+        """A list."""
+        if form.shape is Shape.PARTIAL:
+            raise wrong_shape(form.shape, f"{go_type(resource)}List", is_list=True)
+        if form.shape is Shape.OBJECT and form.media_type is JSON and not _is_pretty(request, form, query):
+            request.respond(200, _joined(resource, page))
+            return
+        objects = [shown(resource, entry) for entry in page.entries]
+        if form.shape is Shape.TABLE:
+            include = check_include_object(query.get("includeObject", ""))
+            answer = table(resource, objects, page.metadata, self.clock(), include=include, version=form.version)
+        else:
+            answer = _list_object(resource, form, page.metadata, objects)
+        self.plain(request, form, query, answer)
+
+    def error(self, request: Request, error: ApiError) -> None:
+        request.respond(error.code, orjson.dumps(error.status()) + b"\n", JSON, error.headers)
+
+
+def shown(resource: Resource, entry: Entry) -> Object:
+    """The stored object in the served version; shared."""
+    return entry.object if resource.from_storage is None else resource.from_storage(entry.object)
+
+
+def raw_of(resource: Resource, entry: Entry) -> bytes:
+    """The bytes of the stored object in the served version."""
+    return entry.raw if resource.from_storage is None else orjson.dumps(resource.from_storage(entry.object))
+
+
+def go_type(resource: Resource) -> str:
+    """The name of the internal Go type, which some messages show: `*core.ConfigMap`."""
+    package = resource.group.split(".")[0] if resource.group else "core"
+    return f"*{package}.{resource.kind}"
+
+
+def _list_object(resource: Resource, form: Form, metadata: Object, objects: list[Object]) -> Object:
+    if form.shape is Shape.PARTIAL_LIST:
+        api_version = f"meta.k8s.io/{form.version}"
+        items = [partial(obj, api_version) for obj in objects]
+        return {"kind": form.shape.value, "apiVersion": api_version, "metadata": metadata, "items": items}
+    items = objects if resource.custom else [_without_type(obj) for obj in objects]
+    return {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata, "items": items}
+
+
+def _without_type(obj: Object) -> Object:
+    return {k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}
+
+
+def _joined(resource: Resource, page: Page) -> bytes:
+    """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes."""
+    head = orjson.dumps(
+        {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": page.metadata}
+    )
+    raws = [raw_of(resource, entry) for entry in page.entries]
+    if not resource.custom:
+        start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
+        cut = len(start)
+        raws = [b"{" + raw[cut:] if raw.startswith(start) else raw for raw in raws]
+    return b'%b,"items":[%b]}\n' % (head[:-1], b",".join(raws))
+
+
+def _is_pretty(request: Request, form: Form, query: Query) -> bool:
+    if form.pretty or (query and "pretty" in query):
+        return form.pretty or query.flag("pretty")
+    return request.headers.get(b"user-agent", b"")[:4] in _PRETTY_AGENTS
+
+
+def _quoted(text: str) -> str:
+    """A quoted string of an HTTP header."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(character if character.isprintable() else " " for character in escaped) + '"'

@@ -1,0 +1,286 @@
+"""Lists: which revision, which page, and how the pages of one list stay consistent.
+
+A `continue` token names the revision of the first page; later pages are answered from the history at that
+revision, so that what changes meanwhile neither comes twice nor is left out. When the history no longer reaches so
+far the answer is 410 with a token that continues at the present instead (Kubernetes' "inconsistent continue").
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import orjson
+
+from podling.api.errors import (
+    ApiError,
+    FieldError,
+    bad_request,
+    expired,
+    forbidden_field,
+    invalid,
+    not_supported,
+)
+from podling.api.registry import Registry
+from podling.api.requests import Query
+from podling.api.resources import Resource
+from podling.api.selectors import EVERYTHING, Selection, select
+from podling.store.types import Compacted, Entry, Object
+
+_TOKEN_VERSION = "meta.k8s.io/v1"
+_NOT_OLDER = "NotOlderThan"
+_EXACT = "Exact"
+_INCONSISTENT = -1
+"""The revision in a token that continues at the present."""
+
+_TOO_OLD_TOKEN = (
+    "The provided continue parameter is too old to display a consistent list result. You can start a new list "
+    "without the continue parameter, or use the continue token in this response to retrieve the remainder of the "
+    "results. Continuing with the provided token results in an inconsistent list - objects that were created, "
+    "modified, or deleted between the time the first chunk was returned and now may show up in the list."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListOptions:
+    """`metav1.ListOptions`, checked."""
+
+    selection: Selection = EVERYTHING
+    limit: int = 0
+    token: str = ""
+    version: str = ""
+    match: str = ""
+    timeout: int | None = None
+    bookmarks: bool = False
+    send_initial: bool | None = None
+
+
+DEFAULT = ListOptions()
+
+
+def list_options(resource: Resource, query: Query, *, watch: bool = False) -> ListOptions:
+    """Reads and checks the options. Raises 400 for bad values and 422 for bad combinations."""
+    if not query:
+        return DEFAULT
+    options = ListOptions(
+        limit=query.integer("limit") or 0,
+        timeout=query.integer("timeoutSeconds"),
+        selection=select(resource, query.get("labelSelector", ""), query.get("fieldSelector", "")),
+        token=query.get("continue", ""),
+        version=query.get("resourceVersion", ""),
+        match=query.get("resourceVersionMatch", ""),
+        bookmarks=query.flag("allowWatchBookmarks"),
+        send_initial=query.flag("sendInitialEvents") if "sendInitialEvents" in query else None,
+    )
+    errors = _watch_errors(options) if watch else _list_errors(options)
+    if errors:
+        raise invalid("ListOptions", "meta.k8s.io", "", errors)
+    return options
+
+
+def _list_errors(options: ListOptions) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if options.send_initial is not None:
+        errors.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
+    if not options.match:
+        return errors
+    where = "resourceVersionMatch"
+    if not options.version:
+        errors.append(forbidden_field(where, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
+    if options.token:
+        errors.append(forbidden_field(where, "resourceVersionMatch is forbidden when continue is provided"))
+    if options.match not in (_EXACT, _NOT_OLDER):
+        errors.append(not_supported(where, options.match, [_EXACT, _NOT_OLDER, ""]))
+    if options.match == _EXACT and options.version == "0":
+        errors.append(forbidden_field(where, 'resourceVersionMatch "exact" is forbidden for resourceVersion "0"'))
+    return errors
+
+
+def _watch_errors(options: ListOptions) -> list[FieldError]:
+    errors: list[FieldError] = []
+    where = "resourceVersionMatch"
+    if options.send_initial is not None and options.match != _NOT_OLDER:
+        errors.append(forbidden_field(where, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"))
+    if options.match:
+        if options.send_initial is None:
+            detail = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
+            errors.append(forbidden_field(where, detail))
+        if options.match != _NOT_OLDER:
+            errors.append(not_supported(where, options.match, [_NOT_OLDER]))
+        if options.token:
+            errors.append(forbidden_field(where, "resourceVersionMatch is forbidden when continue is provided"))
+    return errors
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The entries of an answer, and the list's `metadata`."""
+
+    entries: Sequence[Entry]
+    metadata: Object = field(default_factory=dict[str, Any])
+
+
+def page(registry: Registry, resource: Resource, namespace: str | None, options: ListOptions) -> Page:
+    """The list that the options ask for. Raises 400, 410 or 504."""
+    if options.token:
+        return _continued(registry, resource, namespace, options)
+    revision = _parse_revision(options.version)
+    if revision is not None and revision > registry.store.revision:
+        raise too_large(revision, registry.store.revision)
+    if revision and (options.match == _EXACT or (options.limit > 0 and options.match != _NOT_OLDER)):
+        return _at(registry, resource, namespace, options, revision)
+    limit = 0 if revision == 0 and options.match != _NOT_OLDER else options.limit
+    if limit <= 0:
+        entries = registry.select(resource, namespace, options.selection)
+        return Page(entries, {"resourceVersion": str(registry.store.revision)})
+    entries = registry.store.list(resource.storage_key, namespace)
+    return _cut(entries, 0, namespace, limit, options.selection, registry.store.revision)
+
+
+def _at(registry: Registry, resource: Resource, namespace: str | None, options: ListOptions, revision: int) -> Page:
+    try:
+        entries = registry.store.list_at(resource.storage_key, namespace, revision)
+    except Compacted:
+        raise expired("The resourceVersion for the provided list is too old.") from None
+    return _cut(entries, 0, namespace, options.limit, options.selection, revision)
+
+
+class _Token(NamedTuple):
+    revision: int
+    start: str
+
+
+def _continued(registry: Registry, resource: Resource, namespace: str | None, options: ListOptions) -> Page:
+    token = _decode(options.token)
+    if options.version not in ("", "0"):
+        raise bad_request("specifying resource version is not allowed when using continue")
+    revision = token.revision
+    try:
+        if revision < 0:
+            revision = registry.store.revision
+            entries = registry.store.list(resource.storage_key, namespace)
+        else:
+            entries = registry.store.list_at(resource.storage_key, namespace, revision)
+    except Compacted:
+        raise _token_too_old(token) from None
+    at = next((i for i, e in enumerate(entries) if _position(e, namespace) >= token.start), len(entries))
+    return _cut(entries, at, namespace, options.limit, options.selection, revision)
+
+
+def _cut(
+    entries: Sequence[Entry], start: int, namespace: str | None, limit: int, selection: Selection, revision: int
+) -> Page:
+    metadata: Object = {"resourceVersion": str(revision)}
+    if limit <= 0:
+        return Page([e for e in entries[start:] if selection.matches(e)], metadata)
+    found: list[Entry] = []
+    end = start
+    while end < len(entries) and len(found) < limit:
+        if selection.matches(entries[end]):
+            found.append(entries[end])
+        end += 1
+    if end < len(entries):
+        metadata["continue"] = _encode(_Token(revision, _position(entries[end - 1], namespace) + "\0"))
+        if selection.empty:
+            metadata["remainingItemCount"] = len(entries) - end
+    return Page(found, metadata)
+
+
+def _position(entry: Entry, namespace: str | None) -> str:
+    """Where an entry stands in the list, as Kubernetes' storage keys do."""
+    if namespace is not None or not entry.key.namespace:
+        return f"/{entry.key.name}"
+    return f"/{entry.key.namespace}/{entry.key.name}"
+
+
+def _encode(token: _Token) -> str:
+    raw = orjson.dumps({"v": _TOKEN_VERSION, "rv": token.revision, "start": token.start})
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _decode(text: str) -> _Token:
+    try:
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        raise _bad_token(f"illegal base64 data at input byte {_bad_base64_byte(text)}") from None
+    try:
+        data: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        raise _bad_token(_json_problem(raw)) from None
+    if not isinstance(data, dict):
+        raise _bad_token("json: cannot unmarshal into Go value of type storage.continueToken")
+    fields = cast(Object, data)
+    if fields.get("v") != _TOKEN_VERSION:
+        raise _bad_token(
+            f"server does not recognize this encoded version {orjson.dumps(fields.get('v') or '').decode()}"
+        )
+    if not fields.get("start"):
+        raise _bad_token(f"encoded start key empty (version {_TOKEN_VERSION})")
+    if not fields.get("rv"):
+        raise _bad_token(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
+    return _Token(int(fields["rv"]), str(fields["start"]))
+
+
+def _bad_token(problem: str) -> ApiError:
+    return bad_request(f"invalid continue token: continue key is not valid: {problem}")
+
+
+def _bad_base64_byte(text: str) -> int:
+    """Where Go's decoder stops: at the first foreign character, else at the start of the last, unfinished group."""
+    for at, character in enumerate(text):
+        if not (character.isascii() and (character.isalnum() or character in "-_")):
+            return at
+    return len(text) // 4 * 4
+
+
+def _json_problem(raw: bytes) -> str:
+    if not raw.strip():
+        return "unexpected end of JSON input"
+    first = chr(raw[0])
+    shown = first if first.isascii() and first.isprintable() else f"\\u{raw[0]:04x}"
+    return f"invalid character '{shown}' looking for beginning of value"
+
+
+def _token_too_old(token: _Token) -> ApiError:
+    return ContinueExpired(_encode(_Token(_INCONSISTENT, token.start)))
+
+
+class ContinueExpired(ApiError):
+    """410 with a token that continues, inconsistently, at the present."""
+
+    def __init__(self, token: str) -> None:
+        super().__init__(410, "Expired", _TOO_OLD_TOKEN)
+        self.token = token
+
+    def status(self) -> Object:
+        return {**super().status(), "metadata": {"continue": self.token}}
+
+
+def _parse_revision(version: str) -> int | None:
+    if not version:
+        return None
+    try:
+        return parse_version(version)
+    except ApiError as error:
+        raise bad_request(f"invalid resource version: {error.message}") from None
+
+
+def parse_version(version: str) -> int:
+    """A resourceVersion parameter of a get or watch as a number; `0` for none. A bad one is a plain 500 there."""
+    if not version:
+        return 0
+    if not (version.isascii() and version.isdecimal()):
+        problem = f'strconv.ParseUint: parsing "{version}": invalid syntax'
+        raise ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {problem}')
+    return int(version)
+
+
+def too_large(wanted: int, present: int) -> ApiError:
+    """The 504 for a resourceVersion that was not yet given out."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    details = {"causes": [cause], "retryAfterSeconds": 1}
+    message = f"Timeout: Too large resource version: {wanted}, current: {present}"
+    return ApiError(504, "Timeout", message, details, headers=(("Retry-After", "1"),))

@@ -1,0 +1,575 @@
+"""The verbs on resources: what happens between a decoded request and the store, for HTTP and in-process clients alike.
+
+A write is defaulted, tracked (`managedFields`), admitted, prepared, validated and stored. Between reading the newest
+version and handing the new one to the store other writes may come in where a step waits; the store then says
+`Conflict`, and the registry begins anew with the newest version, as Kubernetes' GuaranteedUpdate does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import orjson
+
+from podling.api import lifecycle, managed_fields
+from podling.api.admission import Admission
+from podling.api.errors import (
+    OBJECT_MODIFIED,
+    ApiError,
+    already_exists,
+    conflict,
+    forbidden,
+    invalid,
+    method_not_supported,
+    not_found,
+)
+from podling.api.lifecycle import DeleteOptions
+from podling.api.requests import Call
+from podling.api.resources import Resource, Write
+from podling.api.schema import Schemas
+from podling.api.selectors import Selection
+from podling.api.served import Served
+from podling.store import types as store_types
+from podling.store.store import Store
+from podling.store.types import Entry, Key, Object
+
+_ATTEMPTS = 10
+"""How often an update begins anew after a conflict; generated names are tried as often."""
+_DELETES_AT_ONCE = 256
+_NAMESPACES = "namespaces"
+_IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
+
+Change = Callable[[Object], Object]
+"""Makes the new object from the stored one (in the served version), which it does not change."""
+
+
+class StoreReader:
+    """`podling.api.resources.Reader` over the committed objects."""
+
+    def __init__(self, store: Store, served: Served) -> None:
+        self._store = store
+        self._served = served
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        entry = self._store.get(Key(self._storage(resource), namespace, name))
+        return self._shown(resource, entry) if entry else None
+
+    def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]:
+        convert = self._converter(resource)
+        entries = self._store.list(self._storage(resource), namespace)
+        return [e.object for e in entries] if convert is None else [convert(e.object) for e in entries]
+
+    def _storage(self, resource: str) -> str:
+        served = self._served.by_name(resource)
+        return served.storage_key if served else resource
+
+    def _converter(self, resource: str) -> Callable[[Object], Object] | None:
+        served = self._served.by_name(resource)
+        return served.from_storage if served else None
+
+    def _shown(self, resource: str, entry: Entry) -> Object:
+        convert = self._converter(resource)
+        return entry.object if convert is None else convert(entry.object)
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _new_uid() -> str:
+    return str(uuid.uuid4())
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """The answer to a delete: the object, and whether it is gone already."""
+
+    object: Object
+    gone: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class Registry:
+    """The verbs. Everything that is decided elsewhere comes in from outside."""
+
+    store: Store
+    served: Served
+    schemas: Schemas
+    admission: Admission = field(default_factory=Admission)
+    clock: Callable[[], datetime] = _utc_now
+    new_uid: Callable[[], str] = _new_uid
+    random: random.Random = field(default_factory=random.Random)
+    reader: StoreReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = StoreReader(self.store, self.served)
+
+    # Reading
+
+    def get(self, resource: Resource, namespace: str, name: str) -> Entry:
+        """The committed object. Raises 404."""
+        entry = self.store.get(Key(resource.storage_key, namespace, name))
+        if entry is None:
+            raise not_found(resource.plural, resource.group, name)
+        return entry
+
+    def select(self, resource: Resource, namespace: str | None, selection: Selection) -> Sequence[Entry]:
+        """The committed objects that match, in the API's order; found by an index where there is one."""
+        for indexed in resource.indexed:
+            value = selection.wanted(indexed)
+            if value is not None:
+                entries = self.store.indexed(resource.storage_key, indexed, value)
+                return [e for e in entries if namespace in (None, e.key.namespace) and selection.matches(e)]
+        wanted_name = selection.wanted("metadata.name")
+        if wanted_name is not None and namespace is not None:
+            entry = self.store.get(Key(resource.storage_key, namespace, wanted_name))
+            return [entry] if entry is not None and selection.matches(entry) else []
+        entries = self.store.list(resource.storage_key, namespace)
+        return entries if selection.empty else [e for e in entries if selection.matches(e)]
+
+    def index(self, resource: Resource) -> None:
+        """Makes the store keep the indexes that a resource asks for."""
+        for name in resource.indexed:
+            function = resource.selectable[name]
+            self.store.add_index(resource.storage_key, name, lambda obj, read=function: (read(obj),))
+
+    # Creating
+
+    async def create(self, resource: Resource, namespace: str, obj: Object, call: Call) -> Entry:
+        """Creates `obj`, which then belongs to the registry. Of a dry run the entry has revision 0."""
+        metadata = _own_metadata(obj)
+        if metadata.get("resourceVersion") not in (None, "", "0"):
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
+        metadata.pop("resourceVersion", None)
+        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        prefix = cast(str, metadata.get("generateName") or "")
+        generated = bool(prefix) and not metadata.get("name")
+        if generated:
+            metadata["name"] = self._free_name(resource, namespace, prefix)
+        self._check_namespace(resource, namespace, cast(str, metadata.get("name") or ""))
+        lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
+        return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, generated=generated)
+
+    def _free_name(self, resource: Resource, namespace: str, prefix: str) -> str:
+        name = ""
+        for _ in range(_ATTEMPTS):
+            name = lifecycle.generated_name(prefix, self.random)
+            if self.store.latest(Key(resource.storage_key, namespace, name)) is None:
+                break
+        return name
+
+    async def _create(
+        self,
+        resource: Resource,
+        namespace: str,
+        obj: Object,
+        call: Call,
+        *,
+        generated: bool = False,
+        applied: bool = False,
+    ) -> Entry:
+        resource.strategy.default(obj)
+        if resource.status:
+            obj.pop("status", None)
+        if not applied:
+            obj = self._track(resource, None, obj, call)
+        write = self._new_write(resource, "CREATE", obj, None, call)
+        try:
+            await self._admit(write)
+            return await self._store_new(resource, namespace, write, generated=generated)
+        except (ApiError, store_types.StoreError) as error:
+            if resource.strategy.released is not None:
+                resource.strategy.released(write.new)
+            raise self._api_error(resource, cast(str, obj["metadata"].get("name") or ""), error) from error
+
+    async def _store_new(self, resource: Resource, namespace: str, write: Write, *, generated: bool) -> Entry:
+        metadata = write.new["metadata"]
+        key = Key(resource.storage_key, namespace, cast(str, metadata["name"]))
+        existing = self.store.latest(key)
+        if existing is not None and generated:
+            metadata["name"] = self._free_name(resource, namespace, metadata["generateName"])
+            key = key._replace(name=metadata["name"])
+        elif existing is not None:
+            raise _exists(resource, existing)
+        if write.dry_run:
+            if resource.strategy.released is not None:
+                resource.strategy.released(write.new)
+            return _unstored(resource, key, write.new)
+        return await self.store.create(key, _to_storage(resource, write.new))
+
+    def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
+        """The NamespaceLifecycle admission: a new object needs a namespace that exists and is to stay."""
+        if not resource.namespaced:
+            return
+        entry = self.store.latest(Key(_NAMESPACES, "", namespace))
+        if entry is None:
+            raise not_found(_NAMESPACES, "", namespace)
+        if "deletionTimestamp" in entry.object["metadata"]:
+            raise _terminating(resource, namespace, name)
+
+    # Updating
+
+    async def update(
+        self, resource: Resource, namespace: str, name: str, obj: Object, call: Call, *, subresource: str = ""
+    ) -> tuple[Entry, bool]:
+        """Replaces an object (PUT). Gives it as stored and whether it was created."""
+        metadata = _own_metadata(obj)
+        lifecycle.check_name_matches(name, metadata)
+        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        expected = _parse_expected(metadata)
+        obj = _ordered(resource, obj, metadata)
+        key = Key(resource.storage_key, namespace, name)
+        if self.store.latest(key) is None:
+            if subresource or not resource.strategy.create_on_update:
+                raise not_found(resource.plural, resource.group, name)
+            return await self.create(resource, namespace, obj, call), True
+        if expected == 0 and not resource.strategy.unconditional_update and not subresource:
+            raise lifecycle.missing_resource_version(resource, name)
+        body = orjson.dumps(obj) if expected == 0 else b""
+        attempts = iter(range(_ATTEMPTS))
+
+        def replacement(_old: Object) -> Object:
+            return obj if next(attempts) == 0 else cast(Object, orjson.loads(body))
+
+        entry = await self.modify(
+            resource, namespace, name, replacement, call, subresource=subresource, expected=expected or None
+        )
+        return entry, False
+
+    async def modify(
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        change: Change,
+        call: Call,
+        *,
+        subresource: str = "",
+        expected: int | None = None,
+        applied: bool = False,
+    ) -> Entry:
+        """Stores what `change` makes of the newest version; it may be asked several times.
+
+        With `expected` the newest version must be that revision; else an object that `change` gives another
+        resourceVersion is a conflict too. `applied` says that `change` has kept `managedFields` itself.
+        """
+        key = Key(resource.storage_key, namespace, name)
+        for _ in range(_ATTEMPTS):
+            current = self.store.latest(key)
+            if current is None:
+                raise not_found(resource.plural, resource.group, name)
+            if expected is not None and current.revision != expected:
+                break
+            old = _from_storage(resource, current)
+            try:
+                return await self._modify_once(resource, current, old, change(old), call, subresource, applied)
+            except store_types.Conflict:
+                continue
+            except store_types.StoreError as error:
+                raise self._api_error(resource, name, error) from error
+        raise conflict(resource.plural, resource.group, name, OBJECT_MODIFIED)
+
+    async def _modify_once(
+        self,
+        resource: Resource,
+        current: Entry,
+        old: Object,
+        obj: Object,
+        call: Call,
+        subresource: str,
+        applied: bool,
+    ) -> Entry:
+        metadata = _own_metadata(obj)
+        self._check_identity(resource, current, metadata)
+        lifecycle.carry_over(metadata, old["metadata"])
+        obj = _ordered(resource, obj, metadata)
+        resource.strategy.default(obj)
+        obj = _separated(resource, old, obj, subresource)
+        if not applied:
+            obj = self._track(resource, old, obj, call, subresource)
+        write = self._new_write(resource, "UPDATE", obj, old, call, subresource)
+        await self._admit(write)
+        return await self._store_changed(resource, current, old, write)
+
+    async def _store_changed(self, resource: Resource, current: Entry, old: Object, write: Write) -> Entry:
+        new = write.new
+        new["metadata"]["resourceVersion"] = str(current.revision)
+        if lifecycle.same_object(old, new):
+            await self.store.settled(current.key)
+            return current
+        if write.dry_run:
+            return _unstored(resource, current.key, new, current.revision)
+        if lifecycle.released_by_update(resource, new):
+            await self.store.delete(current.key, expected=current.revision)
+            self._released(resource, new)
+            return _unstored(resource, current.key, new, current.revision)
+        return await self.store.update(current.key, _to_storage(resource, new), expected=current.revision)
+
+    def _check_identity(self, resource: Resource, current: Entry, metadata: Object) -> None:
+        uid = cast(str, current.object["metadata"]["uid"])
+        given = metadata.get("uid")
+        if given and given != uid:
+            place = "/".join(filter(None, ("/registry", resource.plural, current.key.namespace, current.key.name)))
+            why = (
+                f"StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: "
+                f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
+            )
+            raise conflict(resource.plural, resource.group, current.key.name, why)
+        version = metadata.get("resourceVersion")
+        if version not in (None, "", "0", str(current.revision)):
+            raise conflict(resource.plural, resource.group, current.key.name, OBJECT_MODIFIED)
+
+    # Server-side apply
+
+    async def apply(
+        self, resource: Resource, namespace: str, name: str, config: Object, call: Call, *, subresource: str = ""
+    ) -> tuple[Entry, bool]:
+        """Applies a configuration. Gives the object as stored and whether it was created."""
+        metadata = _own_metadata(config)
+        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        config = {**config, "metadata": metadata}
+        if self.store.latest(Key(resource.storage_key, namespace, name)) is None:
+            if subresource:
+                raise not_found(resource.plural, resource.group, name)
+            return await self._create_applied(resource, namespace, name, config, call), True
+
+        def merged(old: Object) -> Object:
+            return _copy(self._apply(resource, old, config, call, subresource))
+
+        entry = await self.modify(resource, namespace, name, merged, call, subresource=subresource, applied=True)
+        return entry, False
+
+    async def _create_applied(self, resource: Resource, namespace: str, name: str, config: Object, call: Call) -> Entry:
+        if config["metadata"].get("uid"):
+            why = f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing object was found"
+            raise conflict(resource.plural, resource.group, name, why)
+        self._check_namespace(resource, namespace, name)
+        obj = _copy(self._apply(resource, None, config, call, ""))
+        metadata = _own_metadata(obj)
+        metadata.pop("resourceVersion", None)
+        lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
+        return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, applied=True)
+
+    def _apply(self, resource: Resource, live: Object | None, config: Object, call: Call, subresource: str) -> Object:
+        return managed_fields.apply(
+            live,
+            config,
+            self.schemas.node(resource.schema),
+            manager=call.field_manager,
+            force=call.force,
+            api_version=resource.api_version,
+            now=self.clock(),
+            subresource=subresource,
+        )
+
+    # Deleting
+
+    async def delete(
+        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, call: Call
+    ) -> Deleted:
+        """Deletes an object or begins to."""
+        lifecycle.check_delete_options(options)
+        key = Key(resource.storage_key, namespace, name)
+        if resource.group_resource == _NAMESPACES and name in _IMMORTAL_NAMESPACES:
+            raise forbidden(_NAMESPACES, "", name, "this namespace may not be deleted")
+        for _ in range(_ATTEMPTS):
+            current = self.store.latest(key)
+            if current is None:
+                raise not_found(resource.plural, resource.group, name)
+            obj = _from_storage(resource, current)
+            lifecycle.check_preconditions(resource, obj, options)
+            write = self._new_write(resource, "DELETE", obj, obj, call)
+            write.options = dict(options)
+            await self.admission.mutate(write)
+            await self.admission.validate(write)
+            try:
+                return await self._delete_once(resource, current, obj, options, call)
+            except store_types.Conflict:
+                continue
+            except store_types.StoreError as error:
+                raise self._api_error(resource, name, error) from error
+        raise conflict(resource.plural, resource.group, name, OBJECT_MODIFIED)
+
+    async def _delete_once(
+        self, resource: Resource, current: Entry, obj: Object, options: DeleteOptions, call: Call
+    ) -> Deleted:
+        plan = lifecycle.plan_deletion(resource, obj, options, self.clock())
+        marked = plan.marked
+        if marked is not None and not lifecycle.same_object(obj, marked) and not call.dry_run:
+            marking = self.store.update(current.key, _to_storage(resource, marked), expected=current.revision)
+            if not plan.remove:
+                return Deleted(_from_storage(resource, await marking), gone=False)
+            await asyncio.gather(marking, self.store.delete(current.key))
+            self._released(resource, marked)
+            return Deleted(_from_storage(resource, marking.result()), gone=True)
+        if not plan.remove:
+            await self.store.settled(current.key)
+            return Deleted(marked if marked is not None else obj, gone=False)
+        if not call.dry_run:
+            await self.store.delete(current.key)
+            self._released(resource, obj)
+        return Deleted(marked if marked is not None else obj, gone=True)
+
+    def _released(self, resource: Resource, obj: Object) -> None:
+        if resource.strategy.released is not None:
+            resource.strategy.released(obj)
+
+    async def delete_collection(
+        self, resource: Resource, entries: Sequence[Entry], options: DeleteOptions, call: Call
+    ) -> None:
+        """Deletes the given objects; one that is gone meanwhile is no error."""
+        lifecycle.check_delete_options(options)
+        for start in range(0, len(entries), _DELETES_AT_ONCE):
+            some = entries[start : start + _DELETES_AT_ONCE]
+            await asyncio.gather(*(self._delete_listed(resource, entry, options, call) for entry in some))
+
+    async def _delete_listed(self, resource: Resource, entry: Entry, options: DeleteOptions, call: Call) -> None:
+        try:
+            await self.delete(resource, entry.key.namespace, entry.key.name, options, call)
+        except ApiError as error:
+            if error.code != 404:
+                raise
+
+    # Steps that the verbs share
+
+    def _new_write(
+        self, resource: Resource, operation: str, new: Object, old: Object | None, call: Call, subresource: str = ""
+    ) -> Write:
+        return Write(
+            resource=resource,
+            operation=operation,
+            new=new,
+            old=old,
+            user=call.user,
+            reader=self.reader,
+            now=self.clock(),
+            subresource=subresource,
+            dry_run=call.dry_run,
+            field_manager=call.field_manager,
+            options=dict(call.options),
+            warnings=call.warnings,
+        )
+
+    def _track(self, resource: Resource, old: Object | None, new: Object, call: Call, subresource: str = "") -> Object:
+        return managed_fields.track_update(
+            old,
+            new,
+            self.schemas.node(resource.schema),
+            manager=call.field_manager,
+            api_version=resource.api_version,
+            now=self.clock(),
+            subresource=subresource,
+        )
+
+    async def _admit(self, write: Write) -> None:
+        strategy = write.resource.strategy
+        await self.admission.mutate(write)
+        strategy.prepare(write)
+        _set_generation(write)
+        if strategy.allocate is not None:
+            await strategy.allocate(write)
+        errors = strategy.validate(write)
+        if errors:
+            name = cast(str, write.new["metadata"].get("name") or "")
+            raise invalid(write.resource.kind, write.resource.group, name, errors)
+        strategy.warn(write)
+        await self.admission.validate(write)
+
+    def _api_error(self, resource: Resource, name: str, error: Exception) -> ApiError:
+        if isinstance(error, ApiError):
+            return error
+        if isinstance(error, store_types.AlreadyExists):
+            return already_exists(resource.plural, resource.group, name)
+        if isinstance(error, store_types.NotFound):
+            return not_found(resource.plural, resource.group, name)
+        if isinstance(error, store_types.StorageFull):
+            return ApiError(507, "InsufficientStorage", str(error))
+        return ApiError(500, "InternalError", str(error))
+
+
+def _own_metadata(obj: Object) -> Object:
+    """A copy of the metadata that may be changed; `{}` where there is none."""
+    return {**cast(Object, obj.get("metadata") or {})}
+
+
+def _ordered(resource: Resource, obj: Object, metadata: Object) -> Object:
+    """The object with its type first: stored objects all begin alike, and list answers cut that part off."""
+    rest = {k: v for k, v in obj.items() if k not in ("kind", "apiVersion", "metadata")}
+    return {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata, **rest}
+
+
+def _separated(resource: Resource, old: Object, new: Object, subresource: str) -> Object:
+    """Main resource: the status stays as it was. Status subresource: all but status and metadata stays."""
+    if subresource == "status":
+        kept = {k: v for k, v in old.items() if k not in ("status", "metadata")}
+        changed = {"metadata": new["metadata"], "status": new.get("status")}
+        return {**_copy(kept), **{k: v for k, v in changed.items() if v is not None}}
+    if resource.status and not subresource:
+        new.pop("status", None)
+        if "status" in old:
+            new["status"] = _copy(old["status"])
+    return new
+
+
+def _set_generation(write: Write) -> None:
+    differs = write.resource.strategy.generation
+    if write.old is None or differs is None:
+        return
+    before = cast(int, write.old["metadata"].get("generation") or 0)
+    write.new["metadata"]["generation"] = before + 1 if differs(write.old, write.new) else before
+
+
+def _copy(value: Any) -> Any:
+    """A deep copy of JSON: eight times as fast as `copy.deepcopy`."""
+    return orjson.loads(orjson.dumps(value))
+
+
+def _to_storage(resource: Resource, obj: Object) -> Object:
+    return resource.to_storage(obj) if resource.to_storage is not None else obj
+
+
+def _from_storage(resource: Resource, entry: Entry) -> Object:
+    return resource.from_storage(entry.object) if resource.from_storage is not None else entry.object
+
+
+def _unstored(resource: Resource, key: Key, obj: Object, revision: int = 0) -> Entry:
+    """An entry to answer with that is not (or no more) in the store."""
+    stored = _to_storage(resource, obj)
+    return Entry(key, revision, orjson.dumps(stored), stored)
+
+
+def _parse_expected(metadata: Object) -> int:
+    version = cast(str, metadata.get("resourceVersion") or "0")
+    if not version.isdecimal():
+        raise ApiError(500, "", f'strconv.ParseUint: parsing "{version}": invalid syntax')
+    return int(version)
+
+
+def _exists(resource: Resource, existing: Entry) -> ApiError:
+    error = already_exists(resource.plural, resource.group, existing.key.name)
+    if "deletionTimestamp" in existing.object["metadata"]:
+        return ApiError(error.code, error.reason, f"object is being deleted: {error.message}", error.details)
+    return error
+
+
+def _terminating(resource: Resource, namespace: str, name: str) -> ApiError:
+    why = f"unable to create new content in namespace {namespace} because it is being terminated"
+    error = forbidden(resource.plural, resource.group, name, why)
+    cause = {
+        "reason": "NamespaceTerminating",
+        "message": f"namespace {namespace} is being terminated",
+        "field": "metadata.namespace",
+    }
+    return ApiError(error.code, error.reason, error.message, {**(error.details or {}), "causes": [cause]})
+
+
+def verb_allowed(resource: Resource, verb: str) -> None:
+    """Raises 405 for a verb that the resource does not have."""
+    if verb not in resource.verbs:
+        raise method_not_supported(resource.plural, resource.group, verb)
