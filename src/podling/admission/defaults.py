@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from podling.api import meta
 from podling.api.resources import Reader, Write
 from podling.store.types import Object
 
@@ -24,10 +25,9 @@ def protect_while_in_use(write: Write) -> None:
     finalizer = PROTECTION.get(write.resource.group_resource)
     if finalizer is None or not _creates(write, write.resource.group_resource):
         return
-    metadata = write.new["metadata"]
-    finalizers = metadata.get("finalizers") or []
+    finalizers = meta.items(write.new, "metadata", "finalizers")
     if finalizer not in finalizers:
-        metadata["finalizers"] = [*finalizers, finalizer]
+        write.new["metadata"]["finalizers"] = [*finalizers, finalizer]
 
 
 def default_storage_class(write: Write) -> None:
@@ -45,8 +45,7 @@ def default_ingress_class(write: Write) -> None:
 def _fill(write: Write, field: str, old_annotation: str, classes: str, mark: str) -> None:
     """Sets `spec.<field>` to the default class, unless the object names one, by field or by the old annotation."""
     spec = write.new["spec"]
-    annotations = write.new["metadata"].get("annotations") or {}
-    if spec.get(field) is not None or old_annotation in annotations:
+    if spec.get(field) is not None or old_annotation in meta.annotations(write.new):
         return
     default = _default(write.reader, classes, mark)
     if default is not None:
@@ -55,6 +54,6 @@ def _fill(write: Write, field: str, old_annotation: str, classes: str, mark: str
 
 def _default(reader: Reader, classes: str, mark: str) -> Object | None:
     """Of several defaults the newest counts; of those of one second, the first by name."""
-    marked = [c for c in reader.list(classes) if (c["metadata"].get("annotations") or {}).get(mark) == "true"]
+    marked = [c for c in reader.list(classes) if meta.annotations(c).get(mark) == "true"]
     marked.sort(key=lambda c: c["metadata"]["name"])
     return max(marked, key=lambda c: c["metadata"]["creationTimestamp"], default=None)

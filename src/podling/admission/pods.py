@@ -6,7 +6,7 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from podling.api import quantity
+from podling.api import meta, quantity
 from podling.api.errors import ApiError, forbidden
 from podling.api.resources import Reader, Write
 from podling.store.types import Object
@@ -29,8 +29,7 @@ def is_new_pod(write: Write) -> bool:
 
 
 def refuse(write: Write, why: str) -> ApiError:
-    metadata = write.new.get("metadata") or {}
-    name = metadata.get("name") or metadata.get("generateName") or ""
+    name = meta.name(write.new) or meta.metadata(write.new).get("generateName", "")
     return forbidden(write.resource.plural, write.resource.group, name, why)
 
 
@@ -41,7 +40,7 @@ class ServiceAccounts:
         self._random = generator
 
     def __call__(self, write: Write) -> None:
-        if not is_new_pod(write) or MIRROR in (write.new["metadata"].get("annotations") or {}):
+        if not is_new_pod(write) or MIRROR in meta.annotations(write.new):
             return
         spec = write.new["spec"]
         name = spec.get("serviceAccountName") or "default"
@@ -50,7 +49,7 @@ class ServiceAccounts:
         if spec.get("automountServiceAccountToken", account.get("automountServiceAccountToken", True)):
             self._mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
-            spec["imagePullSecrets"] = [dict(s) for s in account["imagePullSecrets"]]
+            spec["imagePullSecrets"] = [{**s} for s in meta.items(account, "imagePullSecrets")]
 
     def _account(self, write: Write, name: str) -> Object:
         namespace = write.new["metadata"]["namespace"]
@@ -61,15 +60,15 @@ class ServiceAccounts:
         return account
 
     def _mount_token(self, spec: Object) -> None:
-        containers = [c for key in ("initContainers", "containers") for c in spec.get(key) or ()]
+        containers = [c for key in ("initContainers", "containers") for c in meta.items(spec, key)]
         wanting = [c for c in containers if not _mounts_at(c, TOKEN_MOUNT)]
         if not wanting:
             return
-        volume = self._free_name(spec.get("volumes") or [])
+        volume = self._free_name(meta.items(spec, "volumes"))
         for container in wanting:
             mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_MOUNT}
-            container["volumeMounts"] = [*(container.get("volumeMounts") or []), mount]
-        spec["volumes"] = [*(spec.get("volumes") or []), _token_volume(volume)]
+            container["volumeMounts"] = [*meta.items(container, "volumeMounts"), mount]
+        spec["volumes"] = [*meta.items(spec, "volumes"), _token_volume(volume)]
 
     def _free_name(self, volumes: Sequence[Object]) -> str:
         taken = {v.get("name") for v in volumes}
@@ -80,7 +79,7 @@ class ServiceAccounts:
 
 
 def _mounts_at(container: Object, path: str) -> bool:
-    return any(m.get("mountPath") == path for m in container.get("volumeMounts") or ())
+    return any(m.get("mountPath") == path for m in meta.items(container, "volumeMounts"))
 
 
 def _token_volume(name: str) -> Object:
@@ -102,7 +101,7 @@ def default_tolerations(write: Write) -> None:
     """DefaultTolerationSeconds: a pod stays five minutes on a node that is not ready or not reached."""
     if not is_new_pod(write):
         return
-    tolerations: list[Object] = list(write.new["spec"].get("tolerations") or [])
+    tolerations = [*meta.items(write.new, "spec", "tolerations")]
     for key in (_NOT_READY, _UNREACHABLE):
         if not any(_tolerates(t, key) for t in tolerations):
             tolerations.append(
@@ -122,7 +121,7 @@ def priority(write: Write) -> None:
     spec = write.new["spec"]
     chosen = _priority_class(write, spec)
     value = chosen["value"] if chosen else 0
-    policy = (chosen or {}).get("preemptionPolicy") or "PreemptLowerPriority"
+    policy = meta.part(chosen).get("preemptionPolicy") or "PreemptLowerPriority"
     given = spec.get("priority")
     if given is not None and given != value:
         raise refuse(
@@ -177,8 +176,8 @@ def runtime_class(write: Write) -> None:
 
 
 def _set_overhead(write: Write, spec: Object, runtime: Object) -> None:
-    fixed: Mapping[str, Any] | None = (runtime.get("overhead") or {}).get("podFixed")
-    if fixed is None:
+    fixed = meta.part(runtime, "overhead", "podFixed")
+    if not fixed:
         if spec.get("overhead"):
             raise refuse(write, "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead")
         return
@@ -193,9 +192,8 @@ def _same_amounts(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def _set_scheduling(write: Write, spec: Object, runtime: Object) -> None:
-    scheduling = runtime.get("scheduling") or {}
-    wanted: Mapping[str, str] = scheduling.get("nodeSelector") or {}
-    selector: dict[str, str] = dict(spec.get("nodeSelector") or {})
+    wanted = meta.part(runtime, "scheduling", "nodeSelector")
+    selector = {**meta.part(spec, "nodeSelector")}
     for key, value in wanted.items():
         if selector.setdefault(key, value) != value:
             both = (
@@ -204,7 +202,7 @@ def _set_scheduling(write: Write, spec: Object, runtime: Object) -> None:
             raise refuse(write, f"conflict: {both}")
     if selector:
         spec["nodeSelector"] = selector
-    own: list[Object] = list(spec.get("tolerations") or [])
-    more = [dict(t) for t in scheduling.get("tolerations") or () if t not in own]
+    own = meta.items(spec, "tolerations")
+    more = [{**t} for t in meta.items(runtime, "scheduling", "tolerations") if t not in own]
     if more:
-        spec["tolerations"] = own + more
+        spec["tolerations"] = [*own, *more]
