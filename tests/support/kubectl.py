@@ -1,0 +1,100 @@
+"""The real kubectl, in every version that this machine has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from support.people import Person
+
+
+def versions() -> dict[str, Path]:
+    """`{"1.33": /path/kubectl.1.33, ...}`: those named `kubectl.1.NN` beside the real kubectl, else just that one."""
+    found = shutil.which("kubectl")
+    if found is None:
+        return {}
+    real = Path(found).resolve()
+    beside = {
+        match.group(1): path
+        for path in real.parent.glob("kubectl.1.*")
+        if (match := re.fullmatch(r"kubectl\.(1\.\d+)", path.name))
+    }
+    return beside or {_version(real): real}
+
+
+def _version(binary: Path) -> str:
+    answer = subprocess.run([binary, "version", "--client", "-o", "json"], capture_output=True, check=True)
+    client = json.loads(answer.stdout)["clientVersion"]
+    return f"{client['major']}.{re.sub('[^0-9].*', '', client['minor'])}"
+
+
+def newest() -> Path:
+    known = versions()
+    if not known:
+        raise RuntimeError("no kubectl on PATH")
+    return known[max(known, key=lambda v: [int(n) for n in v.split(".")])]
+
+
+class Kubectl:
+    """kubectl as one person, against one context."""
+
+    def __init__(self, person: Person, context: str, binary: Path | None = None) -> None:
+        self.person = person
+        self.binary = binary or newest()
+        self.context = context
+
+    def __call__(self, *args: str | Path, **options: Any) -> str:
+        """Runs it and returns what it printed; raises with all its output where it fails."""
+        return self.run(*args, **options).stdout
+
+    def run(self, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+        return self.person.run(self.binary, "--context", self.context, *args, **options)
+
+    def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[str]:
+        return self.person.start(self.binary, "--context", self.context, *args, **options)
+
+    def json(self, *args: str | Path) -> Any:
+        return json.loads(self(*args, "-o", "json"))
+
+    def apply(self, manifests: str) -> str:
+        return self("apply", "-f", "-", stdin=manifests)
+
+    def wait(self, what: str, condition: str, timeout: float = 60) -> str:
+        """`kubectl wait --for=...`"""
+        return self("wait", what, f"--for={condition}", f"--timeout={timeout}s", timeout=timeout + 10)
+
+    def watch_until(self, resource: str, done: Callable[[Any], bool], *args: str, timeout: float = 60) -> Any:
+        """Follows one object until `done` is true of it; returns it."""
+        command = ["get", resource, *args, "--watch", "-o", "json", "--output-watch-events"]
+        process = self.start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        try:
+            return _first(process, done, timeout)
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def _first(process: subprocess.Popen[str], done: Callable[[Any], bool], timeout: float) -> Any:
+    import threading
+
+    timer = threading.Timer(timeout, process.kill)
+    timer.start()
+    decoder, text, last = json.JSONDecoder(), "", None
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            text += line
+            if line.rstrip() != "}":
+                continue
+            event, end = decoder.raw_decode(text)
+            text, last = text[end:].lstrip(), event["object"]
+            if done(last):
+                return last
+    finally:
+        timer.cancel()
+    raise AssertionError(f"not so within {timeout} s; last seen: {json.dumps(last)[:2000]}")
