@@ -1,0 +1,574 @@
+"""Sets of field paths, and the walks that make them: the arithmetic under server-side apply.
+
+A set is kept as the API shows it in `fieldsV1`: nested dicts whose keys are path elements: `f:name` a field,
+`k:{"name":"a"}` an item of a list by its keys, `v:"a"` an item of a set. A node `{}` is a member; a node with
+children is a member only if it also holds `"."`. The empty set is `{}` at the root, and `None` below it.
+
+The algorithms are those of sigs.k8s.io/structured-merge-diff (typed, fieldpath). The old object is seen as the Go
+struct that a real API server holds: what Go writes when empty (`spec`, `status`, a required list) was never absent,
+so it is not "added" when a manager first sets something in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+import orjson
+
+from podling.api import gotext
+from podling.api.schema import UNTYPED_SCALARS, Kind, Node
+from podling.api.structs import zero_of
+from podling.store.types import Object
+
+Set = dict[str, Any]
+
+ABSENT: Final[Any] = object()
+"""A value that one side of a comparison does not have (`None` is JSON's null)."""
+
+_SCALARS: Final = frozenset(
+    {
+        Kind.STRING,
+        Kind.BOOLEAN,
+        Kind.INTEGER,
+        Kind.NUMBER,
+        Kind.BYTES,
+        Kind.TIME,
+        Kind.MICRO_TIME,
+        Kind.DURATION,
+        *UNTYPED_SCALARS,
+    }
+)
+
+
+# --- algebra
+
+
+def is_member(node: Set) -> bool:
+    return not node or "." in node
+
+
+def _made(children: Set, member: bool) -> Set | None:
+    if not children:
+        return {} if member else None
+    if member:
+        children["."] = {}
+    return children
+
+
+def union(left: Set, right: Set) -> Set:
+    """Both root sets."""
+    if not left or not right:
+        return left or right
+    result = dict(left)
+    for key, node in right.items():
+        result[key] = _union_node(result[key], node) if key in result else node
+    return result
+
+
+def _union_node(left: Set, right: Set) -> Set:
+    if left is right:
+        return left
+    if not left or not right:
+        other = left or right
+        return other if is_member(other) else {**other, ".": {}}
+    return union(left, right)
+
+
+def difference(left: Set, right: Set) -> Set:
+    """The members of `left` that are no members of `right`; what is below them stays."""
+    return _difference_node(left, right, False) or {}
+
+
+def _difference_node(left: Set, right: Set, member: bool) -> Set | None:
+    children: Set = {}
+    for key, node in left.items():
+        if key == ".":
+            continue
+        other = right.get(key)
+        if other is None:
+            children[key] = node
+            continue
+        rest = _difference_node(node, other, is_member(node) and not is_member(other))
+        if rest is not None:
+            children[key] = rest
+    return _made(children, member)
+
+
+def recursive_difference(left: Set, right: Set) -> Set:
+    """`left` without the members of `right` and everything below them."""
+    result: Set = {}
+    for key, node in left.items():
+        other = right.get(key)
+        if other is None or key == ".":
+            result[key] = node
+        elif not is_member(other):
+            rest = recursive_difference(node, other)
+            if rest or not node:
+                result[key] = rest
+    return result
+
+
+def intersection(left: Set, right: Set) -> Set:
+    return _intersection_node(left, right, False) or {}
+
+
+def _intersection_node(left: Set, right: Set, member: bool) -> Set | None:
+    children: Set = {}
+    for key, node in left.items():
+        other = right.get(key)
+        if key == "." or other is None:
+            continue
+        shared = _intersection_node(node, other, is_member(node) and is_member(other))
+        if shared is not None:
+            children[key] = shared
+    return _made(children, member)
+
+
+def is_subset(left: Set, right: Set) -> bool:
+    return not difference(left, right)
+
+
+def paths(members: Set, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every member, in the order in which errors list them: a level's members before what is below."""
+    keys = sorted(key for key in members if key != ".")
+    for key in keys:
+        if is_member(members[key]):
+            yield (*above, key)
+    for key in keys:
+        if members[key]:
+            yield from paths(members[key], (*above, key))
+
+
+def path_text(path: tuple[str, ...]) -> str:
+    """`.spec.containers[name="a"].image`."""
+    return "".join(map(element_text, path))
+
+
+def element_text(element: str) -> str:
+    sort, _, rest = element.partition(":")
+    if sort == "f":
+        return f".{rest}"
+    if sort == "v":
+        return f"[={rest}]"
+    keys = cast(Object, orjson.loads(rest))
+    return "[" + ",".join(f"{key}={orjson.dumps(value).decode()}" for key, value in keys.items()) + "]"
+
+
+def in_order(members: Set) -> Set:
+    """The set with its keys as the API writes them."""
+    return {key: in_order(members[key]) if members[key] else {} for key in sorted(members)}
+
+
+def with_named_fields(members: Set, node: Node) -> Set:
+    """The set with every declared field on the way to a member made a member itself."""
+    result: Set = {}
+    for key, child in members.items():
+        if key == ".":
+            result[key] = child
+            continue
+        below = with_named_fields(child, _child_node(node, key)) if child else {}
+        if below and key.startswith("f:") and node.declares(key[2:]):
+            below["."] = {}
+        result[key] = below
+    return result
+
+
+def _child_node(node: Node, key: str) -> Node:
+    return node.child(key[2:]) if key.startswith("f:") else node.element
+
+
+# --- list items
+
+
+class UnidentifiedItem(ValueError):
+    """A list item that lacks what identifies it."""
+
+
+def item_key(item: Any, node: Node) -> str:
+    """The path element of an item of an associative list. Raises UnidentifiedItem."""
+    if not node.keys:
+        if isinstance(item, dict | list) or item is None:
+            raise UnidentifiedItem(_set_item_problem(cast(Any, item)))
+        return "v:" + orjson.dumps(item).decode()
+    if not isinstance(item, dict):
+        kind = "a null element" if item is None else "non-map elements"
+        raise UnidentifiedItem(f"associative list with keys may not have {kind}")
+    members = cast(Object, item)
+    keys = {name: members[name] for name in node.keys if name in members}
+    for name, default in node.key_defaults.items():
+        keys.setdefault(name, default)
+    if not keys:
+        names = "[" + " ".join(f'"{name}"' for name in node.keys) + "]"
+        raise UnidentifiedItem(
+            f"associative list with keys has an element that omits all key fields {names} "
+            "(and doesn't have default values for any key fields)"
+        )
+    return "k:" + orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()
+
+
+def _set_item_problem(item: Any) -> str:
+    if isinstance(item, dict):
+        return "associative list without keys has an element that's a map type"
+    if isinstance(item, list):
+        return "not supported: associative list with lists as elements"
+    return "associative list without keys has an element that's an explicit null"
+
+
+def _indexed(items: Any, node: Node) -> dict[str, Any]:
+    """The items by path element; of duplicates the first, and none that cannot be identified."""
+    result: dict[str, Any] = {}
+    for item in items or ():
+        try:
+            result.setdefault(item_key(item, node), item)
+        except UnidentifiedItem:
+            continue
+    return result
+
+
+# --- which way a value is walked
+
+_LEAF, _MAP, _LIST = range(3)
+
+
+def _walk_of(node: Node, value: Any) -> int:
+    """Whether a value is one leaf, a map with fields, or a list with items."""
+    if node.atomic or node.kind in _SCALARS:
+        return _LEAF
+    if node.kind is Kind.LIST:
+        return _LIST
+    if node.kind in {Kind.STRUCT, Kind.MAP}:
+        return _MAP
+    return _MAP if isinstance(value, dict) else _LEAF
+
+
+# --- the set of a value
+
+
+def field_set(value: Object, node: Node) -> Set:
+    """What an applied configuration owns: its leaves and its list items."""
+    return _set_of(value, node) or {}
+
+
+def _set_of(value: Any, node: Node) -> Set | None:
+    """The set below a value; None when it has no members (and is none itself)."""
+    walk = _walk_of(node, value)
+    if walk == _LEAF:
+        return {}
+    if not value:
+        return None
+    return _set_of_map(value, node) if walk == _MAP else _set_of_list(value, node)
+
+
+def _set_of_map(value: Any, node: Node) -> Set | None:
+    if not isinstance(value, dict):
+        return None
+    result: Set = {}
+    for name, item in cast(Object, value).items():
+        below = _set_of(item, node.child(name))
+        member = item is None or item == {} or not node.declares(name)
+        if below is None and member:
+            below = {}
+        elif below and member:
+            below["."] = {}
+        if below is not None:
+            result[f"f:{name}"] = below
+    return result or None
+
+
+def _set_of_list(value: Any, node: Node) -> Set | None:
+    if not isinstance(value, list):
+        return None
+    result: Set = {}
+    for key, item in _indexed(cast(list[Any], value), node).items():
+        below = _set_of(item, node.element) if node.keys else None
+        result[key] = {**below, ".": {}} if below else {}
+    return result or None
+
+
+# --- comparison
+
+
+@dataclass(slots=True)
+class Comparison:
+    """What a change did to the fields."""
+
+    added: Set
+    modified: Set
+    removed: Set
+
+    @property
+    def changed(self) -> Set:
+        return union(self.modified, self.added)
+
+    def without(self, ignored: Set) -> Comparison:
+        if not ignored:
+            return self
+        return Comparison(
+            recursive_difference(self.added, ignored),
+            recursive_difference(self.modified, ignored),
+            recursive_difference(self.removed, ignored),
+        )
+
+
+_Change = tuple[Set | None, Set | None, Set | None]
+_ADDED: Final[_Change] = ({}, None, None)
+_MODIFIED: Final[_Change] = (None, {}, None)
+_REMOVED: Final[_Change] = (None, None, {})
+_SAME: Final[_Change] = (None, None, None)
+
+
+def compare(old: Object, new: Object, node: Node) -> Comparison:
+    """Both objects whole; `old` is `{}` for a create."""
+    added, modified, removed = _compare(old, new, node)
+    return Comparison(added or {}, modified or {}, removed or {})
+
+
+def _compare(left: Any, right: Any, node: Node) -> _Change:
+    if left is right:
+        return _SAME
+    walk = _walk_of(node, left if right is ABSENT else right)
+    both_empty = not (left is not ABSENT and left) and not (right is not ABSENT and right)
+    if walk == _LEAF or both_empty:
+        return _compare_leaf(left, right)
+    if walk == _MAP:
+        return _compare_maps(left, right, node)
+    return _compare_lists(left, right, node)
+
+
+def _compare_leaf(left: Any, right: Any) -> _Change:
+    if left is ABSENT:
+        return _ADDED
+    if right is ABSENT:
+        return _REMOVED
+    return _SAME if left == right else _MODIFIED
+
+
+def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
+    old = cast(Object, left) if isinstance(left, dict) else {}
+    new = cast(Object, right) if isinstance(right, dict) else {}
+    gathered = _Gathered()
+    for name, item in new.items():
+        before = old.get(name, ABSENT)
+        if before is ABSENT and left is not ABSENT:
+            before = _never_absent(node, name)
+        if before is not item:
+            gathered.take(f"f:{name}", _compare(before, item, node.child(name)))
+    for name, item in old.items():
+        if name not in new:
+            after = _never_absent(node, name) if right is not ABSENT else ABSENT
+            gathered.take(f"f:{name}", _compare(item, after, node.child(name)))
+    return gathered.result(left is ABSENT, right is ABSENT)
+
+
+def _never_absent(node: Node, name: str) -> Any:
+    """What Go holds in a field that was not set, if it would write it."""
+    if node.structural or not node.declares(name):
+        return ABSENT
+    field = node.fields[name]
+    return zero_of(field) if field.written_when_empty else ABSENT
+
+
+def _compare_lists(left: Any, right: Any, node: Node) -> _Change:
+    old = _indexed(left if left is not ABSENT else (), node)
+    new = _indexed(right if right is not ABSENT else (), node)
+    gathered = _Gathered()
+    for key, item in new.items():
+        gathered.take(key, _compare(old.get(key, ABSENT), item, node.element))
+    for key, item in old.items():
+        if key not in new:
+            gathered.take(key, _compare(item, ABSENT, node.element))
+    return gathered.result(left is ABSENT, right is ABSENT)
+
+
+class _Gathered:
+    """The changes below one container, on their way to become its own."""
+
+    __slots__ = ("added", "modified", "removed")
+
+    def __init__(self) -> None:
+        self.added: Set = {}
+        self.modified: Set = {}
+        self.removed: Set = {}
+
+    def take(self, key: str, change: _Change) -> None:
+        added, modified, removed = change
+        if added is not None:
+            self.added[key] = added
+        if modified is not None:
+            self.modified[key] = modified
+        if removed is not None:
+            self.removed[key] = removed
+
+    def result(self, is_added: bool, is_removed: bool) -> _Change:
+        return (_made(self.added, is_added), self.modified or None, _made(self.removed, is_removed))
+
+
+# --- merging and removing
+
+
+def merge(live: Any, config: Any, node: Node) -> Any:
+    """`live` with `config` merged in: the configuration wins, lists with identity merge by it."""
+    if live is ABSENT:
+        return config
+    if config is ABSENT or config is live:
+        return live
+    walk = _walk_of(node, config)
+    if walk == _LEAF or (not live and not config):
+        return config
+    if walk == _MAP:
+        return _merge_maps(live, config, node)
+    return _merge_lists(live, config, node)
+
+
+def _merge_maps(live: Any, config: Any, node: Node) -> Any:
+    result: Object = dict(cast(Object, live)) if isinstance(live, dict) else {}
+    for name, item in (cast(Object, config) or {}).items():
+        result[name] = merge(result.get(name, ABSENT), item, node.child(name))
+    return result
+
+
+def _merge_lists(live: Any, config: Any, node: Node) -> list[Any]:
+    """Items in the configuration's order, the others where the live list has them."""
+    old, new = _indexed(live, node), _indexed(config, node)
+    shared = [key for key in new if key in old]
+    result: list[Any] = []
+    merged: set[str] = set()
+    left, right = list(old), list(new)
+    i = j = 0
+
+    def take(key: str) -> None:
+        merged.add(key)
+        result.append(merge(old.get(key, ABSENT), new[key], node.element))
+        if shared and shared[0] == key:
+            shared.pop(0)
+
+    while i < len(left) or j < len(right):
+        if i < len(left) and j < len(right):
+            if left[i] == right[j]:
+                take(right[j])
+                i, j = i + 1, j + 1
+                continue
+            if left[i] in new and shared and shared[0] != left[i]:
+                i += 1
+                continue
+        if i < len(left) and left[i] not in new:
+            result.append(old[left[i]])
+            i += 1
+            continue
+        if i < len(left) and left[i] in merged:
+            i += 1
+        if j < len(right):
+            take(right[j])
+            j += 1
+    return result
+
+
+def remove(value: Any, gone: Set, node: Node) -> Any:
+    """`value` without the members of `gone`; what is atomic goes as a whole."""
+    walk = _walk_of(node, value)
+    if walk == _LEAF or not value:
+        return value
+    return _remove_from_map(value, gone, node) if walk == _MAP else _remove_from_list(value, gone, node)
+
+
+def _remove_from_map(value: Any, gone: Set, node: Node) -> Any:
+    if not isinstance(value, dict):
+        return value
+    result: Object = {}
+    for name, item in cast(Object, value).items():
+        below = gone.get(f"f:{name}")
+        if below is None:
+            result[name] = item
+        elif not is_member(below):
+            result[name] = remove(item, below, node.child(name))
+    return result
+
+
+def _remove_from_list(value: Any, gone: Set, node: Node) -> Any:
+    if not isinstance(value, list):
+        return value
+    result: list[Any] = []
+    for item in cast(list[Any], value):
+        try:
+            below = gone.get(item_key(item, node))
+        except UnidentifiedItem:
+            below = None
+        if below is None:
+            result.append(item)
+        elif not is_member(below):
+            result.append(remove(item, below, node.element))
+    return result
+
+
+# --- validation of an applied configuration
+
+
+def problems(value: Object, node: Node) -> list[str]:
+    """What does not fit the schema, in structured-merge-diff's words: `.spec.foo: field not declared in schema`."""
+    return [f"{path}: {message}" if path else message for path, message in _problems(value, node)]
+
+
+_Problem = tuple[str, str]
+
+
+def _problems(value: Any, node: Node) -> list[_Problem]:
+    if value is None:
+        return []
+    if node.kind in {Kind.STRUCT, Kind.MAP}:
+        return _map_problems(value, node)
+    if node.kind is Kind.LIST:
+        return _list_problems(value, node)
+    if node.kind in _SCALARS:
+        message = _scalar_problem(value, node)
+        return [("", message)] if message else []
+    return []
+
+
+def _map_problems(value: Any, node: Node) -> list[_Problem]:
+    if not isinstance(value, dict):
+        return [("", f"expected map, got &{{{gotext.plain(value)}}}")]
+    found: list[_Problem] = []
+    for name, item in cast(Object, value).items():
+        if node.kind is Kind.STRUCT and name not in node.fields and not node.preserve:
+            found.append((f".{name}", "field not declared in schema"))
+            break
+        found += [(f".{name}{path}", message) for path, message in _problems(item, node.child(name))]
+    return found
+
+
+def _list_problems(value: Any, node: Node) -> list[_Problem]:
+    if not isinstance(value, list):
+        return [("", f"expected list, got &{{{gotext.plain(value)}}}")]
+    found: list[_Problem] = []
+    seen: set[str] = set()
+    for index, item in enumerate(cast(list[Any], value)):
+        element = f"[{index}]"
+        if not node.atomic:
+            try:
+                key = item_key(item, node)
+            except UnidentifiedItem as error:
+                return [*found, ("", f"element {index}: {error}")]
+            element = element_text(key)
+            if key in seen:
+                found.append(("", f"duplicate entries for key {element}"))
+            seen.add(key)
+        found += [(element + path, message) for path, message in _problems(item, node.element)]
+    return found
+
+
+def _scalar_problem(value: Any, node: Node) -> str:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if node.kind in UNTYPED_SCALARS:
+        fits = isinstance(value, str | int | float)
+        return "" if fits else f"expected any scalar, got &{{{gotext.plain(value)}}}"
+    if node.kind in {Kind.INTEGER, Kind.NUMBER}:
+        return "" if is_number else f"expected numeric (int or float), got {gotext.type_name(value)}"
+    if node.kind is Kind.BOOLEAN:
+        return "" if isinstance(value, bool) else f"expected boolean, got &{{{gotext.plain(value)}}}"
+    return (
+        ""
+        if isinstance(value, str)
+        else f"expected string, got &value.valueUnstructured{{Value:{gotext.syntax(value)}}}"
+    )

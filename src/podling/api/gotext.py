@@ -1,0 +1,45 @@
+"""JSON values as Go's fmt prints them: Kubernetes' messages show them so."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+
+from podling.store.types import Object
+
+
+def plain(value: Any) -> str:
+    """`%v`: `map[a:1 b:[x y]]`."""
+    if isinstance(value, dict):
+        members = cast(Object, value)
+        return "map[" + " ".join(f"{key}:{plain(members[key])}" for key in sorted(members)) + "]"
+    if isinstance(value, list):
+        return "[" + " ".join(map(plain, cast(list[Any], value))) + "]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "<nil>" if value is None else str(value)
+
+
+def syntax(value: Any) -> str:
+    """`%#v`: `map[string]interface {}{"a":1}`."""
+    if isinstance(value, dict):
+        members = cast(Object, value)
+        inner = ", ".join(f"{orjson.dumps(key).decode()}:{syntax(members[key])}" for key in sorted(members))
+        return f"map[string]interface {{}}{{{inner}}}"
+    if isinstance(value, list):
+        return "[]interface {}{" + ", ".join(map(syntax, cast(list[Any], value))) + "}"
+    return "interface {}(nil)" if value is None else orjson.dumps(value).decode()
+
+
+def type_name(value: Any) -> str:
+    """`%T` of a value decoded without a type."""
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int64"
+    if isinstance(value, float):
+        return "float64"
+    if isinstance(value, str):
+        return "string"
+    return "[]interface {}" if isinstance(value, list) else "map[string]interface {}"

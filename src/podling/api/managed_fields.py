@@ -1,0 +1,507 @@
+"""Who owns which field: `metadata.managedFields` and server-side apply.
+
+Two entry points. `track_update` is for every write that is no apply: what it changed moves to its manager. `apply`
+merges a configuration into the live object, takes away what this manager applied before and no longer does (unless
+somebody else owns it), and refuses to change what others own, unless forced.
+
+The rules are those of k8s.io/apimachinery/pkg/util/managedfields and structured-merge-diff. Ownership is recorded
+per manager, operation, subresource and (for updates) API version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, cast
+
+import orjson
+
+from podling.api import field_sets
+from podling.api.errors import ApiError, bad_request
+from podling.api.field_sets import Set
+from podling.api.schema import Node
+from podling.api.structs import DecodeError, shape
+from podling.store.types import Object
+
+LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+MAX_UPDATE_MANAGERS: Final = 10
+"""More updaters than this are joined, the oldest first, into `ancient-changes`."""
+
+_FIRST: Final = "before-first-apply"
+_ANCIENT: Final = "ancient-changes"
+_UNNAMED: Final = "unknown"
+
+_NEVER_OWNED: Final[Set] = {
+    "f:apiVersion": {},
+    "f:kind": {},
+    "f:metadata": {
+        ".": {},
+        "f:name": {},
+        "f:namespace": {},
+        "f:creationTimestamp": {},
+        "f:selfLink": {},
+        "f:uid": {},
+        "f:clusterName": {},
+        "f:generation": {},
+        "f:managedFields": {},
+        "f:resourceVersion": {},
+    },
+}
+
+
+class Manager(NamedTuple):
+    """What identifies an entry. `api_version` is `""` for Apply, which keeps one entry whatever its version."""
+
+    name: str
+    operation: str
+    api_version: str
+    subresource: str
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """What a manager owns, in the field names of a version, and since when."""
+
+    fields: Set
+    api_version: str
+    time: str | None
+
+
+Managers = dict[Manager, Owned]
+
+
+def _identity(name: str, operation: str, api_version: str, subresource: str) -> Manager:
+    return Manager(name, operation, "" if operation == "Apply" else api_version, subresource)
+
+
+def _decode(entries: Any) -> Managers | None:
+    """None when an entry is malformed: then there are none, as for the API server."""
+    if not isinstance(entries, list):
+        return {}
+    managers: Managers = {}
+    for entry in cast(list[Object], entries):
+        api_version, operation = entry.get("apiVersion", ""), entry.get("operation", "")
+        fields: Any = entry.get("fieldsV1") or {}
+        if operation not in {"Apply", "Update"} or not api_version or entry.get("fieldsType") != "FieldsV1":
+            return None
+        if not isinstance(fields, dict):
+            return None
+        identity = _identity(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
+        managers[identity] = Owned(cast(Set, fields), api_version, entry.get("time"))
+    return managers
+
+
+def _encode(managers: Managers) -> list[Object]:
+    def rank(item: tuple[Manager, Owned]) -> tuple[str, str, str, str, str]:
+        manager, owned = item
+        return manager.operation, owned.time or "", manager.name, owned.api_version, manager.subresource
+
+    return [_entry(manager, owned) for manager, owned in sorted(managers.items(), key=rank)]
+
+
+def _entry(manager: Manager, owned: Owned) -> Object:
+    entry: Object = {"manager": manager.name} if manager.name else {}
+    entry |= {"operation": manager.operation, "apiVersion": owned.api_version}
+    if owned.time:
+        entry["time"] = owned.time
+    entry |= {"fieldsType": "FieldsV1", "fieldsV1": owned.fields}
+    if manager.subresource:
+        entry["subresource"] = manager.subresource
+    return entry
+
+
+def _metadata(obj: Object) -> Object:
+    return cast(Object, obj.get("metadata") or {})
+
+
+def _annotations(obj: Object) -> Object:
+    return cast(Object, _metadata(obj).get("annotations") or {})
+
+
+def _entries(obj: Object | None) -> Any:
+    return _metadata(obj).get("managedFields") if obj else None
+
+
+def _without_entries(obj: Object) -> Object:
+    metadata = obj.get("metadata")
+    if not isinstance(metadata, dict) or "managedFields" not in metadata:
+        return obj
+    rest = {key: value for key, value in cast(Object, metadata).items() if key != "managedFields"}
+    return {**obj, "metadata": rest}
+
+
+def _with_entries(obj: Object, managers: Managers) -> Object:
+    bare = _without_entries(obj)
+    if not managers:
+        return bare
+    return {**bare, "metadata": {**_metadata(bare), "managedFields": _encode(managers)}}
+
+
+def _time(now: datetime) -> str:
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _ignored(node: Node, subresource: str, reset_fields: Sequence[str] | None) -> Set:
+    """The fields that this endpoint throws away: nobody owns them by a write there."""
+    if reset_fields is None:
+        reset_fields = ("spec",) if subresource == "status" else ("status",) if not subresource else ()
+    result: Set = {}
+    for path in reset_fields:
+        place = result
+        *above, last = path.split(".")
+        for name in above:
+            place = place.setdefault(f"f:{name}", {})
+        place[f"f:{last}"] = {}
+    return result if node.kind == "struct" else {}
+
+
+# --- updates
+
+
+def track_update(
+    old: Object | None,
+    new: Object,
+    node: Node,
+    *,
+    manager: str,
+    api_version: str,
+    now: datetime,
+    subresource: str = "",
+    reset_fields: Sequence[str] | None = None,
+) -> Object:
+    """`new` with its managedFields: what differs from `old` (None: a create) now belongs to `manager`.
+
+    Call it with the object as the user wants it, defaulted, before the strategy's `prepare` and before anything is
+    allocated: what the server fills in later has no owner. `reset_fields` are the dotted paths that the endpoint
+    ignores; by default `status`, or `spec` on the status subresource (none for custom resources without one).
+
+    managedFields in `new` replace those of `old` (a user may edit them); `[]` and `[{}]` clear them.
+    """
+    managers = _sent_or_live(old, new, subresource)
+    bare = _without_entries(new)
+    if not managers and old is not None and _uid(old):
+        return _with_entries(bare, managers)
+    identity = _identity(manager or _UNNAMED, "Update", api_version, subresource)
+    ignored = _ignored(node, subresource, reset_fields)
+    updated = _update(managers, _without_entries(old or {}), bare, node, identity, _time(now), api_version, ignored)
+    return _with_entries(bare, _capped(updated))
+
+
+def _uid(obj: Object) -> str:
+    return _metadata(obj).get("uid", "")
+
+
+def _sent_or_live(old: Object | None, new: Object, subresource: str) -> Managers:
+    sent = _entries(new)
+    if not subresource and sent is not None:
+        if sent in ([], [{}]):
+            return {}
+        managers = _decode(sent)
+        if managers:
+            return managers
+    return _decode(_entries(old)) or {}
+
+
+def _update(
+    managers: Managers,
+    old: Object,
+    new: Object,
+    node: Node,
+    identity: Manager,
+    time: str,
+    api_version: str,
+    ignored: Set,
+) -> Managers:
+    change = field_sets.compare(old, new, node).without(ignored)
+    result = _taken_away(managers, change)
+    owned = field_sets.difference(change.changed, _NEVER_OWNED)
+    if owned:
+        before = result.get(identity)
+        fields = field_sets.union(before.fields, owned) if before else owned
+        result[identity] = Owned(field_sets.in_order(fields), api_version, time)
+    return result
+
+
+def _taken_away(managers: Managers, change: field_sets.Comparison, keep: Manager | None = None) -> Managers:
+    """All managers without what changed or went; those left with nothing disappear."""
+    result: Managers = {}
+    for manager, owned in managers.items():
+        if manager == keep:
+            result[manager] = owned
+            continue
+        fields = owned.fields
+        if change.changed:
+            fields = field_sets.difference(fields, field_sets.intersection(fields, change.changed))
+        if change.removed:
+            fields = field_sets.difference(fields, change.removed)
+        if fields:
+            result[manager] = owned if fields == owned.fields else replace(owned, fields=fields)
+    return result
+
+
+def _capped(managers: Managers) -> Managers:
+    """At most ten updaters: the oldest of a version are joined into one entry."""
+    updaters = [manager for manager in managers if manager.operation == "Update"]
+    surplus = len(updaters) - MAX_UPDATE_MANAGERS
+    if surplus <= 0:
+        return managers
+    result = dict(managers)
+    first: dict[str, Manager] = {}
+    for manager in sorted(updaters, key=lambda item: (managers[item].time or "", item)):
+        if surplus <= 0:
+            break
+        owned = managers[manager]
+        bucket = Manager(_ANCIENT, "Update", owned.api_version, "")
+        if owned.api_version not in first:
+            first[owned.api_version] = manager
+            continue
+        if bucket not in result:
+            result[bucket] = result.pop(first[owned.api_version])
+        fields = field_sets.in_order(field_sets.union(owned.fields, result[bucket].fields))
+        result[bucket] = Owned(fields, owned.api_version, owned.time)
+        if manager != bucket:
+            del result[manager]
+        surplus -= 1
+    return result
+
+
+# --- apply
+
+
+class _Conflict(NamedTuple):
+    manager: Manager
+    api_version: str
+    path: tuple[str, ...]
+
+
+class _Conflicts(Exception):
+    def __init__(self, conflicts: list[_Conflict]) -> None:
+        super().__init__(f"{len(conflicts)} conflicts")
+        self.conflicts = conflicts
+
+
+def apply(
+    live: Object | None,
+    config: Object,
+    node: Node,
+    *,
+    manager: str,
+    force: bool,
+    api_version: str,
+    now: datetime,
+    subresource: str = "",
+    reset_fields: Sequence[str] | None = None,
+) -> Object:
+    """The live object (None: a create) with `config` applied, as Go would write it; not yet defaulted.
+
+    Raises ApiError: 409 with a cause for each field that another manager owns, 500 (as the API does) for a
+    configuration that does not fit the schema, 400 for one that holds managedFields.
+    """
+    if _metadata(config).get("managedFields") is not None:
+        raise bad_request("metadata.managedFields must be nil")
+    _check(config, node)
+    application = _Application(
+        live=_without_entries(live or {}),
+        config=config,
+        node=node,
+        identity=_identity(manager, "Apply", api_version, subresource),
+        api_version=api_version,
+        time=_time(now),
+        ignored=_ignored(node, subresource, reset_fields),
+    )
+    managers = _decode(_entries(live)) or {}
+    if not managers and live is not None:
+        managers = application.first_managers(subresource)
+    try:
+        merged, owners = application.run(managers, force)
+    except _Conflicts as refused:
+        merged, owners = application.forgiven(managers, refused.conflicts)
+    if manager == "kubectl":
+        merged = _with_last_applied(merged, config)
+    return _with_entries(merged, owners)
+
+
+def _check(config: Object, node: Node) -> None:
+    found = field_sets.problems(config, node)
+    if found:
+        text = found[0] if len(found) == 1 else "\n  ".join(["errors:", *found])
+        raise ApiError(500, "", f"failed to create typed patch object ({_described(config)}): {text}")
+
+
+def _described(obj: Object) -> str:
+    """Namespace, name and kind, as messages name an object."""
+    metadata = _metadata(obj)
+    group, _, version = str(obj.get("apiVersion", "")).rpartition("/")
+    kind = f"{group}/{version}, Kind={obj.get('kind', '')}"
+    return f"{metadata.get('namespace', '')}/{metadata.get('name', '')}; {kind}"
+
+
+@dataclass(frozen=True, slots=True)
+class _Application:
+    """One apply: what is merged into what, and by whom."""
+
+    live: Object
+    config: Object
+    node: Node
+    identity: Manager
+    api_version: str
+    time: str
+    ignored: Set
+
+    def first_managers(self, subresource: str) -> Managers:
+        """Of an object that nobody owns: all that is there belongs to whoever was before."""
+        identity = _identity(_FIRST, "Update", self.api_version, subresource)
+        return _update({}, {}, self.live, self.node, identity, self.time, self.api_version, self.ignored)
+
+    def run(self, managers: Managers, force: bool) -> tuple[Object, Managers]:
+        """The new object and its owners. Raises _Conflicts."""
+        owned = field_sets.recursive_difference(field_sets.field_set(self.config, self.node), self.ignored)
+        before = managers.get(self.identity)
+        owners = {**managers, self.identity: Owned(owned, self.api_version, before.time if before else None)}
+        merged = field_sets.merge(self.live, self.config, self.node) if self.live else self.config
+        if before is not None and before.fields:
+            merged = self._prune(merged, before.fields, owners)
+        owners = self._settle(merged, owners, force)
+        if merged == self.live:
+            return self.live, owners
+        if self.identity in owners:
+            owners[self.identity] = replace(owners[self.identity], time=self.time)
+        return self._written(merged), owners
+
+    def _settle(self, merged: Object, owners: Managers, force: bool) -> Managers:
+        change = field_sets.compare(self.live, merged, self.node).without(self.ignored)
+        conflicts = [] if force else self._conflicts(owners, change)
+        if conflicts:
+            raise _Conflicts(conflicts)
+        result = _taken_away(owners, change, keep=self.identity)
+        mine = field_sets.difference(result[self.identity].fields, _NEVER_OWNED)
+        if mine:
+            result[self.identity] = replace(result[self.identity], fields=field_sets.in_order(mine))
+        else:
+            del result[self.identity]
+        return result
+
+    def _conflicts(self, owners: Managers, change: field_sets.Comparison) -> list[_Conflict]:
+        found: list[_Conflict] = []
+        for manager, owned in owners.items():
+            if manager != self.identity:
+                contested = field_sets.intersection(owned.fields, change.changed)
+                found += [_Conflict(manager, owned.api_version, path) for path in field_sets.paths(contested)]
+        return found
+
+    def _prune(self, merged: Object, last: Set, owners: Managers) -> Object:
+        """Takes away what this manager applied last time and not now, and nobody owns."""
+        node = self.node
+        last = field_sets.with_named_fields(last, node)
+        pruned = field_sets.remove(merged, last, node)
+        everything = field_sets.with_named_fields(field_sets.field_set(merged, node), node)
+        kept = field_sets.with_named_fields(field_sets.field_set(pruned, node), node)
+        for owned in owners.values():
+            kept = field_sets.union(kept, field_sets.with_named_fields(owned.fields, node))
+        pruned = field_sets.remove(merged, field_sets.difference(everything, kept), node)
+        left = field_sets.with_named_fields(field_sets.field_set(pruned, node), node)
+        gone = field_sets.intersection(field_sets.difference(everything, left), last)
+        return field_sets.remove(merged, gone, node)
+
+    def _written(self, merged: Object) -> Object:
+        try:
+            return shape(merged, self.node)[0]
+        except DecodeError as error:
+            text = f"failed to convert new typed object ({_described(self.config)}) to object: {error}"
+            raise ApiError(500, "", text) from None
+
+    def forgiven(self, managers: Managers, conflicts: list[_Conflict]) -> tuple[Object, Managers]:
+        """kubectl may take over what its own client-side apply set last, if nobody changed it since."""
+        allowed = self._last_applied_by_client() if self.identity.name == "kubectl" else {}
+        open_conflicts = [conflict for conflict in conflicts if not _has(allowed, conflict.path)]
+        if open_conflicts:
+            raise _conflict_error(open_conflicts)
+        return self.run(managers, True)
+
+    def _last_applied_by_client(self) -> Set:
+        annotations = _annotations(self.live)
+        try:
+            last: Any = orjson.loads(annotations.get(LAST_APPLIED, ""))
+        except orjson.JSONDecodeError:
+            return {}
+        if not isinstance(last, dict) or cast(Object, last).get("apiVersion") != self.api_version:
+            return {}
+        applied = cast(Object, last)
+        if field_sets.problems(applied, self.node):
+            return {}
+        change = field_sets.compare(applied, self.live, self.node)
+        result = field_sets.field_set(applied, self.node)
+        for changed in (change.modified, change.added, change.removed):
+            result = field_sets.difference(result, changed)
+        return result
+
+
+def _has(members: Set, path: tuple[str, ...]) -> bool:
+    for element in path:
+        if element not in members:
+            return False
+        members = members[element]
+    return field_sets.is_member(members)
+
+
+def _with_last_applied(merged: Object, config: Object) -> Object:
+    """Keeps the annotation of client-side apply in step, where there is one."""
+    annotations = _annotations(merged)
+    if not annotations.get(LAST_APPLIED):
+        return merged
+    if LAST_APPLIED in _annotations(config):
+        rest = {key: value for key, value in _annotations(config).items() if key != LAST_APPLIED}
+        config = {**config, "metadata": {**_metadata(config), "annotations": rest}}
+    text = orjson.dumps(config, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE).decode()
+    return {**merged, "metadata": {**_metadata(merged), "annotations": {**annotations, LAST_APPLIED: text}}}
+
+
+def _described_manager(conflict: _Conflict) -> str:
+    manager = conflict.manager
+    text = f'conflict with "{manager.name}"'
+    if manager.subresource:
+        text += f' with subresource "{manager.subresource}"'
+    return text if manager.operation == "Apply" else f"{text} using {conflict.api_version}"
+
+
+def _conflict_error(conflicts: list[_Conflict]) -> ApiError:
+    causes = [
+        {
+            "reason": "FieldManagerConflict",
+            "message": _described_manager(conflict),
+            "field": field_sets.path_text(conflict.path),
+        }
+        for conflict in conflicts
+    ]
+    if len(causes) == 1:
+        message = f"Apply failed with 1 conflict: {causes[0]['message']}: {causes[0]['field']}"
+    else:
+        message = f"Apply failed with {len(causes)} conflicts: {_conflict_list(causes)}"
+    return ApiError(409, "Conflict", message, {"causes": causes})
+
+
+def _conflict_list(causes: Sequence[Mapping[str, str]]) -> str:
+    by_manager: dict[str, list[str]] = {}
+    for cause in causes:
+        by_manager.setdefault(cause["message"].replace("conflict", "conflicts", 1), []).append(cause["field"])
+    lines = [line for text in sorted(by_manager) for line in (f"{text}:", *(f"- {f}" for f in by_manager[text]))]
+    return "\n".join(lines)
+
+
+def keep_times(old: Object, new: Object) -> Object:
+    """`new` with the times of `old`'s managedFields, if it differs from `old` by nothing else.
+
+    A write that changes nothing must not be stored only because the clock went on.
+    """
+    before, after = _entries(old), _entries(new)
+    if before == after or not before or not after:
+        return new
+    if _timeless(before) != _timeless(after) or _without_entries(old) != _without_entries(new):
+        return new
+    return {**new, "metadata": {**new["metadata"], "managedFields": before}}
+
+
+def _timeless(entries: list[Object]) -> list[Object]:
+    bare = [{key: value for key, value in entry.items() if key != "time"} for entry in entries]
+    return sorted(bare, key=lambda entry: orjson.dumps(entry, option=orjson.OPT_SORT_KEYS))

@@ -1,0 +1,522 @@
+"""The three patch formats: JSON merge patch (RFC 7386), JSON patch (RFC 6902), Kubernetes' strategic merge patch.
+
+All are pure: they return a new object, share with the old one what did not change, and mutate neither argument.
+Server-side apply, the fourth way to PATCH, is in `managed_fields`.
+
+A strategic merge patch merges lists by the keys that the schema names, and takes directives: `$patch` (replace,
+delete), `$retainKeys`, `$deleteFromPrimitiveList/<field>` and `$setElementOrder/<field>`
+(k8s.io/apimachinery/pkg/util/strategicpatch).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import orjson
+
+from podling.api import gotext
+from podling.api.errors import ApiError, bad_request, invalid, invalid_value
+from podling.api.schema import Field, Kind, Node
+from podling.store.types import Object
+
+MAX_JSON_PATCH_OPERATIONS: Final = 10_000
+
+_DIRECTIVE: Final = "$patch"
+_RETAIN_KEYS: Final = "$retainKeys"
+_DELETE_FROM: Final = "$deleteFromPrimitiveList/"
+_ORDER: Final = "$setElementOrder/"
+
+Items = list[Any]
+
+
+def unprocessable() -> ApiError:
+    """The API's answer to a patch that cannot be carried out; it does not say why."""
+    message = "the server rejected our request due to an error in our request"
+    return ApiError(422, "Invalid", message, {})
+
+
+def refused(patched_text: str, why: str) -> ApiError:
+    """422 for a patch whose outcome is no object of the kind. See `patched_json` for the first argument."""
+    return invalid("", "", "", [_patch_error(patched_text, why)])
+
+
+def _patch_error(text: str, why: str) -> Any:
+    return invalid_value("patch", text, why)
+
+
+def patched_json(live: Any, patched: Any) -> str:
+    """The outcome of a JSON or merge patch as its error shows it: what the patch touched has its keys sorted."""
+    return _encode(live, patched).decode()
+
+
+def _encode(live: Any, patched: Any) -> bytes:
+    if patched is live or not isinstance(patched, dict):
+        return orjson.dumps(patched)
+    before = cast(Object, live) if isinstance(live, dict) else {}
+    members = cast(Object, patched)
+    parts = [orjson.dumps(key) + b":" + _encode(before.get(key), members[key]) for key in sorted(members)]
+    return b"{" + b",".join(parts) + b"}"
+
+
+def merge_patch(target: Any, patch: Any) -> Any:
+    """RFC 7386. A `null` deletes; anything but an object replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    result: Object = dict(cast(Object, target)) if isinstance(target, dict) else {}
+    for key, value in cast(Object, patch).items():
+        if value is None:
+            result.pop(key, None)
+        else:
+            result[key] = merge_patch(result.get(key), value)
+    return result
+
+
+# --- JSON patch
+
+
+class _Inapplicable(Exception):
+    """An operation that does not fit the document."""
+
+
+def json_patch(target: Object, operations: Sequence[Object]) -> Object:
+    """RFC 6902, with the leniences of the library that Kubernetes uses: negative indexes, a path without `/`, replacing or
+    copying a member that is not there.
+
+    Raises ApiError: 413 for too many operations, 422 for one that cannot be applied.
+    """
+    if len(operations) > MAX_JSON_PATCH_OPERATIONS:
+        message = (
+            f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"
+        )
+        raise ApiError(413, "RequestEntityTooLarge", message)
+    document: Any = target
+    try:
+        for operation in operations:
+            document = _operate(document, operation)
+    except _Inapplicable:
+        raise unprocessable() from None
+    if not isinstance(document, dict):
+        raise unprocessable()
+    return cast(Object, document)
+
+
+def _operate(document: Any, operation: Object) -> Any:
+    apply = _OPERATIONS.get(str(operation.get("op")))
+    path = operation.get("path")
+    if apply is None or not isinstance(path, str):
+        raise _Inapplicable
+    return apply(document, path, operation)
+
+
+def _add(document: Any, path: str, operation: Object) -> Any:
+    return _edit(document, _steps(path), lambda parent, key: _with(parent, key, operation.get("value")))
+
+
+def _remove(document: Any, path: str, _operation: Object) -> Any:
+    return _edit(document, _steps(path), _without)
+
+
+def _replace(document: Any, path: str, operation: Object) -> Any:
+    if not path:
+        return operation.get("value")
+    return _edit(document, _steps(path), lambda parent, key: _replaced(parent, key, operation.get("value")))
+
+
+def _move(document: Any, path: str, operation: Object) -> Any:
+    origin = _origin(operation)
+    value = _lookup(document, origin)
+    without = _edit(document, origin, _without)
+    return _edit(without, _steps(path), lambda parent, key: _with(parent, key, value))
+
+
+def _copy(document: Any, path: str, operation: Object) -> Any:
+    value = _lookup_or_none(document, _origin(operation))
+    return _edit(document, _steps(path), lambda parent, key: _with(parent, key, value))
+
+
+def _test(document: Any, path: str, operation: Object) -> Any:
+    expected = operation.get("value")
+    actual = document if not path else _lookup_or_none(document, _steps(path))
+    if not _equal(actual, expected):
+        raise _Inapplicable
+    return document
+
+
+_Operation = Callable[[Any, str, Object], Any]
+_OPERATIONS: Final[dict[str, _Operation]] = {
+    "add": _add,
+    "remove": _remove,
+    "replace": _replace,
+    "move": _move,
+    "copy": _copy,
+    "test": _test,
+}
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """JSON equality; Python alone would take `true` for `1`."""
+    return left == right and orjson.dumps(left, option=orjson.OPT_SORT_KEYS) == orjson.dumps(
+        right, option=orjson.OPT_SORT_KEYS
+    )
+
+
+def _origin(operation: Object) -> list[str]:
+    origin = operation.get("from")
+    if not isinstance(origin, str):
+        raise _Inapplicable
+    return _steps(origin)
+
+
+def _steps(path: str) -> list[str]:
+    """The reference tokens; what stands before the first `/` is ignored."""
+    _, *steps = path.split("/")
+    if not steps and path:
+        raise _Inapplicable
+    if not steps:
+        raise _Inapplicable
+    return [step.replace("~1", "/").replace("~0", "~") for step in steps]
+
+
+def _edit(container: Any, steps: list[str], change: Callable[[Any, str], Any]) -> Any:
+    """A copy of `container`, along the path only, with `change` done to the last parent."""
+    key, *rest = steps
+    if not rest:
+        if not isinstance(container, dict | list):
+            raise _Inapplicable
+        return change(cast(Any, container), key)
+    child = _edit(_child(container, key), rest, change)
+    if isinstance(container, list):
+        items = list(cast(Items, container))
+        items[_index(items, key)] = child
+        return items
+    return {**container, key: child}
+
+
+def _child(container: Any, key: str) -> Any:
+    if isinstance(container, list):
+        items = cast(Items, container)
+        return items[_index(items, key)]
+    if isinstance(container, dict) and key in container:
+        return cast(Object, container)[key]
+    raise _Inapplicable
+
+
+def _index(items: Items, key: str, end: int = 0) -> int:
+    """A position in the list, `end` places behind its last item at most."""
+    try:
+        index = int(key)
+    except ValueError:
+        raise _Inapplicable from None
+    if index < 0:
+        index += len(items) + end
+    if not 0 <= index < len(items) + end:
+        raise _Inapplicable
+    return index
+
+
+def _with(parent: Any, key: str, value: Any) -> Any:
+    if isinstance(parent, dict):
+        return {**cast(Object, parent), key: value}
+    items = list(cast(Items, parent))
+    items.insert(len(items) if key == "-" else _index(items, key, 1), value)
+    return items
+
+
+def _without(parent: Any, key: str) -> Any:
+    if isinstance(parent, dict):
+        members = cast(Object, parent)
+        if key not in members:
+            raise _Inapplicable
+        return {name: value for name, value in members.items() if name != key}
+    items = list(cast(Items, parent))
+    del items[_index(items, key)]
+    return items
+
+
+def _replaced(parent: Any, key: str, value: Any) -> Any:
+    if isinstance(parent, dict):
+        return {**cast(Object, parent), key: value}
+    items = list(cast(Items, parent))
+    items[_index(items, key)] = value
+    return items
+
+
+def _lookup(document: Any, steps: list[str]) -> Any:
+    for step in steps:
+        document = _child(document, step)
+    return document
+
+
+def _lookup_or_none(document: Any, steps: list[str]) -> Any:
+    """The value of a path whose last step may be missing."""
+    parent = _lookup(document, steps[:-1])
+    if isinstance(parent, list):
+        return _child(parent, steps[-1])
+    return cast(Object, parent).get(steps[-1]) if isinstance(parent, dict) else None
+
+
+# --- strategic merge patch
+
+
+def strategic_merge_patch(target: Object, patch: Object, node: Node) -> Object:
+    """Merges `patch` by the strategies of the schema.
+
+    Raises ApiError: 400 for malformed directives, 500 (as the API does) for an unknown `$patch` or a list item
+    without its merge key.
+    """
+    return _merge_map(target, patch, node)
+
+
+def _failure(message: str) -> ApiError:
+    return ApiError(500, "", message)
+
+
+def _merge_map(original: Object, patch: Object, node: Node) -> Object:
+    if _DIRECTIVE in patch:
+        return _follow_directive(patch)
+    result = _retain(original, patch)
+    ordered = _merge_ordered_lists(result, patch, node)
+    for key, value in patch.items():
+        if key == _RETAIN_KEYS or key.startswith(_ORDER) or key in ordered:
+            continue
+        if key.startswith(_DELETE_FROM):
+            _delete_from_primitives(result, key.removeprefix(_DELETE_FROM), value)
+        elif value is None:
+            result.pop(key, None)
+        else:
+            _merge_member(result, key, value, node)
+    return result
+
+
+def _follow_directive(patch: Object) -> Object:
+    directive = patch[_DIRECTIVE]
+    if directive == "replace":
+        return {key: value for key, value in patch.items() if key != _DIRECTIVE}
+    if directive == "delete":
+        return {}
+    raise _failure(f"unknown patch type: {gotext.plain(directive)} in map: {gotext.plain(patch)}")
+
+
+def _retain(original: Object, patch: Object) -> Object:
+    """A copy of the original, cut down to what `$retainKeys` names."""
+    if _RETAIN_KEYS not in patch:
+        return dict(original)
+    retained = patch[_RETAIN_KEYS]
+    if not isinstance(retained, list):
+        raise bad_request("invalid patch format of retainKeys")
+    for key, value in patch.items():
+        if key == _RETAIN_KEYS or value is None or key.startswith((_DELETE_FROM, _ORDER)):
+            continue
+        if key not in retained:
+            raise bad_request("invalid patch format of retainKeys")
+    return {key: value for key, value in original.items() if key in retained}
+
+
+def _field(node: Node, key: str) -> Field | None:
+    return node.fields.get(key) if node.kind is Kind.STRUCT else None
+
+
+def _merge_member(result: Object, key: str, value: Any, node: Node) -> None:
+    current = result.get(key)
+    field = _field(node, key)
+    strategies = field.strategies if field else frozenset[str]()
+    if isinstance(current, dict) and isinstance(value, dict):
+        child = cast(Object, value)
+        replace = "replace" in strategies
+        result[key] = child if replace else _merge_map(cast(Object, current), child, node.child(key))
+    elif isinstance(current, list) and isinstance(value, list):
+        result[key] = _merge_list(cast(Items, current), cast(Items, value), field)
+    else:
+        cleaned = _without_directives(_without_nulls(value))
+        if cleaned is _DROPPED:
+            result.pop(key, None)
+        else:
+            result[key] = cleaned
+
+
+_DROPPED: Final = object()
+
+
+def _without_nulls(value: Any) -> Any:
+    """Nulls in a part of the patch that meets nothing: they would only have deleted."""
+    if isinstance(value, dict):
+        members = cast(Object, value)
+        return {key: _without_nulls(item) for key, item in members.items() if item is not None}
+    return value
+
+
+def _without_directives(value: Any) -> Any:
+    if isinstance(value, dict):
+        members = cast(Object, value)
+        if _DIRECTIVE in members:
+            return _DROPPED
+        cleaned = {key: _without_directives(item) for key, item in members.items()}
+        return {key: item for key, item in cleaned.items() if item is not _DROPPED and not _is_directive(key)}
+    if isinstance(value, list):
+        items = [_without_directives(item) for item in cast(Items, value)]
+        return [item for item in items if item is not _DROPPED]
+    return value
+
+
+def _is_directive(key: str) -> bool:
+    return key == _RETAIN_KEYS or key.startswith((_DELETE_FROM, _ORDER))
+
+
+def _delete_from_primitives(result: Object, key: str, values: Any) -> None:
+    current = result.get(key)
+    if not isinstance(values, list):
+        raise bad_request("invalid patch format of primitive list")
+    if isinstance(current, list):
+        result[key] = [item for item in cast(Items, current) if item not in values]
+
+
+def _merge_ordered_lists(result: Object, patch: Object, node: Node) -> set[str]:
+    """Merges the lists that come with a `$setElementOrder`; returns their names."""
+    done: set[str] = set()
+    for directive, order in patch.items():
+        if not directive.startswith(_ORDER):
+            continue
+        key = directive.removeprefix(_ORDER)
+        if not isinstance(order, list):
+            raise bad_request("invalid patch format of setElementOrder list")
+        if key not in result and key not in patch:
+            continue
+        field = _field(node, key)
+        _merge_ordered_list(result, patch, key, cast(Items, order), field)
+        done.add(key)
+    return done
+
+
+def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, field: Field | None) -> None:
+    merge_key = field.merge_key if field else None
+    current = cast(Items, result.get(key) or [])
+    changes = patch.get(key)
+    if changes is None:
+        merged = current
+    else:
+        _check_order(cast(Items, changes), order, merge_key)
+        merged = _merge_list(current, cast(Items, changes), field) if key in result else _cleaned_items(changes)
+    result[key] = _in_order(merged, order, current, merge_key)
+
+
+def _cleaned_items(items: Any) -> Items:
+    return cast(Items, _without_directives(items))
+
+
+def _check_order(changes: Items, order: Items, merge_key: str | None) -> None:
+    """The items of the patch must stand in the order that it asks for."""
+    kept: Items = [item for item in changes if _directive_of(item) is None]
+    if not order or not kept:
+        return
+    positions = iter(order)
+    for item in kept:
+        wanted = _identity(item, merge_key)
+        if not any(_identity(position, merge_key) == wanted for position in positions):
+            listing = f"{gotext.plain(changes)}\n doesn't match $setElementOrder list:\n{gotext.plain(order)}\n"
+            raise _failure(f"The order in patch list:\n{listing}")
+
+
+def _directive_of(item: Any) -> Any:
+    return cast(Object, item).get(_DIRECTIVE) if isinstance(item, dict) else None
+
+
+def _identity(item: Any, merge_key: str | None) -> Any:
+    if not merge_key or not isinstance(item, dict):
+        return item  # pyright: ignore[reportUnknownVariableType]
+    members = cast(Object, item)
+    if merge_key not in members:
+        raise _failure(f"map: {gotext.plain(members)} does not contain declared merge key: {merge_key}")
+    return members[merge_key]
+
+
+def _merge_list(current: Items, changes: Items, field: Field | None) -> Items:
+    if field is None or "merge" not in field.strategies:
+        return changes
+    if not current and not changes:
+        return current
+    first = (current or changes)[0]
+    if not isinstance(first, dict):
+        merged = [*current, *changes]
+        unique = [item for index, item in enumerate(merged) if item not in merged[:index]]
+        return _in_order(unique, changes, current, None)
+    if not field.merge_key:
+        raise _failure(f"cannot merge lists without merge key for {field.name}")
+    return _merge_keyed_list(current, changes, field, field.merge_key)
+
+
+def _merge_keyed_list(current: Items, changes: Items, field: Field, merge_key: str) -> Items:
+    kept, ordinary = _follow_item_directives(current, changes, merge_key)
+    merged = list(kept)
+    positions = {_hashable(item.get(merge_key)): index for index, item in reversed(list(enumerate(merged)))}
+    for item in ordinary:
+        identity = _hashable(_identity(item, merge_key))
+        index = positions.get(identity)
+        if index is None:
+            positions[identity] = len(merged)
+            merged.append(item)
+        else:
+            merged[index] = _merge_map(merged[index], item, field.node.element)
+    return _in_order(merged, ordinary, kept, merge_key)
+
+
+def _hashable(value: Any) -> Any:
+    return (type(value), value) if not isinstance(value, dict | list) else orjson.dumps(value)
+
+
+def _follow_item_directives(current: Items, changes: Items, merge_key: str) -> tuple[Items, Items]:
+    """The live items that `$patch: delete` and `$patch: replace` leave, and the patch's other items."""
+    kept = current
+    ordinary: Items = []
+    replace = False
+    for item in changes:
+        directive = _directive_of(item)
+        if directive is None:
+            ordinary.append(item)
+        elif directive == "delete":
+            gone = _identity(item, merge_key)
+            kept = [other for other in kept if other.get(merge_key) != gone]
+        elif directive == "replace":
+            replace = True
+        elif directive == "merge":
+            raise _failure("merging lists cannot yet be specified in the patch")
+        else:
+            raise _failure(f"unknown patch type: {gotext.plain(directive)} in map: {gotext.plain(item)}")
+    return ([], ordinary) if replace else (kept, ordinary)
+
+
+def _in_order(merged: Items, order: Items, live: Items, merge_key: str | None) -> Items:
+    """The items named by `order` in that order; the server's own items between them where the live list has them.
+
+    This is why an item that is new and not in any order comes before the server's items.
+    """
+    places = {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(order)))}
+    live_places = {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(live)))}
+
+    def identity(item: Any) -> Any:
+        return _hashable(_identity(item, merge_key))
+
+    named = sorted((item for item in merged if identity(item) in places), key=lambda item: places[identity(item)])
+    others = sorted(
+        (item for item in merged if identity(item) not in places),
+        key=lambda item: live_places.get(identity(item), len(live)),
+    )
+    return _interleave(others, named, lambda item: live_places.get(identity(item)))
+
+
+def _interleave(left: Items, right: Items, place: Callable[[Any], int | None]) -> Items:
+    result: Items = []
+    waiting = iter([*left])
+    following = next(waiting, _DROPPED)
+    for item in right:
+        here = place(item)
+        while following is not _DROPPED and here is not None:
+            there = place(following)
+            if there is None or there >= here:
+                break
+            result.append(following)
+            following = next(waiting, _DROPPED)
+        result.append(item)
+    if following is not _DROPPED:
+        result += [following, *waiting]
+    return result
