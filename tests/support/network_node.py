@@ -17,17 +17,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from podling.network.node_links import prepare_node
-from podling.network.services import Layout
+from podling.network.layout import Layout
 from podling.sandbox import netlink as nl
 from podling.sandbox.syscalls import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare, write_file
 
-LAYOUT = Layout(
-    pod_cidr="10.244.0.0/24",
-    service_cidr="10.96.0.0/16",
-    gateway="10.244.0.1",
-    local_ips=("10.96.0.1", "10.96.0.10"),
-    egress_port=15001,
-)
+LAYOUT = Layout()
 
 
 def enter_node(layout: Layout = LAYOUT) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network
 
 
-class AddressesExhausted(Exception):
+class AddressesExhausted(RuntimeError):
     """Every address of the pod CIDR is taken."""
 
     def __init__(self, cidr: IPv4Network) -> None:
@@ -20,7 +20,7 @@ class AddressesExhausted(Exception):
 
 
 class PodAddresses:
-    """Gives out the host addresses of `cidr` except `reserved` (the gateway).
+    """Gives out the host addresses of `cidr` except `reserved` (the gateway), each to one holder (a pod's UID).
 
     Addresses never used come first, in order; then the one released longest ago. After a restart `restore` takes the
     addresses of the pods that still live, and giving out goes on behind the highest of them.
@@ -29,35 +29,36 @@ class PodAddresses:
     def __init__(self, cidr: str, reserved: Iterable[str] = ()) -> None:
         self._cidr = IPv4Network(cidr)
         self._reserved = {IPv4Address(ip) for ip in reserved}
+        self._held: dict[str, IPv4Address] = {}
         self._used: set[IPv4Address] = set()
         self._released: deque[IPv4Address] = deque()
         self._next = self._cidr.network_address + 1
 
-    def allocate(self) -> str:
-        """A free address. Raises `AddressesExhausted`."""
-        address = self._fresh() or self._oldest_released()
+    def allocate(self, holder: str) -> str:
+        """A free address, or the one that the holder has. Raises `AddressesExhausted`."""
+        address = self._held.get(holder) or self._fresh() or self._oldest_released()
         if address is None:
             raise AddressesExhausted(self._cidr)
-        self._used.add(address)
+        self._hold(holder, address)
         return str(address)
 
-    def release(self, ip: str) -> None:
-        """Gives an address back; of one that is not in use: nothing."""
-        address = IPv4Address(ip)
-        if address in self._used:
+    def release(self, holder: str) -> None:
+        """Gives the holder's address back, if it has one."""
+        address = self._held.pop(holder, None)
+        if address is not None:
             self._used.remove(address)
             self._released.append(address)
 
-    def restore(self, ips: Iterable[str]) -> None:
-        """Marks addresses of running pods as used, after a restart."""
-        for address in map(IPv4Address, ips):
-            if address in self._cidr and address not in self._reserved:
-                self._used.add(address)
-        if self._used:
-            self._skip_to(max(self._used) + 1)
+    def restore(self, holder: str, ip: str) -> None:
+        """Says that a running pod has this address, after a restart."""
+        address = IPv4Address(ip)
+        if address in self._cidr and address not in self._used:
+            self._hold(holder, address)
+            self._skip_to(address + 1)
 
-    def __contains__(self, ip: object) -> bool:
-        return isinstance(ip, str) and IPv4Address(ip) in self._used
+    def _hold(self, holder: str, address: IPv4Address) -> None:
+        self._held[holder] = address
+        self._used.add(address)
 
     def _skip_to(self, address: IPv4Address) -> None:
         """Addresses below `address` that nobody uses count as released long ago."""

@@ -8,10 +8,24 @@ a packet that leaves the cluster must be routable to reach the rule that takes i
 from __future__ import annotations
 
 import contextlib
+import socket
+import struct
 from pathlib import Path
 
-from podling.network.services import Layout
-from podling.sandbox.netlink import EXISTING, LOOPBACK_INDEX, Netlink, add_address, link_up, replace_route
+from podling.network.layout import Layout
+from podling.sandbox.netlink import (
+    EXISTING,
+    LOOPBACK_INDEX,
+    NLM_F_CREATE,
+    NLM_F_REPLACE,
+    RTM_NEWROUTE,
+    Netlink,
+    Request,
+    add_address,
+    attribute,
+    link_up,
+    replace_route,
+)
 
 _SETTINGS = {
     "net/ipv4/ip_forward": "1",
@@ -29,12 +43,24 @@ def prepare_node(layout: Layout) -> None:
     routes = [
         replace_route(service_address, int(service_prefix), LOOPBACK_INDEX, source=layout.gateway),
         replace_route("0.0.0.0", 0, LOOPBACK_INDEX, source=layout.gateway),
+        _unreachable(layout.pod_cidr),
     ]
     with Netlink() as netlink:
         netlink.transact([link_up(LOOPBACK_INDEX), *addresses], ignore=EXISTING)
         netlink.transact(routes)
     for name, value in _SETTINGS.items():
         _set(name, value)
+
+
+def _unreachable(cidr: str) -> Request:
+    """Who connects to a pod that is gone is told so at once; the route of a pod that lives is more specific."""
+    address, prefix = cidr.split("/")
+    table_main, protocol_static, scope_universe, type_unreachable = 254, 4, 0, 7
+    header = struct.pack(
+        "=BBBBBBBBI",
+        socket.AF_INET, int(prefix), 0, 0, table_main, protocol_static, scope_universe, type_unreachable, 0,
+    )  # fmt: skip
+    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, header + attribute(1, socket.inet_aton(address)))
 
 
 def _set(name: str, value: str) -> None:

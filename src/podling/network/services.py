@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from podling.network import netfilter as nf
 from podling.network.conntrack import Conntrack
+from podling.network.layout import Layout
 from podling.network.netfilter import Batch, DataType, Hook, Kind, Netfilter, SetFlag, Verdict
 from podling.network.slots import Backend, assign, changed, size_for
 from podling.sandbox.netlink import NetlinkError
@@ -129,19 +130,6 @@ def parse_chain(name: str) -> Chain | None:
         return None
     protocol, ip, port, affinity, size = match.groups()
     return Chain(protocol.upper(), ip, int(port), int(affinity), int(size))
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """The fixed addresses around the services of a node."""
-
-    pod_cidr: str
-    service_cidr: str
-    gateway: str
-    local_ips: tuple[str, ...] = ()
-    """Service addresses that the node itself answers (DNS, the API): never translated, never rejected."""
-    egress_port: int = 0
-    """Port on the gateway to which TCP connections that leave the cluster are led; 0: they are rejected."""
 
 
 @dataclass(slots=True)
@@ -361,11 +349,15 @@ def _touched(before: Ports | None, after: Ports) -> set[ServiceKey]:
     everything = {*(before or ()), *after}
     if before is None:
         return everything
-    touched = {key for key in everything if before.get(key) != after.get(key)}
+    touched = {key for key in everything if _differ(before.get(key), after.get(key))}
     for key in touched:
         if any(ports[key].external_ips for ports in (before, after) if key in ports):
             return everything
     return touched
+
+
+def _differ(one: ServicePort | None, other: ServicePort | None) -> bool:
+    return one is not other and one != other  # most are the very same object
 
 
 def _departed(tables: Tables, chains: Iterable[Chain], wanted: Wanted) -> dict[Chain, set[Backend]]:
