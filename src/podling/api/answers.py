@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import cast
 
 import orjson
+import yaml
 
 from podling.api.errors import ApiError
 from podling.api.http import Request
@@ -15,7 +17,6 @@ from podling.api.negotiation import JSON, YAML, Form, Shape, wrong_shape
 from podling.api.requests import Query
 from podling.api.resources import Resource
 from podling.api.table import check_include_object, partial, table
-from podling.api.yaml import dump_yaml
 from podling.store.types import Entry, Object
 
 _PRETTY_AGENTS = (b"curl", b"Wget", b"Mozi")
@@ -70,7 +71,7 @@ class Answers:
         """Any JSON, without a shape: a Status, discovery, a review."""
         headers = [("Warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(warnings)]
         if form.media_type is YAML:
-            request.respond(status, dump_yaml(obj), YAML, headers)
+            request.respond(status, _yaml(obj), YAML, headers)
             return
         option = orjson.OPT_INDENT_2 if _is_pretty(request, form, query) else None
         request.respond(status, orjson.dumps(obj, option=option) + b"\n", JSON, headers)
@@ -125,15 +126,19 @@ def _without_type(obj: Object) -> Object:
 
 def _joined(resource: Resource, page: Page) -> bytes:
     """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes."""
-    head = orjson.dumps(
-        {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": page.metadata}
-    )
+    head = orjson.dumps({"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": page.metadata})
     raws = [raw_of(resource, entry) for entry in page.entries]
     if not resource.custom:
         start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
         cut = len(start)
         raws = [b"{" + raw[cut:] if raw.startswith(start) else raw for raw in raws]
     return b'%b,"items":[%b]}\n' % (head[:-1], b",".join(raws))
+
+
+def _yaml(obj: Object) -> bytes:
+    """As sigs.k8s.io/yaml writes it: keys in order, no flow style."""
+    dumper = cast("type[yaml.SafeDumper]", getattr(yaml, "CSafeDumper", yaml.SafeDumper))
+    return cast(bytes, yaml.dump(obj, Dumper=dumper, encoding="utf-8", allow_unicode=True, width=1 << 20))
 
 
 def _is_pretty(request: Request, form: Form, query: Query) -> bool:

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import gzip
 import ssl
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from http import HTTPStatus
@@ -33,6 +34,8 @@ GZIP_FROM = 128 << 10
 MAX_PIPELINED = 32
 """Requests of one connection that may wait behind the one in work; more are left in the socket."""
 
+Observer = Callable[["Request", int], None]
+"""Is told of every answer: the request and the status."""
 Application = Callable[["Request"], Coroutine[Any, Any, None] | None]
 Headers = Sequence[tuple[str, str]]
 Certificate = Mapping[str, Any]
@@ -45,7 +48,19 @@ _NO_BODY = frozenset({204, 304})
 class Request:
     """A request as it was read; header names are in lower case, repeated headers joined by commas."""
 
-    __slots__ = ("answered", "body", "connection", "headers", "keep_alive", "method", "path", "query", "upgrade")
+    __slots__ = (
+        "answered",
+        "body",
+        "connection",
+        "headers",
+        "info",
+        "keep_alive",
+        "method",
+        "path",
+        "query",
+        "started",
+        "upgrade",
+    )
 
     def __init__(self, connection: Connection, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
         path, _, query = target.partition(b"?")
@@ -59,6 +74,9 @@ class Request:
         self.keep_alive = True
         self.upgrade = False
         self.answered = False
+        self.started = time.perf_counter()
+        self.info: Any = None
+        """For the application: what it made of the path."""
 
     def header(self, name: bytes) -> str:
         """A header's value, `""` if absent; `name` in lower case."""
@@ -104,6 +122,7 @@ class Stream:
         head = f"Content-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
         self._connection.write(_STATUS_LINES[status] + head.encode("latin-1"))
         self._connection.streaming = self
+        self._connection.observe(request, status)
 
     @property
     def closed(self) -> bool:
@@ -285,6 +304,7 @@ class Connection(asyncio.Protocol):
 
     def respond(self, request: Request, status: int, body: bytes, content_type: str, headers: Headers) -> None:
         request.answered = True
+        self.observe(request, status)
         extra = "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
         if not self._keeps(request):
             extra += "Connection: close\r\n"
@@ -292,6 +312,10 @@ class Connection(asyncio.Protocol):
         head = _STATUS_LINES[status] + f"{length}{extra}\r\n".encode("latin-1", "replace")
         self.write(head if request.method == "HEAD" or status in _NO_BODY else head + body)
         self.finish(request)
+
+    def observe(self, request: Request, status: int) -> None:
+        if self._server.observer is not None:
+            self._server.observer(request, status)
 
     def finish(self, request: Request) -> None:
         """The answer is complete: the next request, or the end of the connection."""
@@ -345,8 +369,9 @@ class Connection(asyncio.Protocol):
 class HttpServer:
     """Listening sockets and their connections."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: Application, observer: Observer | None = None) -> None:
         self._application = application
+        self.observer = observer
         self._connections: set[Connection] = set()
         self._work: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []

@@ -44,14 +44,15 @@ def begin(resource: Resource, metadata: Object, *, uid: str, now: datetime) -> N
         metadata["generation"] = 1
 
 
-_KEPT = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
+_KEPT = ("creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink")
 
 
 def carry_over(metadata: Object, old: Object) -> None:
     """Restores in the metadata of an update what only the system may change, in place.
 
-    A deletion time that an update tries to add stays in, so that validation refuses it.
+    Another uid, or a deletion time on an object that is not being deleted, stays in: validation refuses it.
     """
+    metadata.setdefault("uid", old["uid"])
     for field in _KEPT:
         if field in old:
             metadata[field] = old[field]

@@ -32,7 +32,7 @@ from podling.api.errors import (
 from podling.api.lifecycle import DeleteOptions
 from podling.api.requests import Call
 from podling.api.resources import Resource, Write
-from podling.api.schema import Schemas
+from podling.api.schema import Node, Schemas
 from podling.api.selectors import Selection
 from podling.api.served import Served
 from podling.store import types as store_types
@@ -111,6 +111,10 @@ class Registry:
         self.reader = StoreReader(self.store, self.served)
 
     # Reading
+
+    def node(self, resource: Resource) -> Node:
+        """What the schema says of the resource's fields."""
+        return self.schemas.node(resource.schema)
 
     def get(self, resource: Resource, namespace: str, name: str) -> Entry:
         """The committed object. Raises 404."""
@@ -234,7 +238,8 @@ class Registry:
         body = orjson.dumps(obj) if expected == 0 else b""
         attempts = iter(range(_ATTEMPTS))
 
-        def replacement(_old: Object) -> Object:
+        def replacement(old: Object) -> Object:
+            _check_uid(resource, old, metadata)
             return obj if next(attempts) == 0 else cast(Object, orjson.loads(body))
 
         entry = await self.modify(
@@ -286,7 +291,7 @@ class Registry:
         applied: bool,
     ) -> Entry:
         metadata = _own_metadata(obj)
-        self._check_identity(resource, current, metadata)
+        _check_version(resource, current, metadata)
         lifecycle.carry_over(metadata, old["metadata"])
         obj = _ordered(resource, obj, metadata)
         resource.strategy.default(obj)
@@ -311,20 +316,6 @@ class Registry:
             return _unstored(resource, current.key, new, current.revision)
         return await self.store.update(current.key, _to_storage(resource, new), expected=current.revision)
 
-    def _check_identity(self, resource: Resource, current: Entry, metadata: Object) -> None:
-        uid = cast(str, current.object["metadata"]["uid"])
-        given = metadata.get("uid")
-        if given and given != uid:
-            place = "/".join(filter(None, ("/registry", resource.plural, current.key.namespace, current.key.name)))
-            why = (
-                f"StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: "
-                f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
-            )
-            raise conflict(resource.plural, resource.group, current.key.name, why)
-        version = metadata.get("resourceVersion")
-        if version not in (None, "", "0", str(current.revision)):
-            raise conflict(resource.plural, resource.group, current.key.name, OBJECT_MODIFIED)
-
     # Server-side apply
 
     async def apply(
@@ -347,7 +338,8 @@ class Registry:
 
     async def _create_applied(self, resource: Resource, namespace: str, name: str, config: Object, call: Call) -> Entry:
         if config["metadata"].get("uid"):
-            why = f"uid mismatch: the provided object specified uid {config['metadata']['uid']}, and no existing object was found"
+            uid = config["metadata"]["uid"]
+            why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource.plural, resource.group, name, why)
         self._check_namespace(resource, namespace, name)
         obj = _copy(self._apply(resource, None, config, call, ""))
@@ -360,7 +352,7 @@ class Registry:
         return managed_fields.apply(
             live,
             config,
-            self.schemas.node(resource.schema),
+            self.node(resource),
             manager=call.field_manager,
             force=call.force,
             api_version=resource.api_version,
@@ -460,7 +452,7 @@ class Registry:
         return managed_fields.track_update(
             old,
             new,
-            self.schemas.node(resource.schema),
+            self.node(resource),
             manager=call.field_manager,
             api_version=resource.api_version,
             now=self.clock(),
@@ -491,6 +483,25 @@ class Registry:
         if isinstance(error, store_types.StorageFull):
             return ApiError(507, "InsufficientStorage", str(error))
         return ApiError(500, "InternalError", str(error))
+
+
+def _check_uid(resource: Resource, old: Object, metadata: Object) -> None:
+    """Raises 409 for a PUT of an object with another uid."""
+    given, uid = metadata.get("uid"), old["metadata"]["uid"]
+    if given and given != uid:
+        namespace, name = old["metadata"].get("namespace", ""), old["metadata"]["name"]
+        place = "/".join(filter(None, ("/registry", resource.plural, namespace, name)))
+        why = (
+            f"StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: "
+            f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
+        )
+        raise conflict(resource.plural, resource.group, name, why)
+
+
+def _check_version(resource: Resource, current: Entry, metadata: Object) -> None:
+    """Raises 409 for an object that was made from another version."""
+    if metadata.get("resourceVersion") not in (None, "", "0", str(current.revision)):
+        raise conflict(resource.plural, resource.group, current.key.name, OBJECT_MODIFIED)
 
 
 def _own_metadata(obj: Object) -> Object:

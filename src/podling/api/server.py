@@ -1,0 +1,607 @@
+"""The API server: from a request to its answer.
+
+authenticate -> take the path apart -> authorize -> find the resource -> decode -> registry -> answer. Reads are
+answered at once; what has to wait for the disk goes on in a coroutine. What is not a resource (`/healthz`,
+discovery, OpenAPI, metrics) and subresources that need a node or a signer are handlers registered from outside.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import orjson
+
+from podling.api import decode
+from podling.api.admission import Admission
+from podling.api.answers import Answers, go_type, shown
+from podling.api.discovery import Discovery
+from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
+from podling.api.http import HttpServer, Request
+from podling.api.lifecycle import check_name_matches, place_in_namespace
+from podling.api.lists import list_options, page, parse_version, too_large
+from podling.api.metrics import Metrics
+from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
+from podling.api.openapi import OpenApi
+from podling.api.patching import APPLY_PATCH, check_patch_type, conformed, patched
+from podling.api.registry import Deleted, Registry
+from podling.api.requests import (
+    EMPTY_QUERY,
+    Attributes,
+    Authenticate,
+    Authorize,
+    Call,
+    Query,
+    RequestInfo,
+    forbidden_request,
+    parse_path,
+)
+from podling.api.resources import Resource, User
+from podling.api.scale import SCALE, scale_of, scaled
+from podling.api.schema import Schemas
+from podling.api.served import Served
+from podling.api.table import check_include_object
+from podling.api.watch import EventEncoder, WatchSession
+from podling.store.store import Store
+from podling.store.types import Entry, Object
+
+_log = logging.getLogger(__name__)
+
+VERSION: Mapping[str, str] = {
+    "major": "1",
+    "minor": "36",
+    "emulationMajor": "1",
+    "emulationMinor": "36",
+    "minCompatibilityMajor": "1",
+    "minCompatibilityMinor": "35",
+    "gitVersion": "v1.36.2",
+    "gitCommit": "",
+    "gitTreeState": "clean",
+    "buildDate": "1970-01-01T00:00:00Z",
+    "goVersion": "",
+    "compiler": "",
+    "platform": "linux/amd64",
+}
+_NOT_FOUND = "the server could not find the requested resource"
+_NOT_ALLOWED = "the server does not allow this method on the requested resource"
+_LONGEST_MANAGER = 128
+_SUB_VERBS = frozenset({"get", "update", "patch"})
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request for a registered handler, with everything that is known of it."""
+
+    server: ApiServer
+    request: Request
+    info: RequestInfo
+    resource: Resource
+    user: User
+    query: Query
+    call: Call
+
+    def body(self, resource: Resource | None = None) -> Object:
+        """The decoded body: of the handler's resource, or of another kind (`Eviction` for pods). Raises `ApiError`."""
+        return self.server.decoded(self.request, resource or self.resource, self.call)
+
+    def respond(self, obj: Object, status: int = 200) -> None:
+        """Answers with an object (in the form that the client accepts) and with the call's warnings."""
+        self.server.answer_plain(self.request, self.query, obj, status, self.call)
+
+
+Handler = Callable[[Exchange], Awaitable[None] | None]
+PathHandler = Callable[[Request, User], Awaitable[None] | None]
+Check = Callable[[], str]
+"""A readiness check: `""` when all is well, else what is wrong."""
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+@dataclass(slots=True)
+class _Handlers:
+    subresources: dict[tuple[str, str], tuple[Handler, frozenset[str]]] = field(
+        default_factory=dict[tuple[str, str], tuple[Handler, frozenset[str]]]
+    )
+    paths: dict[str, PathHandler] = field(default_factory=dict[str, PathHandler])
+    checks: dict[str, Check] = field(default_factory=dict[str, Check])
+
+
+class ApiServer:
+    """Serves a store. `registry` is also what in-process clients use."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        resources: Iterable[Resource],
+        schemas: Schemas,
+        authenticate: Authenticate,
+        authorize: Authorize,
+        admission: Admission | None = None,
+        clock: Callable[[], datetime] = _utc_now,
+        version: Mapping[str, str] = VERSION,
+    ) -> None:
+        self.served = Served(resources)
+        self.schemas = schemas
+        self.registry = Registry(
+            store=store, served=self.served, schemas=schemas, admission=admission or Admission(), clock=clock
+        )
+        for resource in self.served.all():
+            self.registry.index(resource)
+        self.metrics = Metrics()
+        self._authenticate = authenticate
+        self._authorize = authorize
+        self._version = version
+        self._negotiator = Negotiator()
+        self._answers = Answers(clock)
+        self._handlers = _Handlers()
+        self._http = HttpServer(self._serve, self._observe)
+        self._verbs = self._verb_table()
+        self._publish()
+        self.served.on_change(self._publish)
+
+    # What is registered from outside
+
+    def handle(self, resource: str, subresource: str, handler: Handler, *verbs: str) -> None:
+        """Serves a subresource (`("pods", "log")`), or a kind that is never stored (`("tokenreviews...", "")`).
+
+        `verbs` are those of authorization (`get`, `create`, ...); others are answered 405.
+        """
+        self._handlers.subresources[resource, subresource] = (handler, frozenset(verbs))
+
+    def handle_path(self, path: str, handler: PathHandler) -> None:
+        """Serves a path that is no resource; one that ends in `/` with everything below it."""
+        self._handlers.paths[path] = handler
+
+    def add_check(self, name: str, check: Check) -> None:
+        """Adds to `/readyz`, `/livez` and `/healthz`."""
+        self._handlers.checks[name] = check
+
+    def add_resources(self, *resources: Resource) -> None:
+        """Serves more resources from now on."""
+        for resource in resources:
+            self.registry.index(resource)
+        self.served.add(*resources)
+
+    def _publish(self) -> None:
+        self._discovery = Discovery(self.served.all())
+        self._openapi = OpenApi(self.served.all(), self.schemas)
+
+    # Sockets
+
+    async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
+        """Listens; gives the port. Raises `OSError`."""
+        return await self._http.listen(host, port, tls=tls)
+
+    async def listen_on(self, sock: Any, *, tls: ssl.SSLContext | None = None) -> None:
+        await self._http.listen_on(sock, tls=tls)
+
+    async def close(self) -> None:
+        await self._http.close()
+
+    # From request to answer
+
+    def _serve(self, request: Request) -> Coroutine[Any, Any, None] | None:
+        try:
+            waiting = self._dispatch(request)
+        except ApiError as error:
+            self._answers.error(request, error)
+            return None
+        except Exception:  # noqa: BLE001  the supervisor of requests: a fault in one must not end the server
+            self._fault(request)
+            return None
+        return self._finish(request, waiting) if waiting is not None else None
+
+    async def _finish(self, request: Request, waiting: Awaitable[None]) -> None:
+        try:
+            await waiting
+        except ApiError as error:
+            if not request.answered:
+                self._answers.error(request, error)
+        except Exception:  # noqa: BLE001  the supervisor of requests: a fault in one must not end the server
+            self._fault(request)
+
+    def _fault(self, request: Request) -> None:
+        _log.exception("%s %s failed", request.method, request.path)
+        if request.answered:
+            request.connection.abort()
+        else:
+            self._answers.error(request, internal("the server has an error; its log says more"))
+
+    def _observe(self, request: Request, status: int) -> None:
+        info = request.info or RequestInfo(request.method.lower(), request.path)
+        label = (info.verb, info.group, info.version, info.resource, info.subresource)
+        self.metrics.observe(label, status, time.perf_counter() - request.started)
+
+    def _dispatch(self, request: Request) -> Awaitable[None] | None:
+        query = Query.parse(request.query) if request.query else EMPTY_QUERY
+        info = request.info = parse_path(request.method, request.path, bool(query) and query.flag("watch"))
+        user = self._authenticate(request)
+        attributes = Attributes.of(info)
+        decision = self._authorize(user, attributes)
+        if not decision.allowed:
+            raise forbidden_request(user, attributes, decision.reason)
+        if not info.resource:
+            return self._serve_path(request, user, query)
+        resource = self.served.find(info.group, info.version, info.resource)
+        if resource is None or not _is_place_of(resource, info):
+            return self._unknown(request, info)
+        return self._serve_resource(request, resource, info, user, query)
+
+    def _unknown(self, request: Request, info: RequestInfo) -> None:
+        if info.group and not self.served.has_group(info.group):
+            request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
+            return
+        raise ApiError(404, "NotFound", _NOT_FOUND, {})
+
+    def _serve_resource(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> Awaitable[None] | None:
+        registered = self._handlers.subresources.get((resource.group_resource, info.subresource))
+        if registered is not None:
+            handler, verbs = registered
+            if info.verb not in verbs:
+                raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
+            call = self._call(request, user, query, info.verb)
+            return handler(Exchange(self, request, info, resource, user, query, call))
+        if info.subresource:
+            return self._serve_subresource(request, resource, info, user, query)
+        serve = self._verbs.get(info.verb)
+        if serve is None or info.verb not in resource.verbs or not _takes(resource, info):
+            raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
+        return serve(request, resource, info, user, query)
+
+    def _verb_table(
+        self,
+    ) -> dict[str, Callable[[Request, Resource, RequestInfo, User, Query], Awaitable[None] | None]]:
+        return {
+            "get": self._get,
+            "list": self._list,
+            "watch": self._watch,
+            "create": self._create,
+            "update": self._update,
+            "patch": self._patch,
+            "delete": self._delete,
+            "deletecollection": self._delete_collection,
+        }
+
+    # Reading
+
+    def _get(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        if query:
+            self._check_get(query)
+        form = self._negotiator.choose(request.header(b"accept"))
+        entry = self.registry.get(resource, _namespace(resource, info), info.name)
+        self._answers.entry(request, resource, form, query, entry)
+
+    def _check_get(self, query: Query) -> None:
+        if "export" in query:
+            raise bad_request("the export parameter, deprecated since v1.14, is no longer supported")
+        wanted = parse_version(query.get("resourceVersion", ""))
+        present = self.registry.store.revision
+        if wanted > present:
+            raise too_large(wanted, present)
+
+    def _list(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        options = list_options(resource, query)
+        found = page(self.registry, resource, info.namespace or None, options)
+        self._answers.page(request, resource, form, query, found)
+
+    def _watch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        if info.name:
+            query = Query({**query, "fieldSelector": f"metadata.name={info.name}"})
+        options = list_options(resource, query, watch=True)
+        parse_version(options.version)
+        include = check_include_object(query.get("includeObject", ""))
+        encoder = EventEncoder(resource, form, include, self.registry.clock)
+        stream = request.stream(200, form.media_type)
+        WatchSession(self.registry, resource, info.namespace or None, options, encoder, stream).start()
+
+    # Writing
+
+    def _call(self, request: Request, user: User, query: Query, verb: str) -> Call:
+        dry_run = query.get("dryRun", "")
+        validation = query.get("fieldValidation", "")
+        manager = query.get("fieldManager", "")
+        if query:
+            _check_write_options(verb, dry_run, validation, manager)
+        return Call(
+            user=user,
+            dry_run=dry_run == "All",
+            field_manager=manager or request.header(b"user-agent").partition("/")[0][:_LONGEST_MANAGER],
+            force=query.flag("force"),
+            field_validation=validation or "Warn",
+            options={k: v for k, v in query.items() if k in ("dryRun", "fieldManager", "fieldValidation", "force")},
+        )
+
+    def decoded(self, request: Request, resource: Resource, call: Call) -> Object:
+        """The body as an object of `resource`. Raises 400, 413, 415 or 422."""
+        result = decode.decode(
+            request.body,
+            request.header(b"content-type"),
+            resource=resource,
+            schemas=self.schemas,
+            field_validation=call.field_validation,
+        )
+        call.warnings.extend(result.warnings)
+        return result.object
+
+    def answer_plain(self, request: Request, query: Query, obj: Object, status: int, call: Call) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        self._answers.plain(request, form, query, obj, status, call.warnings)
+
+    def _answer_entry(
+        self, request: Request, resource: Resource, query: Query, entry: Entry, status: int, call: Call
+    ) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        if call.warnings:
+            self._answers.object(request, resource, form, query, shown(resource, entry), status, call.warnings)
+        else:
+            self._answers.entry(request, resource, form, query, entry, status)
+
+    async def _create(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        call = self._call(request, user, query, "create")
+        self._check_form(request, resource)
+        obj = self.decoded(request, resource, call)
+        entry = await self.registry.create(resource, info.namespace if resource.namespaced else "", obj, call)
+        self._answer_entry(request, resource, query, entry, 201, call)
+
+    async def _update(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        call = self._call(request, user, query, "update")
+        self._check_form(request, resource)
+        obj = self.decoded(request, resource, call)
+        entry, created = await self.registry.update(
+            resource, _namespace(resource, info), info.name, obj, call, subresource=info.subresource
+        )
+        self._answer_entry(request, resource, query, entry, 201 if created else 200, call)
+
+    async def _patch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        kind = check_patch_type(resource, request.header(b"content-type"))
+        call = self._call(request, user, query, "patch")
+        self._check_form(request, resource)
+        if kind == APPLY_PATCH:
+            await self._apply(request, resource, info, query, call)
+            return
+        node = self.registry.node(resource)
+        change = patched(kind, request.body, node)
+        place = _namespace(resource, info)
+
+        def checked_change(old: Object) -> Object:
+            new, call.warnings[:] = conformed(old, change(old), resource, node, call.field_validation)
+            check_name_matches(info.name, new["metadata"])
+            place_in_namespace(new["metadata"], place, namespaced=resource.namespaced)
+            return new
+
+        entry = await self.registry.modify(
+            resource, place, info.name, checked_change, call, subresource=info.subresource
+        )
+        self._answer_entry(request, resource, query, entry, 200, call)
+
+    async def _apply(self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call) -> None:
+        if "fieldManager" not in query:
+            raise invalid("PatchOptions", "meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
+        config = self.decoded(request, resource, call)
+        entry, created = await self.registry.apply(
+            resource, _namespace(resource, info), info.name, config, call, subresource=info.subresource
+        )
+        self._answer_entry(request, resource, query, entry, 201 if created else 200, call)
+
+    def _check_form(self, request: Request, resource: Resource) -> Form:
+        """Refuses before the write what could not be answered after it."""
+        form = self._negotiator.choose(request.header(b"accept"))
+        if form.shape is Shape.PARTIAL_LIST:
+            raise wrong_shape(form.shape, go_type(resource), is_list=False)
+        return form
+
+    async def _delete(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+        options, call = self._delete_options(request, user, query)
+        deleted = await self.registry.delete(resource, _namespace(resource, info), info.name, options, call)
+        form = self._negotiator.choose(request.header(b"accept"))
+        if deleted.gone and not resource.strategy.returns_deleted:
+            self._answers.plain(request, form, query, _success(resource, deleted), 200, call.warnings)
+        else:
+            self._answers.object(request, resource, form, query, deleted.object, 200, call.warnings)
+
+    async def _delete_collection(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> None:
+        options, call = self._delete_options(request, user, query)
+        form = self._negotiator.choose(request.header(b"accept"))
+        found = page(self.registry, resource, info.namespace or None, list_options(resource, query))
+        await self.registry.delete_collection(resource, found.entries, options, call)
+        self._answers.page(request, resource, form, query, found)
+
+    def _delete_options(self, request: Request, user: User, query: Query) -> tuple[Object, Call]:
+        """The options of the body or, where there is none, of the query."""
+        call = self._call(request, user, query, "delete")
+        if request.body:
+            options = decode.decode_options(request.body, request.header(b"content-type"))
+        else:
+            options = _options_of_query(query)
+        call.dry_run = call.dry_run or bool(options.get("dryRun"))
+        return options, call
+
+    # Subresources
+
+    def _serve_subresource(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> Awaitable[None] | None:
+        is_status = info.subresource == "status" and resource.status
+        is_scale = info.subresource == "scale" and resource.scale is not None
+        if not is_status and not is_scale and info.subresource not in resource.subresources:
+            raise ApiError(404, "NotFound", _NOT_FOUND, {})
+        if info.verb not in _SUB_VERBS:
+            raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
+        if is_scale:
+            return self._serve_scale(request, resource, info, user, query)
+        return self._verbs[info.verb](request, resource, info, user, query)
+
+    def _serve_scale(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> Awaitable[None] | None:
+        if info.verb != "get":
+            return self._write_scale(request, resource, info, user, query)
+        entry = self.registry.get(resource, info.namespace, info.name)
+        self._answer_scale(request, resource, query, entry)
+        return None
+
+    def _answer_scale(self, request: Request, resource: Resource, query: Query, entry: Entry) -> None:
+        assert resource.scale is not None
+        form = self._negotiator.choose(request.header(b"accept"))
+        self._answers.object(request, SCALE, form, query, scale_of(resource.scale, shown(resource, entry)))
+
+    async def _write_scale(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> None:
+        assert resource.scale is not None
+        paths = resource.scale
+        call = self._call(request, user, query, info.verb)
+        make = self._scale_maker(request, resource, info, call)
+        entry = await self.registry.modify(
+            resource,
+            info.namespace,
+            info.name,
+            lambda old: cast(Object, orjson.loads(orjson.dumps(scaled(paths, old, make(scale_of(paths, old)))))),
+            call,
+            subresource="scale",
+        )
+        self._answer_scale(request, resource, query, entry)
+
+    def _scale_maker(
+        self, request: Request, resource: Resource, info: RequestInfo, call: Call
+    ) -> Callable[[Object], Object]:
+        """From the present Scale to the wanted one."""
+        if info.verb == "update":
+            scale = self.decoded(request, SCALE, call)
+            _check_scale_name(scale, info.name)
+            return lambda _present: scale
+        kind = check_patch_type(resource, request.header(b"content-type"))
+        node = self.registry.node(SCALE)
+        change = patched(kind, request.body, node)
+        return lambda present: conformed(present, change(present), SCALE, node, call.field_validation)[0]
+
+    # What is no resource
+
+    def _serve_path(self, request: Request, user: User, query: Query) -> Awaitable[None] | None:
+        path = request.path
+        handler = self._handlers.paths.get(path) or self._handler_above(path)
+        if handler is not None:
+            return handler(request, user)
+        if path in ("/version", "/version/"):
+            request.respond(200, orjson.dumps(self._version, option=orjson.OPT_INDENT_2))
+        elif path.startswith(("/healthz", "/livez", "/readyz")):
+            self._serve_health(request, path, query)
+        elif path == "/metrics":
+            request.respond(200, self.metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        else:
+            self._serve_documents(request, path)
+        return None
+
+    def _handler_above(self, path: str) -> PathHandler | None:
+        handlers = self._handlers.paths.items()
+        return next((h for prefix, h in handlers if prefix.endswith("/") and path.startswith(prefix)), None)
+
+    def _serve_documents(self, request: Request, path: str) -> None:
+        accept = request.header(b"accept")
+        if path.startswith("/openapi"):
+            answer = self._openapi.respond(path, accept, request.query)
+            if answer is not None:
+                request.respond(answer.status, answer.body, answer.content_type, answer.headers)
+                return
+        found = self._discovery.respond(path, accept)
+        if found is not None:
+            body, content_type = found
+            request.respond(200, body, content_type)
+        elif path.startswith("/api/"):
+            raise ApiError(404, "NotFound", _NOT_FOUND, {})
+        else:
+            request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
+
+    def _serve_health(self, request: Request, path: str, query: Query) -> None:
+        results = {"ping": "", **{name: check() for name, check in self._handlers.checks.items()}}
+        endpoint, _, single = path[1:].partition("/")
+        if single:
+            if single not in results:
+                request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
+                return
+            results = {single: results[single]}
+        failed = any(results.values())
+        if not failed and "verbose" not in query:
+            request.respond(200, b"ok", "text/plain; charset=utf-8")
+            return
+        lines = [f"[+]{name} ok" if not why else f"[-]{name} failed: {why}" for name, why in results.items()]
+        lines.append(f"{endpoint} check {'failed' if failed else 'passed'}")
+        request.respond(500 if failed else 200, "\n".join([*lines, ""]).encode(), "text/plain; charset=utf-8")
+
+
+def _is_place_of(resource: Resource, info: RequestInfo) -> bool:
+    """Whether objects of the resource live (or are listed) at such a path."""
+    if resource.namespaced:
+        return bool(info.namespace) or not info.name
+    return not info.namespace or resource.plural == "namespaces"
+
+
+def _takes(resource: Resource, info: RequestInfo) -> bool:
+    """Whether a verb fits the place: no create under a name, none without the namespace it needs."""
+    return info.verb != "create" or (not info.name and (bool(info.namespace) or not resource.namespaced))
+
+
+def _namespace(resource: Resource, info: RequestInfo) -> str:
+    return info.namespace if resource.namespaced else ""
+
+
+def _success(resource: Resource, deleted: Deleted) -> Object:
+    metadata = deleted.object["metadata"]
+    details = {"name": metadata["name"], "group": resource.group, "kind": resource.plural, "uid": metadata["uid"]}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Success",
+        "details": {k: v for k, v in details.items() if v},
+    }
+
+
+def _options_of_query(query: Query) -> Object:
+    options: Object = {}
+    grace = query.integer("gracePeriodSeconds")
+    if grace is not None:
+        options["gracePeriodSeconds"] = grace
+    if policy := query.get("propagationPolicy"):
+        options["propagationPolicy"] = policy
+    if "orphanDependents" in query:
+        options["orphanDependents"] = query.flag("orphanDependents")
+    return options
+
+
+_OPTION_KINDS = {
+    "create": "CreateOptions",
+    "update": "UpdateOptions",
+    "patch": "PatchOptions",
+    "delete": "DeleteOptions",
+}
+
+
+def _check_write_options(verb: str, dry_run: str, validation: str, manager: str) -> None:
+    errors: list[FieldError] = []
+    if dry_run not in ("", "All"):
+        errors.append(not_supported("dryRun", [dry_run], ["All"]))
+    if len(manager) > _LONGEST_MANAGER:
+        errors.append(too_long("fieldManager", _LONGEST_MANAGER))
+    if validation not in ("", "Ignore", "Warn", "Strict"):
+        errors.append(not_supported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"]))
+    if errors:
+        raise invalid(_OPTION_KINDS.get(verb, "UpdateOptions"), "meta.k8s.io", "", errors)
+
+
+def _check_scale_name(scale: Object, url_name: str) -> None:
+    check_name_matches(url_name, scale.get("metadata") or {})
