@@ -15,7 +15,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -99,6 +99,7 @@ class Node:
         "kind",
         "nullable",
         "preserve",
+        "protobuf_layout",
         "structural",
     )
 
@@ -118,6 +119,8 @@ class Node:
         self._fields: Mapping[str, Field] | None = None
         self._element: Node | None = None
         self._written: tuple[Field, ...] | None = None
+        self.protobuf_layout: dict[int, Any] | None = None
+        """Kept here by `podling.api.protobuf`: its fields by number."""
         self.kind = kind
         self.definition = definition
         """The OpenAPI name of a struct of its own; `""` for anything else."""

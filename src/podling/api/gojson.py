@@ -1,0 +1,145 @@
+"""JSON text read with encoding/json's complaints, and with an eye for repeated keys.
+
+orjson does the work; only what it refuses, or what may hold a key twice, is looked at again.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Final, cast
+
+import orjson
+
+from podling.api.structs import RepeatedKeys
+
+END: Final = "unexpected end of JSON input"
+
+_LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
+
+
+class JsonError(ValueError):
+    """The text is no JSON; the message is encoding/json's."""
+
+
+def loads(text: bytes) -> Any:
+    """Raises JsonError."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise JsonError(syntax_error(text)) from None
+
+
+def loads_strict(text: bytes) -> Any:
+    """As `loads`, but objects that repeat keys come as `RepeatedKeys`."""
+    value = loads(text)
+    if len(orjson.dumps(value)) == len(text.strip()):
+        # Compact as clients write it, and nothing got lost: no key can have been there twice.
+        return value
+    try:
+        return json.loads(text, object_pairs_hook=_pairs)
+    except (ValueError, RecursionError):
+        return value
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) == len(pairs):
+        return members
+    marked = RepeatedKeys(members)
+    seen: set[str] = set()
+    repeated: list[str] = []
+    for name, _ in pairs:
+        if name in seen and name not in repeated:
+            repeated.append(name)
+        seen.add(name)
+    marked.repeated = tuple(repeated)
+    return marked
+
+
+def syntax_error(text: bytes) -> str:
+    """What encoding/json says of a text that is no JSON."""
+    try:
+        source = text.decode()
+    except UnicodeDecodeError:
+        source = text.decode(errors="replace")
+    try:
+        json.loads(source, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        return _go_error(source, error)
+    except (ValueError, RecursionError):
+        pass
+    return "invalid character in JSON input"
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _go_error(source: str, error: json.JSONDecodeError) -> str:
+    place = error.pos
+    if error.msg.startswith("Unterminated string"):
+        return END
+    if error.msg.startswith("Illegal trailing comma"):
+        place = _next_character(source, place + 1)
+    else:
+        place = _next_character(source, place)
+    if place >= len(source):
+        return END
+    character = source[place]
+    if error.msg == "Expecting value" and character in _LITERALS:
+        return _literal_error(source, place)
+    return f"invalid character {_quoted(character)} {_context(source, place, error.msg)}"
+
+
+def _next_character(source: str, place: int) -> int:
+    match = re.compile(r"[ \t\r\n]*").match(source, place)
+    return match.end() if match else place
+
+
+def _literal_error(source: str, place: int) -> str:
+    literal = _LITERALS[source[place]]
+    for offset, expected in enumerate(literal):
+        if place + offset >= len(source):
+            return END
+        found = source[place + offset]
+        if found != expected:
+            return f"invalid character {_quoted(found)} in literal {literal} (expecting '{expected}')"
+    return END
+
+
+def _context(source: str, place: int, message: str) -> str:
+    if message.startswith(("Expecting property name", "Illegal trailing comma before end of object")):
+        return "looking for beginning of object key string"
+    if message.startswith("Expecting ':'"):
+        return "after object key"
+    if message.startswith("Expecting ','"):
+        return "after object key:value pair" if _innermost(source[:place]) == "{" else "after array element"
+    if message.startswith("Extra data"):
+        return "after top-level value"
+    if message.startswith("Invalid control character"):
+        return "in string literal"
+    if message.startswith("Invalid \\"):
+        return "in string escape code"
+    return "looking for beginning of value"
+
+
+def _innermost(source: str) -> str:
+    """The bracket that is open at the end of the text."""
+    stack: list[str] = []
+    for token in cast(list[str], re.findall(r'"(?:[^"\\]|\\.)*"|[][{}]', source)):
+        if token in "{[":
+            stack.append(token)
+        elif token in "}]" and stack:
+            stack.pop()
+    return stack[-1] if stack else ""
+
+
+def _quoted(character: str) -> str:
+    """Go's quoted rune."""
+    special = {"'": r"'\''", '"': "'\"'", "\n": r"'\n'", "\t": r"'\t'", "\r": r"'\r'", "\\": r"'\\'"}
+    if character in special:
+        return special[character]
+    if not character.isprintable():
+        return f"'\\u{ord(character):04x}'" if ord(character) > 0x7F else f"'\\x{ord(character):02x}'"
+    return f"'{character}'"
