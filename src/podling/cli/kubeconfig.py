@@ -17,6 +17,8 @@ from typing import Any, cast
 import click
 import yaml
 
+from podling.cli import cluster
+from podling.cli.cluster import name_option
 from podling.layout import Layout
 
 LOCK_PATIENCE = 5.0
@@ -134,3 +136,10 @@ def _locked(file: Path) -> Generator[None]:
         yield
     finally:
         lock.unlink(missing_ok=True)
+
+
+@click.command("kubeconfig", help="Print a cluster's kubeconfig, for another user, tool or KUBECONFIG file.")
+@name_option
+def command(name: str) -> None:
+    running = cluster.require(cluster.layout_of(name))
+    click.echo(dump(for_cluster(running.layout, running.server)), nl=False)

@@ -1,0 +1,153 @@
+"""`podling status`: clusters, their URLs, workloads and processes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from podling.api.meta import annotations, items, part
+from podling.cli import cluster
+from podling.cli.api import Api
+from podling.cli.cluster import Cluster, name_option
+from podling.cli.workloads import COUNTS
+from podling.layout import cluster_names
+from podling.sandbox import boot
+from podling.store.types import Object
+
+HOST_PORTS = "podling.dev/host-ports"
+WORKLOADS = {
+    "Deployment": "/apis/apps/v1/deployments",
+    "StatefulSet": "/apis/apps/v1/statefulsets",
+    "DaemonSet": "/apis/apps/v1/daemonsets",
+}
+
+
+def urls(services: list[Object]) -> list[dict[str, str]]:
+    """Where services answer on this machine: `[{"service": "default/web", "port": "80/TCP", "url": ...}]`."""
+    found: list[dict[str, str]] = []
+    for service in services:
+        written = annotations(service).get(HOST_PORTS)
+        ports: dict[str, int] = json.loads(written) if written else {}
+        name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+        for port, number in ports.items():
+            found.append({"service": name, "port": port, "url": url(port, number)})
+    return found
+
+
+def url(port: str, host_port: int) -> str:
+    scheme = "https" if port.partition("/")[0] in ("443", "8443", "6443") else "http"
+    default = {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://localhost" + ("" if host_port == default else f":{host_port}")
+
+
+def describe(running: Cluster) -> dict[str, Any]:
+    """All that `-o json` shows of a running cluster."""
+    api = running.api()
+    services: list[Object] = api.get("/api/v1/services")["items"]
+    pods: list[Object] = api.get("/api/v1/pods")["items"]
+    return {
+        "name": running.layout.name,
+        "running": True,
+        "tier": running.tier,
+        "context": running.layout.context,
+        "server": running.server,
+        "state": str(running.layout.state),
+        "urls": urls(services),
+        "workloads": _workloads(api),
+        "pods": [_pod(p) for p in pods],
+        "processes": _processes(running),
+    }
+
+
+def _workloads(api: Api) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for kind, path in WORKLOADS.items():
+        for obj in api.get(path)["items"]:
+            ready, wanted = COUNTS[kind](obj)
+            metadata = obj["metadata"]
+            found.append(
+                {
+                    "kind": kind,
+                    "namespace": metadata["namespace"],
+                    "name": metadata["name"],
+                    "ready": ready,
+                    "wanted": wanted,
+                }
+            )
+    return found
+
+
+def _pod(pod: Object) -> dict[str, Any]:
+    status = part(pod, "status")
+    restarts = sum(c.get("restartCount", 0) for c in items(status, "containerStatuses"))
+    ready = any(c["type"] == "Ready" and c["status"] == "True" for c in items(status, "conditions"))
+    return {
+        "namespace": pod["metadata"]["namespace"],
+        "name": pod["metadata"]["name"],
+        "phase": status.get("phase", "Pending"),
+        "ready": ready,
+        "ip": status.get("podIP", ""),
+        "restarts": restarts,
+    }
+
+
+def _processes(running: Cluster) -> list[dict[str, Any]]:
+    """podling's own, with the host's process ids and their memory (PSS, bytes)."""
+    node = boot.find_node(str(running.layout.run))
+    if node is None:
+        return []
+    pids = {"helper": node.helper_pid, "zygote": node.zygote_pid, **boot.service_pids(str(running.layout.run))}
+    return [{"name": name, "pid": pid, "memory": memory(pid)} for name, pid in pids.items()]
+
+
+def memory(pid: int) -> int:
+    """Proportional set size in bytes; 0 for a process that is gone or not ours."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:")), 0)
+
+
+def _print(facts: dict[str, Any]) -> None:
+    name = facts["name"]
+    if not facts["running"]:
+        click.echo(f"{name}: not running")
+        return
+    total = sum(p["memory"] for p in facts["processes"])
+    click.echo(f"{name}: running ({facts['tier']}, context {facts['context']}, podling itself {total / 2**20:.0f} MiB)")
+    for workload in facts["workloads"]:
+        where = f"{workload['namespace']}/{workload['name']}"
+        click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
+    for entry in facts["urls"]:
+        click.echo(f"  {'url':<12} {entry['service']:<40} {entry['url']}")
+    troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
+    for pod in troubled:
+        where = f"{pod['namespace']}/{pod['name']}"
+        click.echo(f"  {'pod':<12} {where:<40} {pod['phase']}, not ready, {pod['restarts']} restarts")
+
+
+@click.command("status", help="What runs, where it answers, and how it is.")
+@name_option
+@click.option("--all", "every", is_flag=True, help="Every cluster of this user.")
+@click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
+def command(name: str, every: bool, output: str) -> None:
+    names = cluster_names() if every else [name]
+    with cluster.plain_errors():
+        facts = [_facts(n) for n in names]
+    if output == "json":
+        click.echo(json.dumps(facts if every else facts[0], indent=2))
+    else:
+        for entry in facts:
+            _print(entry)
+    if not every and not facts[0]["running"]:
+        raise SystemExit(1)
+
+
+def _facts(name: str) -> dict[str, Any]:
+    layout = cluster.layout_of(name)
+    running = cluster.find(layout)
+    return describe(running) if running else {"name": name, "running": False}
