@@ -1,8 +1,129 @@
-"""Endpoints."""
+"""Endpoints: the addresses behind a service, in the form that came before EndpointSlices."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, required
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.containers import PROTOCOLS
+from podling.kinds.core.poddefaults import fill
+from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_SHOWN: Final = 3
+
+
+def default(obj: Object) -> None:
+    for subset in obj.get("subsets") or ():
+        for port in subset.get("ports") or ():
+            fill(port, "protocol", "TCP")
+
+
+def prepare(write: Write) -> None:
+    """Addresses and ports that stand together are kept in one subset and in order."""
+    subsets: list[Object] | None = write.new.get("subsets")
+    if subsets:
+        write.new["subsets"] = repacked(subsets)
+
+
+def repacked(subsets: Sequence[Object]) -> list[Object]:
+    """Joins subsets with the same ports, joins doubled addresses, and sorts all (`endpoints.RepackSubsets`)."""
+    by_ports: dict[tuple[Any, ...], dict[str, list[Object]]] = {}
+    ports_of: dict[tuple[Any, ...], list[Object]] = {}
+    for subset in subsets:
+        ports = sorted(subset.get("ports") or (), key=_port_key)
+        key = tuple(_port_key(p) for p in ports)
+        ports_of[key] = ports
+        groups = by_ports.setdefault(key, {"addresses": [], "notReadyAddresses": []})
+        for kind, addresses in groups.items():
+            addresses += [a for a in subset.get(kind) or () if a not in addresses]
+    return [_subset(by_ports[key], ports_of[key]) for key in sorted(by_ports)]
+
+
+def _subset(groups: dict[str, list[Object]], ports: list[Object]) -> Object:
+    subset: Object = {k: sorted(v, key=_address_key) for k, v in groups.items() if v}
+    return {**subset, "ports": ports} if ports else subset
+
+
+def _port_key(port: Object) -> tuple[str, int, str, str]:
+    return text(port, "name"), port.get("port") or 0, text(port, "protocol"), text(port, "appProtocol")
+
+
+def _address_key(address: Object) -> tuple[str, str]:
+    return text(address, "ip"), text(address.get("targetRef") or {}, "uid")
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    for at, subset in each("subsets", write.new.get("subsets")):
+        errors += _validate_subset(subset, at)
+    return errors
+
+
+def _validate_subset(subset: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not subset.get("addresses") and not subset.get("notReadyAddresses"):
+        errors.append(required(path, "must specify `addresses` or `notReadyAddresses`"))
+    for kind in ("addresses", "notReadyAddresses"):
+        for at, address in each(f"{path}.{kind}", subset.get(kind)):
+            errors += _address(address, at)
+    named = len(subset.get("ports") or ()) > 1
+    for at, port in each(f"{path}.ports", subset.get("ports")):
+        errors += _port(port, at, named)
+    return errors
+
+
+def _address(address: Object, path: str) -> list[FieldError]:
+    ip = text(address, "ip")
+    wrong = names.ip(ip)
+    errors = fields.says(f"{path}.ip", ip, wrong)
+    if host := text(address, "hostname"):
+        errors += fields.check(f"{path}.hostname", host, names.dns1123_label)
+    if node := address.get("nodeName"):
+        errors += fields.check(f"{path}.nodeName", node, names.dns1123_subdomain)
+    if not wrong:
+        errors += fields.says(f"{path}.ip", ip, names.special_ip(ip))
+    return errors
+
+
+def _port(port: Object, path: str, named: bool) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if named and not text(port, "name"):
+        errors.append(required(f"{path}.name"))
+    elif text(port, "name"):
+        errors += fields.check(f"{path}.name", port["name"], names.dns1123_label)
+    errors += fields.port(f"{path}.port", port.get("port") or 0)
+    errors += fields.one_of_required(f"{path}.protocol", text(port, "protocol"), PROTOCOLS)
+    if (protocol := port.get("appProtocol")) is not None:
+        errors += fields.check(f"{path}.appProtocol", protocol, names.qualified_name)
+    return errors
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    return [name(obj), _shown(obj), age(obj, now)]
+
+
+def _shown(obj: Object) -> str:
+    """`10.0.0.1:80,10.0.0.2:80 + 3 more...`"""
+    listed: list[str] = []
+    for subset in obj.get("subsets") or ():
+        for port in subset.get("ports") or ():
+            listed += [_host_port(a, port) for a in subset.get("addresses") or ()]
+        if not subset.get("ports"):
+            listed += [text(a, "ip") for a in subset.get("addresses") or ()]
+    more = len(listed) - _SHOWN
+    return ",".join(listed[:_SHOWN]) + (f" + {more} more..." if more > 0 else "") or NONE
+
+
+def _host_port(address: Object, port: Object) -> str:
+    ip = text(address, "ip")
+    return f"[{ip}]:{port['port']}" if ":" in ip else f"{ip}:{port['port']}"
 
 
 def resource() -> Resource:
@@ -15,4 +136,7 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.core.v1.Endpoints",
         short_names=("ep",),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, create_on_update=True),
+        columns=(name_column(), Column("Endpoints", description=doc("core.v1.Endpoints.subsets")), age_column()),
+        row=row,
     )

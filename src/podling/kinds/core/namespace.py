@@ -1,8 +1,76 @@
-"""Namespace."""
+"""Namespace: a room for names; it ends only after everything in it has."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, invalid_value
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.printing import age, age_column, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import finalizer_name, object_meta
+from podling.store.types import Object
+
+_NAME_LABEL: Final = "kubernetes.io/metadata.name"
+_FINALIZER: Final = "kubernetes"
+
+
+def default(obj: Object) -> None:
+    """Every namespace is labelled with its name, so that selectors can pick one."""
+    meta: Object = obj.setdefault("metadata", {})
+    if given := text(meta, "name"):
+        meta["labels"] = {**(meta.get("labels") or {}), _NAME_LABEL: given}
+    obj.setdefault("spec", {})
+    obj.setdefault("status", {})
+
+
+def prepare(write: Write) -> None:
+    """Only `/finalize` changes `spec.finalizers`."""
+    spec: Object = write.new.setdefault("spec", {})
+    if write.old is None:
+        write.new["status"] = {"phase": "Active"}
+        held: list[str] = spec.get("finalizers") or []
+        spec["finalizers"] = held if _FINALIZER in held else [*held, _FINALIZER]
+        default(write.new)
+    elif write.subresource == "finalize":
+        write.new["status"] = write.old.get("status") or {}
+    else:
+        write.new["spec"] = write.old.get("spec") or {}
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write, names.label_name)
+    if write.subresource == "status":
+        return errors + _phase(write.new)
+    for at, finalizer in fields.each("spec.finalizers", part(write.new, "spec").get("finalizers")):
+        errors += finalizer_name(at, finalizer)
+    return errors
+
+
+def _phase(obj: Object) -> list[FieldError]:
+    phase = text(part(obj, "status"), "phase")
+    deleting = "deletionTimestamp" in obj["metadata"]
+    if not deleting and phase != "Active":
+        detail = "may only be 'Active' if `deletionTimestamp` is empty"
+        return [invalid_value("status.Phase", phase, detail)]
+    if deleting and phase != "Terminating":
+        detail = "may only be 'Terminating' if `deletionTimestamp` is not empty"
+        return [invalid_value("status.Phase", phase, detail)]
+    return []
+
+
+def held(obj: Object) -> bool:
+    return bool(part(obj, "spec").get("finalizers"))
+
+
+def deleting(obj: Object) -> None:
+    obj["status"] = {**part(obj, "status"), "phase": "Terminating"}
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    return [name(obj), text(part(obj, "status"), "phase"), age(obj, now)]
 
 
 def resource() -> Resource:
@@ -18,4 +86,10 @@ def resource() -> Resource:
         verbs=frozenset({"create", "delete", "get", "list", "patch", "update", "watch"}),
         status=True,
         subresources=("finalize",),
+        strategy=Strategy(
+            default=default, prepare=prepare, validate=validate, generation=None, held=held, deleting=deleting
+        ),
+        columns=(name_column(), Column("Status", description="The status of the namespace"), age_column()),
+        row=row,
+        selectable={"status.phase": lambda obj: text(part(obj, "status"), "phase")},
     )

@@ -1,8 +1,132 @@
-"""Secret."""
+"""Secret: what pods may know and others should not; some types promise certain keys."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+import base64
+from datetime import datetime
+from typing import Any, Final
+
+import orjson
+
+from podling.api.errors import FieldError, forbidden_field, invalid_value, required
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.poddefaults import fill
+from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_MAX_SIZE: Final = 1024 * 1024
+_TOKEN: Final = "kubernetes.io/service-account-token"
+_TOKEN_ACCOUNT: Final = "kubernetes.io/service-account.name"
+_KEYS: Final = {
+    "kubernetes.io/dockercfg": (".dockercfg",),
+    "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+    "kubernetes.io/tls": ("tls.crt", "tls.key"),
+}
+"""The keys that a type demands."""
+
+
+def default(obj: Object) -> None:
+    """`stringData` is a way of writing `data`, and never shown."""
+    fill(obj, "type", "Opaque")
+    plain: dict[str, str] = obj.pop("stringData", None) or {}
+    if plain:
+        encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
+        obj["data"] = {**(obj.get("data") or {}), **encoded}
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.old is not None:
+        errors += _update(write.new, write.old)
+    return errors + _data(write.new)
+
+
+def _update(new: Object, old: Object) -> list[FieldError]:
+    errors = fields.immutable("type", text(new, "type"), text(old, "type"))
+    if not old.get("immutable"):
+        return errors
+    detail = "field is immutable when `immutable` is set"
+    if not new.get("immutable"):
+        errors.append(forbidden_field("immutable", detail))
+    if (new.get("data") or {}) != (old.get("data") or {}):
+        errors.append(forbidden_field("data", detail))
+    return errors
+
+
+def _data(obj: Object) -> list[FieldError]:
+    data: dict[str, str] = obj.get("data") or {}
+    errors: list[FieldError] = []
+    size = 0
+    for key, value in data.items():
+        errors += fields.check(f"data[{key}]", key, names.config_map_key)
+        size += len(value) * 3 // 4 - value.count("=")
+    if size > _MAX_SIZE:
+        errors.append(FieldError("FieldValueTooLong", "data", f"Too long: may not be more than {_MAX_SIZE} bytes"))
+    return errors + _typed(obj, data)
+
+
+def _typed(obj: Object, data: dict[str, str]) -> list[FieldError]:
+    kind = text(obj, "type")
+    errors = [required(f"data[{key}]") for key in _KEYS.get(kind, ()) if key not in data]
+    if kind == _TOKEN and not part(obj, "metadata", "annotations").get(_TOKEN_ACCOUNT):
+        errors.append(required(f"metadata.annotations[{_TOKEN_ACCOUNT}]"))
+    if kind == "kubernetes.io/basic-auth" and not ({"username", "password"} & data.keys()):
+        errors += [required(f"data[{key}]") for key in ("username", "password")]
+    if kind.startswith("kubernetes.io/dockerc") and not errors:
+        key = _KEYS[kind][0]
+        errors += _is_json(f"data[{key}]", data[key])
+    return errors
+
+
+def _is_json(path: str, encoded: str) -> list[FieldError]:
+    content = base64.b64decode(encoded)
+    try:
+        parsed: object = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return [invalid_value(path, "<secret contents redacted>", _json_problem(content))]
+    if isinstance(parsed, dict):
+        return []
+    called = {list: "array", str: "string", bool: "bool"}.get(type(parsed), "number")
+    detail = f"json: cannot unmarshal {called} into Go value of type map[string]interface {{}}"
+    return [] if parsed is None else [invalid_value(path, "<secret contents redacted>", detail)]
+
+
+def _json_problem(content: bytes) -> str:
+    stripped = content.strip()
+    if not stripped:
+        return "unexpected end of JSON input"
+    return f"invalid character '{chr(stripped[0])}' looking for beginning of value"
+
+
+def warn(write: Write) -> None:
+    """A TLS secret whose contents are no certificate is stored all the same."""
+    if text(write.new, "type") != "kubernetes.io/tls":
+        return
+    data = part(write.new, "data")
+    if write.old is not None and part(write.old, "data") == data:
+        return
+    certificate = base64.b64decode(text(data, "tls.crt"))
+    if b"-----BEGIN" not in certificate:
+        write.warnings.append("tls: failed to find any PEM data in certificate input")
+    elif b"-----BEGIN" not in base64.b64decode(text(data, "tls.key")):
+        write.warnings.append("tls: failed to find any PEM data in key input")
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Type", description=doc("core.v1.Secret.type")),
+        Column("Data", description=doc("core.v1.Secret.data")),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    return [name(obj), text(obj, "type"), len(obj.get("data") or ()), age(obj, now)]
 
 
 def resource() -> Resource:
@@ -14,4 +138,8 @@ def resource() -> Resource:
         singular="secret",
         namespaced=True,
         schema="io.k8s.api.core.v1.Secret",
+        strategy=Strategy(default=default, validate=validate, warn=warn, generation=None),
+        columns=_columns(),
+        row=row,
+        selectable={"type": lambda obj: text(obj, "type")},
     )
