@@ -80,7 +80,7 @@ def _decide_family(snapshot: Snapshot, address_type: str) -> list[Action]:
     builder = _Builder(snapshot.service, address_type)
     for ports in sorted(existing.keys() | desired.keys()):
         builder.pack(orjson.loads(ports), existing.get(ports, []), desired.get(ports, []), keep=ports in desired)
-    return builder.actions
+    return builder.finished()
 
 
 def _desired(snapshot: Snapshot, address_type: str) -> dict[Ports, list[Object]]:
@@ -140,7 +140,21 @@ class _Builder:
         self.service = service
         self.address_type = address_type
         self.labels = slice_labels(service)
-        self.actions: list[Action] = []
+        self.updates: list[Action] = []
+        self.new: list[Object] = []
+        self.empty: list[Object] = []
+        """Slices in which nothing is left."""
+
+    def finished(self) -> list[Action]:
+        """An empty slice becomes a new one instead of being deleted beside it, so that there is no gap between."""
+        reused = [_reuse(old, new) for old, new in zip(self.empty, self.new, strict=False)]
+        count = len(reused)
+        created = [
+            Create(why=f"{len(new['endpoints'])} endpoints have no slice", resource=RESOURCE, object=new)
+            for new in self.new[count:]
+        ]
+        deleted = [_delete(old, "no endpoint is left in it") for old in self.empty[count:]]
+        return [*reused, *created, *self.updates, *deleted]
 
     def pack(self, ports: Sequence[Object], slices: Sequence[Object], desired: Sequence[Object], *, keep: bool) -> None:
         """`keep`: whether a slice of these ports shall stay even without endpoints (the placeholder)."""
@@ -152,7 +166,7 @@ class _Builder:
         for slice in slices:
             content = contents[meta.name(slice)]
             if not content and not placeholder:
-                self.actions.append(_delete(slice, "no endpoint is left in it"))
+                self.empty.append(slice)
             else:
                 placeholder = False
                 self._update(slice, content)
@@ -187,7 +201,7 @@ class _Builder:
             return
         metadata = {**slice["metadata"], "labels": self.labels}
         changed = {**slice, "metadata": metadata, "endpoints": list(endpoints)}
-        self.actions.append(Update(why=_difference(slice, endpoints), resource=RESOURCE, object=changed))
+        self.updates.append(Update(why=_difference(slice, endpoints), resource=RESOURCE, object=changed))
 
     def _create(self, ports: Sequence[Object], endpoints: Sequence[Object]) -> None:
         new: Object = {
@@ -204,7 +218,7 @@ class _Builder:
         }
         if ports:
             new["ports"] = list(ports)
-        self.actions.append(Create(why=f"{len(endpoints)} endpoints have no slice", resource=RESOURCE, object=new))
+        self.new.append(new)
 
 
 def _identity(endpoint: Object) -> bytes:
@@ -226,6 +240,12 @@ def _state(endpoint: Object) -> str:
     if conditions.get("terminating"):
         return "terminating"
     return "ready" if conditions.get("ready") else "not ready"
+
+
+def _reuse(old: Object, new: Object) -> Update:
+    kept = {f: old["metadata"][f] for f in ("name", "uid", "resourceVersion") if f in old["metadata"]}
+    changed = {**new, "metadata": {**new["metadata"], **kept}}
+    return Update(why=_difference(old, new["endpoints"]), resource=RESOURCE, object=changed)
 
 
 def _delete(slice: Object, why: str) -> Delete:

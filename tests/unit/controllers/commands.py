@@ -132,6 +132,29 @@ class Commands:
         else:
             await self.world.cluster.create(resource, obj)
 
+    async def node(self, bare, options, lines) -> None:
+        """node NAME cpu=2 memory=4Gi pods=110 [zone=z]"""
+        labels = {"kubernetes.io/hostname": bare[0]}
+        if "zone" in options:
+            labels["topology.kubernetes.io/zone"] = options["zone"]
+        sizes = {"cpu": 2, "memory": "4Gi", "pods": 110}
+        allocatable = {name: str(options.get(name, size)) for name, size in sizes.items()}
+        metadata = {"name": bare[0], "labels": labels}
+        node = {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "spec": {}}
+        await self._create({**node, "status": {"allocatable": allocatable}})
+
+    async def pod(self, bare, options, lines) -> None:
+        """pod NAME [cpu=1] [priority=10] [port=80], more of its spec as YAML below"""
+        container = {"name": "c", "image": "a:1"}
+        if "cpu" in options:
+            container["resources"] = {"requests": {"cpu": str(options["cpu"])}}
+        if "port" in options:
+            container["ports"] = [{"containerPort": options["port"], "hostPort": options["port"]}]
+        spec = {"containers": [container], "priority": options.get("priority", 0)}
+        spec |= yaml.safe_load("\n".join(lines[1:])) or {}
+        metadata = {"name": bare[0], "labels": {"app": options.get("app", bare[0])}}
+        await self._create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
+
     async def patch(self, bare, options, lines) -> None:
         """patch RESOURCE NAME {json}"""
         _, resource, name, text = lines[0].split(maxsplit=3)

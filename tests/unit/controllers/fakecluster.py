@@ -155,6 +155,8 @@ class FakeCluster:
         key = Key(resource, namespace, name)
         old = self._present(key)
         assert isinstance(patch, dict)
+        if strategic and "conditions" in patch.get("status", {}):
+            patch = {**patch, "status": {**patch["status"], "conditions": _merge_conditions(old, patch)}}
         return self._replace(key, old, merge(old, patch), subresource)
 
     def _replace(self, key: Key, old: Object, new: Object, subresource: str) -> Object:
@@ -256,6 +258,13 @@ class FakeCluster:
         for resource, handler in list(self._handlers):
             if resource in ("*", key.resource):
                 handler(change)
+
+
+def _merge_conditions(old: Object, patch: Object) -> list[Object]:
+    merged = {c["type"]: c for c in meta.conditions(old)}
+    for condition in patch["status"]["conditions"]:
+        merged[condition["type"]] = {**merged.get(condition["type"], {}), **condition}
+    return list(merged.values())
 
 
 def merge(old, patch):

@@ -21,9 +21,9 @@ def test_the_controllers_act_as_the_transcript_tells(path: Path) -> None:
 
 async def _play(path: Path, text: str) -> None:
     names = text.splitlines()[0].removeprefix("# controllers:").split()
-    world = World([CAST[name]() for name in names])
-    world.manager.start()
+    world = World([CAST[name]() for name in names if name != "scheduler"], scheduling="scheduler" in names)
+    world.start()
     rewritten = await play(path.name, text, Commands(world))
-    await world.manager.stop()
+    await world.stop()
     if rewritten is not None:
         path.write_text(rewritten)  # noqa: ASYNC240  nothing else runs

@@ -11,6 +11,7 @@ from fakecluster import FakeCluster, VirtualClock
 from podling.api import meta
 from podling.api.resources import Resource
 from podling.controllers.runtime import Controller, Decision, Decisions, Manager, ObjectKey
+from podling.scheduler.scheduler import Scheduler
 from podling.store.types import Object
 
 
@@ -27,7 +28,9 @@ class LoggedDecisions(Decisions):
 
 
 class World:
-    def __init__(self, controllers: Iterable[Controller], resources: Sequence[Resource] = ()) -> None:
+    def __init__(
+        self, controllers: Iterable[Controller], resources: Sequence[Resource] = (), *, scheduling: bool = False
+    ) -> None:
         self.clock = VirtualClock()
         self.cluster = FakeCluster(self.clock, resources)
         self.log: list[str] = []
@@ -38,6 +41,23 @@ class World:
             clock=self.clock,
             decisions=LoggedDecisions(self.log),
         )
+        self.scheduler = (
+            Scheduler(self.cluster, self.record, self.clock, LoggedDecisions(self.log)) if scheduling else None
+        )
+
+    def start(self) -> None:
+        self.manager.start()
+        if self.scheduler:
+            self.scheduler.start()
+
+    async def stop(self) -> None:
+        await self.manager.stop()
+        if self.scheduler:
+            await self.scheduler.stop()
+
+    @property
+    def idle(self) -> bool:
+        return self.manager.idle and (self.scheduler is None or self.scheduler.idle)
 
     def record(self, regarding: Object, type: str, reason: str, message: str, **_: str) -> None:
         self.log.append(f"  {type} {reason} ({regarding['kind']} {meta.name(regarding)}): {message}")
@@ -51,7 +71,7 @@ class World:
         soon = self.clock.now() + timedelta(seconds=0.5)
         for _ in range(20_000):
             await asyncio.sleep(0)
-            if self.manager.idle and not self.clock.fire_next(soon):
+            if self.idle and not self.clock.fire_next(soon):
                 return
         raise AssertionError("the controllers never come to rest")
 

@@ -1,0 +1,75 @@
+"""What a pod asks of a node: the sums that scheduler, quota and node agree upon.
+
+Amounts are in billionths (`Quantity.nanos`), so that sums are exact. Source: "Resource Management for Pods and
+Containers", "Sidecar Containers: resource sharing within containers", KEP-2837 (pod-level resources).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from podling.api import meta
+from podling.api.quantity import of
+from podling.store.types import Object
+
+Amounts = dict[str, int]
+
+
+def amounts(quantities: Mapping[str, str | int]) -> Amounts:
+    """A ResourceList as numbers."""
+    return {name: of(text).nanos for name, text in quantities.items()}
+
+
+def add(total: Amounts, more: Mapping[str, int]) -> None:
+    """Adds in place; `total` belongs to the caller."""
+    for name, amount in more.items():
+        total[name] = total.get(name, 0) + amount
+
+
+def raise_to(total: Amounts, least: Mapping[str, int]) -> None:
+    """Makes every amount of `total` at least that of `least`, in place."""
+    for name, amount in least.items():
+        total[name] = max(total.get(name, 0), amount)
+
+
+def pod_requests(pod: Object) -> Amounts:
+    return _pod_total(pod, "requests")
+
+
+def pod_limits(pod: Object) -> Amounts:
+    return _pod_total(pod, "limits")
+
+
+def _pod_total(pod: Object, kind: str) -> Amounts:
+    """Containers and sidecars together, but at least what each init container needs beside the earlier sidecars;
+    pod-level amounts replace that; the overhead comes on top."""
+    total: Amounts = {}
+    for container in meta.items(pod, "spec", "containers"):
+        add(total, _amounts(container, kind))
+    sidecars: Amounts = {}
+    peak: Amounts = {}
+    for container in meta.items(pod, "spec", "initContainers"):
+        own = _amounts(container, kind)
+        if container.get("restartPolicy") == "Always":
+            add(sidecars, own)
+            raise_to(peak, sidecars)
+        else:
+            add(own, sidecars)
+            raise_to(peak, own)
+    add(total, sidecars)
+    raise_to(total, peak)
+    total |= amounts(meta.part(pod, "spec", "resources", kind))
+    overhead = amounts(meta.part(pod, "spec", "overhead"))
+    add(total, overhead if kind == "requests" else {k: v for k, v in overhead.items() if k in total})
+    return total
+
+
+def _amounts(container: Object, kind: str) -> Amounts:
+    return amounts(meta.part(container, "resources", kind))
+
+
+def fits(requested: Mapping[str, int], used: Mapping[str, int], allocatable: Mapping[str, int]) -> Iterable[str]:
+    """The resources that are not enough for the request."""
+    for name, amount in requested.items():
+        if amount > 0 and used.get(name, 0) + amount > allocatable.get(name, 0):
+            yield name

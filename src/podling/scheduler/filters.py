@@ -1,0 +1,459 @@
+"""On which nodes a pod may run: the filters of the default profile, as pure functions.
+
+`before` rules look at the pod alone and can end the attempt; `FILTERS` look at one node each, in Kubernetes' order,
+and the first that says no names the reasons. The texts are those that kube-scheduler prints.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from podling.api import meta
+from podling.api.podresources import Amounts, fits, pod_requests
+from podling.scheduler.framework import NodeInfo, Rejection, Snapshot, host_ports
+from podling.store.types import Object
+
+UNSCHEDULABLE_TAINT: Object = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One pod's try, with what the filters need to know once for all nodes."""
+
+    pod: Object
+    snapshot: Snapshot
+    requests: Amounts
+    spread: Sequence[SpreadState]
+    affinity: AffinityState
+
+    @classmethod
+    def of(cls, pod: Object, snapshot: Snapshot) -> Attempt:
+        return cls(
+            pod=pod,
+            snapshot=snapshot,
+            requests=pod_requests(pod),
+            spread=[SpreadState.of(c, pod, snapshot) for c in hard_constraints(pod)],
+            affinity=AffinityState.of(pod, snapshot),
+        )
+
+
+Filter = Callable[[Attempt, NodeInfo], Rejection | None]
+
+
+# Taints and tolerations
+
+
+def tolerates(pod: Object, taint: Object) -> bool:
+    return any(_toleration_matches(t, taint) for t in meta.items(pod, "spec", "tolerations"))
+
+
+def _toleration_matches(toleration: Object, taint: Object) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    if toleration.get("key") and toleration["key"] != taint["key"]:
+        return False
+    match toleration.get("operator", "Equal"):
+        case "Exists":
+            return True
+        case "Equal":
+            return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
+        case operator:
+            return _compares(operator, taint.get("value", ""), toleration.get("value", ""))
+
+
+def _compares(operator: str, have: str, limit: str) -> bool:
+    """`Gt` and `Lt` of node affinity (and of tolerations): both sides integers."""
+    try:
+        return int(have) > int(limit) if operator == "Gt" else int(have) < int(limit)
+    except ValueError:
+        return False
+
+
+def node_unschedulable(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    if meta.spec(info.node).get("unschedulable") and not tolerates(attempt.pod, UNSCHEDULABLE_TAINT):
+        return Rejection(("node(s) were unschedulable",), "NodeUnschedulable", final=True)
+    return None
+
+
+def taints(node: Object) -> Sequence[Object]:
+    return meta.items(node, "spec", "taints")
+
+
+def taint_toleration(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    for taint in taints(info.node):
+        if taint.get("effect") in ("NoSchedule", "NoExecute") and not tolerates(attempt.pod, taint):
+            return Rejection(("node(s) had untolerated taint(s)",), "TaintToleration", final=True)
+    return None
+
+
+# Node affinity
+
+
+def node_affinity(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    if matches_node(attempt.pod, info.node):
+        return None
+    return Rejection(("node(s) didn't match Pod's node affinity/selector",), "NodeAffinity", final=True)
+
+
+def matches_node(pod: Object, node: Object) -> bool:
+    """`spec.nodeSelector` and the required node affinity."""
+    if not meta.matches_labels(meta.part(pod, "spec", "nodeSelector"), meta.labels(node)):
+        return False
+    affinity = meta.part(pod, "spec", "affinity", "nodeAffinity")
+    required = affinity.get("requiredDuringSchedulingIgnoredDuringExecution")
+    return required is None or matches_node_selector(required, node)
+
+
+def matches_node_selector(selector: Object, node: Object) -> bool:
+    """A `NodeSelector`: one of its terms; a term without expressions matches nothing."""
+    return any(matches_node_term(term, node) for term in meta.items(selector, "nodeSelectorTerms"))
+
+
+def matches_node_term(term: Object, node: Object) -> bool:
+    expressions, fields = meta.items(term, "matchExpressions"), meta.items(term, "matchFields")
+    if not expressions and not fields:
+        return False
+    labels = meta.labels(node)
+    names = {"metadata.name": meta.name(node)}
+    return all(_matches_requirement(e, labels) for e in expressions) and all(
+        _matches_requirement(f, names) for f in fields
+    )
+
+
+def _matches_requirement(requirement: Object, have: Mapping[str, str]) -> bool:
+    operator, key = requirement["operator"], requirement["key"]
+    if operator in ("Gt", "Lt"):
+        return key in have and _compares(operator, have[key], requirement["values"][0])
+    return meta.matches_selector({"matchExpressions": [requirement]}, have)
+
+
+# Ports and resources
+
+
+def node_ports(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    wanted = list(host_ports(attempt.pod))
+    if wanted and any(_collide(w, t) for pod in info.pods for t in host_ports(pod) for w in wanted):
+        return Rejection(("node(s) didn't have free ports for the requested pod ports",), "NodePorts")
+    return None
+
+
+def _collide(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
+    (protocol, address, port), (protocol2, address2, port2) = one, other
+    any_address = "0.0.0.0" in (address, address2)
+    return protocol == protocol2 and port == port2 and (any_address or address == address2)
+
+
+def node_resources(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    reasons: list[str] = []
+    final = False
+    pods = info.allocatable.get("pods", 0)
+    if (len(info.pods) + 1) * 10**9 > pods:
+        reasons.append("Too many pods")
+    for name in fits(attempt.requests, info.requested, info.allocatable):
+        reasons.append(f"Insufficient {name}")
+        final = final or attempt.requests[name] > info.allocatable.get(name, 0)
+    return Rejection(tuple(reasons), "NodeResourcesFit", final=final) if reasons else None
+
+
+# Volumes
+
+
+def claims_of(pod: Object) -> Iterable[str]:
+    """The names of the claims that the pod mounts, ephemeral ones included."""
+    for volume in meta.items(pod, "spec", "volumes"):
+        if "persistentVolumeClaim" in volume:
+            yield volume["persistentVolumeClaim"]["claimName"]
+        elif "ephemeral" in volume:
+            yield f"{meta.name(pod)}-{volume['name']}"
+
+
+def is_bound(claim: Object) -> bool:
+    annotations = meta.annotations(claim)
+    return bool(meta.spec(claim).get("volumeName")) and "pv.kubernetes.io/bind-completed" in annotations
+
+
+def waits_for_consumer(claim: Object, snapshot: Snapshot) -> bool:
+    name = meta.spec(claim).get("storageClassName") or ""
+    found = snapshot.volumes.storage_class(name) if name else None
+    return found is not None and found.get("volumeBindingMode") == "WaitForFirstConsumer"
+
+
+def unready_claim(pod: Object, snapshot: Snapshot) -> str | None:
+    """Why the pod's claims forbid any node, or `None`."""
+    for name in claims_of(pod):
+        claim = snapshot.volumes.claim(meta.namespace(pod), name)
+        if claim is None:
+            return f'persistentvolumeclaim "{name}" not found'
+        if meta.deleting(claim):
+            return f'persistentvolumeclaim "{name}" is being deleted'
+        if meta.status(claim).get("phase") == "Lost":
+            return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{_volume_name(claim)}"'
+        if not is_bound(claim) and not waits_for_consumer(claim, snapshot):
+            return "pod has unbound immediate PersistentVolumeClaims"
+    return None
+
+
+def _volume_name(claim: Object) -> str:
+    return meta.spec(claim).get("volumeName", "")
+
+
+def volume_binding(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    volumes = attempt.snapshot.volumes
+    for name in claims_of(attempt.pod):
+        claim = volumes.claim(meta.namespace(attempt.pod), name)
+        if claim is None:
+            continue
+        if is_bound(claim):
+            volume = volumes.volume(_volume_name(claim))
+            if volume is not None and not volume_allows(volume, info.node):
+                reason = "node(s) didn't match PersistentVolume's node affinity"
+                return Rejection((reason,), "VolumeBinding", final=True)
+        elif not _can_be_had(claim, attempt.snapshot, info):
+            reason = "node(s) didn't find available persistent volumes to bind"
+            return Rejection((reason,), "VolumeBinding", final=True)
+    return None
+
+
+def volume_allows(volume: Object, node: Object) -> bool:
+    required = meta.part(volume, "spec", "nodeAffinity").get("required")
+    return required is None or matches_node_selector(required, node)
+
+
+def _can_be_had(claim: Object, snapshot: Snapshot, info: NodeInfo) -> bool:
+    """Whether a claim that waits for its consumer could be bound or provisioned on this node."""
+    storage_class = snapshot.volumes.storage_class(meta.spec(claim).get("storageClassName") or "")
+    if storage_class is not None and storage_class.get("provisioner") != "kubernetes.io/no-provisioner":
+        topologies = meta.items(storage_class, "allowedTopologies")
+        return not topologies or any(_in_topology(t, info.node) for t in topologies)
+    return any(
+        volume_allows(volume, info.node)
+        for volume in snapshot.volumes.all_volumes()
+        if meta.status(volume).get("phase") == "Available"
+        and meta.spec(volume).get("storageClassName") == meta.spec(claim).get("storageClassName")
+    )
+
+
+def _in_topology(term: Object, node: Object) -> bool:
+    labels = meta.labels(node)
+    return all(labels.get(e["key"]) in e["values"] for e in meta.items(term, "matchLabelExpressions"))
+
+
+def volume_restrictions(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    """A ReadWriteOncePod claim serves one pod at a time."""
+    namespace = meta.namespace(attempt.pod)
+    for name in claims_of(attempt.pod):
+        claim = attempt.snapshot.volumes.claim(namespace, name)
+        if claim is None or "ReadWriteOncePod" not in meta.spec(claim).get("accessModes", ()):
+            continue
+        if any(meta.namespace(pod) == namespace and name in claims_of(pod) for pod in info.pods):
+            reason = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            return Rejection((reason,), "VolumeRestrictions")
+    return None
+
+
+# Topology spread
+
+
+def hard_constraints(pod: Object) -> list[Object]:
+    found = meta.items(pod, "spec", "topologySpreadConstraints")
+    return [c for c in found if c.get("whenUnsatisfiable") == "DoNotSchedule"]
+
+
+def spread_selector(constraint: Object, pod: Object) -> Object:
+    """The constraint's label selector, with the pod's own values for `matchLabelKeys`."""
+    selector: Object = constraint.get("labelSelector") or {}
+    labels = meta.labels(pod)
+    more = [
+        {"key": key, "operator": "In", "values": [labels[key]]}
+        for key in constraint.get("matchLabelKeys") or ()
+        if key in labels
+    ]
+    return {**selector, "matchExpressions": [*meta.items(selector, "matchExpressions"), *more]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpreadState:
+    """For one constraint: how many matching pods each domain has."""
+
+    constraint: Object
+    counts: Mapping[str, int]
+    self_match: int
+
+    @classmethod
+    def of(cls, constraint: Object, pod: Object, snapshot: Snapshot) -> SpreadState:
+        selector = spread_selector(constraint, pod)
+        counts: Counter[str] = Counter()
+        for info in snapshot.nodes:
+            domain = meta.labels(info.node).get(constraint["topologyKey"])
+            if domain is None or not _counts_for_spread(constraint, pod, info.node):
+                continue
+            counts[domain] += sum(
+                meta.matches_selector(selector, meta.labels(p))
+                for p in info.pods
+                if meta.namespace(p) == meta.namespace(pod) and not meta.deleting(p)
+            )
+        self_match = int(meta.matches_selector(selector, meta.labels(pod)))
+        return cls(constraint=constraint, counts=counts, self_match=self_match)
+
+    def minimum(self) -> int:
+        if len(self.counts) < (self.constraint.get("minDomains") or 1):
+            return 0
+        return min(self.counts.values(), default=0)
+
+
+def _counts_for_spread(constraint: Object, pod: Object, node: Object) -> bool:
+    """Whether the node's domain takes part (`nodeAffinityPolicy`, `nodeTaintsPolicy`)."""
+    if constraint.get("nodeAffinityPolicy", "Honor") == "Honor" and not matches_node(pod, node):
+        return False
+    if constraint.get("nodeTaintsPolicy", "Ignore") == "Ignore":
+        return True
+    return all(tolerates(pod, t) for t in taints(node) if t.get("effect") in ("NoSchedule", "NoExecute"))
+
+
+SPREAD_REASON = "node(s) didn't match pod topology spread constraints"
+
+
+def topology_spread(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    for state in attempt.spread:
+        domain = meta.labels(info.node).get(state.constraint["topologyKey"])
+        if domain is None:
+            return Rejection((f"{SPREAD_REASON} (missing required label)",), "PodTopologySpread", final=True)
+        skew = state.counts.get(domain, 0) + state.self_match - state.minimum()
+        if skew > state.constraint["maxSkew"]:
+            return Rejection((SPREAD_REASON,), "PodTopologySpread")
+    return None
+
+
+# Affinity between pods
+
+
+def affinity_terms(pod: Object, kind: str) -> list[Object]:
+    """The required terms of `podAffinity` or `podAntiAffinity`."""
+    affinity = meta.part(pod, "spec", "affinity", kind)
+    return list(meta.items(affinity, "requiredDuringSchedulingIgnoredDuringExecution"))
+
+
+def term_matches(term: Object, owner: Object, pod: Object, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+    """Whether a term of `owner` speaks of `pod`."""
+    return _in_namespaces(term, owner, meta.namespace(pod), namespaces) and meta.matches_selector(
+        _term_selector(term, owner), meta.labels(pod)
+    )
+
+
+def _in_namespaces(term: Object, owner: Object, namespace: str, namespaces: Mapping[str, Mapping[str, str]]) -> bool:
+    named: Sequence[str] = term.get("namespaces") or ()
+    selector: Object | None = term.get("namespaceSelector")
+    if not named and selector is None:
+        return namespace == meta.namespace(owner)
+    return namespace in named or (
+        selector is not None and meta.matches_selector(selector, namespaces.get(namespace, {}))
+    )
+
+
+def _term_selector(term: Object, owner: Object) -> Object | None:
+    selector: Object | None = term.get("labelSelector")
+    labels = meta.labels(owner)
+    more = [
+        {"key": key, "operator": operator, "values": [labels[key]]}
+        for field, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn"))
+        for key in term.get(field) or ()
+        if key in labels
+    ]
+    if selector is None or not more:
+        return selector
+    return {**selector, "matchExpressions": [*meta.items(selector, "matchExpressions"), *more]}
+
+
+Domain = tuple[str, str]
+"""A topology key and a value of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AffinityState:
+    """Where pods are that the pod's terms speak of, and where pods are whose terms speak of it."""
+
+    wanted: Sequence[Object]
+    refused: Sequence[Object]
+    wanted_in: Mapping[int, frozenset[Domain]]
+    refused_in: frozenset[Domain]
+    refusing_in: frozenset[Domain]
+    """Domains of running pods with an anti-affinity to this pod."""
+    first_of_its_kind: bool
+    """No pod matches the terms yet, and the pod itself does: it may start the group."""
+
+    @classmethod
+    def of(cls, pod: Object, snapshot: Snapshot) -> AffinityState:
+        wanted, refused = affinity_terms(pod, "podAffinity"), affinity_terms(pod, "podAntiAffinity")
+        wanted_in: dict[int, set[Domain]] = {number: set() for number in range(len(wanted))}
+        refused_in: set[Domain] = set()
+        refusing_in: set[Domain] = set()
+        names = snapshot.namespaces
+        for info in snapshot.nodes:
+            labels = meta.labels(info.node)
+            for other in info.pods:
+                for number, term in enumerate(wanted):
+                    if all(term_matches(t, pod, other, names) for t in wanted):
+                        wanted_in[number] |= _domain(term, labels)
+                for term in refused:
+                    if term_matches(term, pod, other, names):
+                        refused_in |= _domain(term, labels)
+                for term in affinity_terms(other, "podAntiAffinity"):
+                    if term_matches(term, other, pod, names):
+                        refusing_in |= _domain(term, labels)
+        return cls(
+            wanted=wanted,
+            refused=refused,
+            wanted_in={number: frozenset(found) for number, found in wanted_in.items()},
+            refused_in=frozenset(refused_in),
+            refusing_in=frozenset(refusing_in),
+            first_of_its_kind=not any(wanted_in.values()) and all(term_matches(t, pod, pod, names) for t in wanted),
+        )
+
+
+def _domain(term: Object, labels: Mapping[str, str]) -> set[Domain]:
+    key: str = term["topologyKey"]
+    return {(key, labels[key])} if key in labels else set()
+
+
+def inter_pod_affinity(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    state, labels = attempt.affinity, meta.labels(info.node)
+    if not _affinity_satisfied(state, labels):
+        return Rejection(("node(s) didn't match pod affinity rules",), "InterPodAffinity", final=True)
+    if any(_domain(term, labels) & state.refused_in for term in state.refused):
+        return Rejection(("node(s) didn't match pod anti-affinity rules",), "InterPodAffinity")
+    if any(labels.get(key) == value for key, value in state.refusing_in):
+        return Rejection(("node(s) didn't satisfy existing pods anti-affinity rules",), "InterPodAffinity")
+    return None
+
+
+def _affinity_satisfied(state: AffinityState, labels: Mapping[str, str]) -> bool:
+    if any(term["topologyKey"] not in labels for term in state.wanted):
+        return False
+    if state.first_of_its_kind:
+        return True
+    return all(_domain(term, labels) <= state.wanted_in[number] for number, term in enumerate(state.wanted))
+
+
+FILTERS: tuple[Filter, ...] = (
+    node_unschedulable,
+    taint_toleration,
+    node_affinity,
+    node_ports,
+    node_resources,
+    volume_restrictions,
+    volume_binding,
+    topology_spread,
+    inter_pod_affinity,
+)
+"""In the order of the default profile."""
+
+
+def check(attempt: Attempt, info: NodeInfo) -> Rejection | None:
+    """The first rejection of this node, or `None` if it will do."""
+    for filter in FILTERS:
+        rejection = filter(attempt, info)
+        if rejection is not None:
+            return rejection
+    return None
