@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, cast
 
-import orjson
-
-from podling.api import patch
+from podling.api import gojson, patch
+from podling.api.decode import media_type
 from podling.api.errors import ApiError, bad_request, unsupported_media_type
 from podling.api.resources import Resource
 from podling.api.schema import Node
@@ -21,10 +20,6 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 _MOST_OPERATIONS = 10_000
 """Operations of one JSON patch (`maxJSONPatchOperations`)."""
-
-
-def media_type(content_type: str) -> str:
-    return content_type.partition(";")[0].strip().lower()
 
 
 def check_patch_type(resource: Resource, content_type: str) -> str:
@@ -81,8 +76,8 @@ def _foreign(resource: Resource, new: Object) -> str:
 
 def _parse(body: bytes) -> Any:
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        return gojson.loads(body)
+    except gojson.JsonError as error:
         raise bad_request(f"error decoding patch: {error}") from None
 
 

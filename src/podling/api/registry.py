@@ -19,6 +19,7 @@ import orjson
 
 from podling.api import lifecycle, managed_fields
 from podling.api.admission import Admission
+from podling.api.creators import Creator
 from podling.api.errors import (
     OBJECT_MODIFIED,
     ApiError,
@@ -105,6 +106,8 @@ class Registry:
     clock: Callable[[], datetime] = _utc_now
     new_uid: Callable[[], str] = _new_uid
     random: random.Random = field(default_factory=random.Random)
+    creators: dict[tuple[str, str], Creator] = field(default_factory=dict[tuple[str, str], Creator])
+    """By (group resource, subresource)."""
     reader: StoreReader = field(init=False)
 
     def __post_init__(self) -> None:
@@ -397,15 +400,16 @@ class Registry:
             marking = self.store.update(current.key, _to_storage(resource, marked), expected=current.revision)
             if not plan.remove:
                 return Deleted(_from_storage(resource, await marking), gone=False)
-            await asyncio.gather(marking, self.store.delete(current.key))
+            _, gone = await asyncio.gather(marking, self.store.delete(current.key))
             self._released(resource, marked)
-            return Deleted(_from_storage(resource, marking.result()), gone=True)
+            return Deleted(_from_storage(resource, gone), gone=True)
         if not plan.remove:
             await self.store.settled(current.key)
             return Deleted(marked if marked is not None else obj, gone=False)
         if not call.dry_run:
-            await self.store.delete(current.key)
+            gone = await self.store.delete(current.key, expected=current.revision)
             self._released(resource, obj)
+            return Deleted(_from_storage(resource, gone), gone=True)
         return Deleted(marked if marked is not None else obj, gone=True)
 
     def _released(self, resource: Resource, obj: Object) -> None:

@@ -20,6 +20,7 @@ import orjson
 from podling.api import decode
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown
+from podling.api.creators import Creator
 from podling.api.discovery import Discovery
 from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
 from podling.api.http import HttpServer, Request
@@ -155,6 +156,17 @@ class ApiServer:
         `verbs` are those of authorization (`get`, `create`, ...); others are answered 405.
         """
         self._handlers.subresources[resource, subresource] = (handler, frozenset(verbs))
+
+    def add_creator(self, resource: str, subresource: str, creator: Creator) -> None:
+        """Serves POST on a subresource (`("pods", "binding")`), also for in-process clients."""
+        self.registry.creators[resource, subresource] = creator
+
+        async def create(exchange: Exchange) -> None:
+            body = exchange.body(creator.body)
+            info = exchange.info
+            exchange.respond(await creator.create(info.namespace, info.name, body, exchange.call), 201)
+
+        self.handle(resource, subresource, create, "create")
 
     def handle_path(self, path: str, handler: PathHandler) -> None:
         """Serves a path that is no resource; one that ends in `/` with everything below it."""
@@ -424,7 +436,7 @@ class ApiServer:
         """The options of the body or, where there is none, of the query."""
         call = self._call(request, user, query, "delete")
         if request.body:
-            options = decode.decode_options(request.body, request.header(b"content-type"))
+            options = decode.decode_options(request.body, request.header(b"content-type"), schemas=self.schemas)
         else:
             options = _options_of_query(query)
         call.dry_run = call.dry_run or bool(options.get("dryRun"))
