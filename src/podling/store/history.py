@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 
-from podling.store.types import Change, Compacted, Entry, Key
+from podling.store.types import Change, ChangeType, Compacted, Entry, Key
 
 
 class History:
@@ -54,9 +54,10 @@ class History:
         return found
 
     def rest(self) -> None:
-        """Lets go of parsed versions that nobody used lately."""
+        """Lets go of parsed versions that nobody used lately, of those that only the history still has."""
         for change in self._changes:
-            change.entry.rest()
+            if change.type is ChangeType.DELETED:
+                change.entry.rest()
             if change.previous is not None:
                 change.previous.rest()
 
