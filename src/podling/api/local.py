@@ -20,7 +20,7 @@ from podling.api.requests import Call
 from podling.api.resources import Resource, User
 from podling.api.schema import Node
 from podling.api.structs import DecodeError, shape
-from podling.store.store import Watch
+from podling.store.store import EVERYTHING, Watch
 from podling.store.types import Change, ChangeType, Entry, Object
 
 _log = logging.getLogger(__name__)
@@ -47,21 +47,31 @@ class LocalClient:
 
     def subscribe(self, resource: str, handler: Callable[[Change], None]) -> Watch:
         """See `Client.subscribe`. The present objects are given at once, before this returns."""
-        served = self._resource(resource)
         store = self._registry.store
+        served = None if resource == EVERYTHING else self._resource(resource)
+        present = [r for r in store.resources() if served is None or r == served.storage_key]
 
         def tell(changes: Sequence[Change]) -> None:
             for change in changes:
-                _call_safely(handler, _in_version(served, change))
+                _call_safely(handler, _in_version(served, change) if served else change)
 
-        watch = store.watch(served.storage_key, tell)
-        tell([Change(ChangeType.ADDED, entry, None) for entry in store.list(served.storage_key)])
+        watch = store.watch(served.storage_key if served else EVERYTHING, tell)
+        for stored in present:
+            tell([Change(ChangeType.ADDED, entry, None) for entry in store.list(stored)])
         return watch
+
+    def resources(self) -> Sequence[Resource]:
+        stored = {r.storage_key: r for r in reversed(self._registry.served.all()) if "list" in r.verbs}
+        return tuple(stored.values())
 
     # Writing
 
-    async def create(self, resource: str, obj: Object) -> Object:
+    async def create(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
         served = self._resource(resource)
+        if subresource:
+            creator = self._registry.creators[resource, subresource]
+            name = cast(str, obj["metadata"]["name"])
+            return await creator.create(_namespace_of(served, obj), name, obj, self._call())
         entry = await self._registry.create(served, _namespace_of(served, obj), self._owned(served, obj), self._call())
         return shown(served, entry)
 

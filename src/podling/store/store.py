@@ -56,6 +56,9 @@ class _Write:
         self.waiters: list[asyncio.Future[Entry]] = []
 
 
+EVERYTHING = "*"
+
+
 class Watch:
     """A running subscription; `close()` ends it."""
 
@@ -269,8 +272,9 @@ class Store:
             by_resource.setdefault(change.entry.key.resource, []).append(change)
         self._revision = changes[-1].entry.revision
         for resource, of_resource in by_resource.items():
-            for handler in list(self._watchers.get(resource, {}).values()):
-                self._tell(handler, of_resource)
+            for watchers in (self._watchers.get(resource, {}), self._watchers.get(EVERYTHING, {})):
+                for handler in list(watchers.values()):
+                    self._tell(handler, of_resource)
 
     def _tell(self, handler: ChangeHandler, changes: Sequence[Change]) -> None:
         try:
@@ -283,7 +287,7 @@ class Store:
     def watch(self, resource: str, handler: ChangeHandler) -> Watch:
         """Calls `handler` with every change of `resource` that becomes visible from now on.
 
-        Together with `list` or `changes` in the same step of the loop nothing is missed and nothing comes twice.
+        `EVERYTHING` is every resource. Together with `list` or `changes` in the same step of the loop nothing is missed and nothing comes twice.
         """
         return Watch(self._watchers.setdefault(resource, {}), handler)
 

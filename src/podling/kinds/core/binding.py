@@ -1,8 +1,14 @@
-"""Binding."""
+"""Binding, and what creating one does: the pod is given its node (`pods/NAME/binding`)."""
 
 from __future__ import annotations
 
+from podling.api import meta
+from podling.api.creators import SUCCESS, Creator
+from podling.api.errors import conflict, invalid, not_supported, required
+from podling.api.registry import Registry
+from podling.api.requests import Call
 from podling.api.resources import Resource
+from podling.store.types import Object
 
 
 def resource() -> Resource:
@@ -16,3 +22,60 @@ def resource() -> Resource:
         schema="io.k8s.api.core.v1.Binding",
         verbs=frozenset({"create"}),
     )
+
+
+def creator(registry: Registry) -> Creator:
+    """Binds pods of `registry`; the scheduler's only write."""
+    pods = registry.served.by_name("pods")
+    assert pods is not None, "pods are always served"
+
+    async def bind(namespace: str, name: str, binding: Object, call: Call) -> Object:
+        _check(name, binding)
+        node: str = binding["target"]["name"]
+        now = registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        await registry.modify(
+            pods, namespace, name, lambda pod: _bound(pod, node, binding, now), call, subresource="binding"
+        )
+        return SUCCESS
+
+    return Creator(resource(), bind)
+
+
+def _check(name: str, binding: Object) -> None:
+    target = meta.part(binding, "target")
+    errors = []
+    if target.get("kind") not in (None, "", "Node"):
+        errors.append(not_supported("target.kind", target["kind"], ["Node", "<empty>"]))
+    if not target.get("name"):
+        errors.append(required("target.name"))
+    if errors:
+        raise invalid("Binding", "", name, errors)
+
+
+def _bound(pod: Object, node: str, binding: Object, now: str) -> Object:
+    metadata, spec = pod["metadata"], pod["spec"]
+    if metadata.get("deletionTimestamp"):
+        raise _refused(metadata["name"], f"pod {metadata['name']} is being deleted, cannot be assigned to a host")
+    if spec.get("nodeName"):
+        raise _refused(metadata["name"], f'pod {metadata["name"]} is already assigned to node "{spec["nodeName"]}"')
+    if spec.get("schedulingGates"):
+        raise _refused(metadata["name"], f"pod {metadata['name']} has non-empty .spec.schedulingGates")
+    wanted = meta.part(binding, "metadata").get("uid")
+    if wanted and wanted != metadata["uid"]:
+        raise _refused(
+            metadata["name"],
+            f"Precondition failed: UID in precondition: {wanted}, UID in object meta: {metadata['uid']}",
+        )
+    annotations = {**meta.annotations(pod), **meta.annotations(binding)}
+    scheduled: Object = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
+    others = [c for c in meta.items(pod, "status", "conditions") if c["type"] != "PodScheduled"]
+    return {
+        **pod,
+        "metadata": {**metadata, **({"annotations": annotations} if annotations else {})},
+        "spec": {**spec, "nodeName": node},
+        "status": {**meta.part(pod, "status"), "conditions": [*others, scheduled]},
+    }
+
+
+def _refused(name: str, why: str) -> Exception:
+    return conflict("pods/binding", "", name, why)

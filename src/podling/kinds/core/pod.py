@@ -48,6 +48,8 @@ def prepare(write: Write) -> None:
             write.new["spec"] = spec if spec["ephemeralContainers"] else _without(spec, "ephemeralContainers")
         case "resize":
             write.new["spec"] = _resized(part(write.new, "spec"), write.old["spec"])
+        case "binding":
+            pass  # its creator changes only what a binding may change
         case _:
             write.new["status"] = write.old.get("status") or {}
 
@@ -115,6 +117,8 @@ def validate(write: Write) -> list[FieldError]:
             return _validate_ephemeral(write, write.old)
         case "resize":
             return _validate_resize(write, write.old)
+        case "binding":
+            return []
         case _:
             return _validate_update(write, write.old)
 
