@@ -42,6 +42,11 @@ class Images:
         self._machine = machine
         self._running: dict[tuple[str, Policy], asyncio.Task[Image]] = {}
 
+    @property
+    def architecture(self) -> str:
+        """Of this machine, in OCI's words: `amd64`."""
+        return self._registry.architecture
+
     async def ensure(self, reference: str, policy: Policy, *, credentials: Credentials | None = None) -> Image:
         """The image, fetched if the policy says so.
 

@@ -107,7 +107,7 @@ class Registry:
         self._connect = connect or _connect
         self._tls = tls
         self._clock = clock
-        self._architecture = architecture or _ARCHITECTURES.get(platform.machine(), platform.machine())
+        self.architecture = architecture or _ARCHITECTURES.get(platform.machine(), platform.machine())
         self._tokens: dict[tuple[str, str], str] = {}
         self._silent: dict[str, tuple[float, str]] = {}
 
@@ -158,11 +158,11 @@ class Registry:
     def _for_this_machine(self, reference: Reference, index: Mapping[str, Any]) -> str:
         for entry in index["manifests"]:
             place: Mapping[str, Any] = entry.get("platform") or {}
-            if place.get("os") == "linux" and place.get("architecture") == self._architecture:
+            if place.get("os") == "linux" and place.get("architecture") == self.architecture:
                 return str(entry["digest"])
         raise NotFound(
             f'failed to resolve reference "{reference}": no match for platform in manifest: not found '
-            f"(linux/{self._architecture})"
+            f"(linux/{self.architecture})"
         )
 
     def _blob_bytes(self, repository: _Repository, descriptor: Mapping[str, Any]) -> bytes:
