@@ -13,8 +13,13 @@ class Mount(TypedDict):
 
     target: str
     type: Literal["bind", "tmpfs", "empty"]
-    """`bind`: the file or directory `source`. `tmpfs`: a new tmpfs of `size` bytes."""
+    """`bind`: the file or directory `source`. `tmpfs`: a new tmpfs of `size` bytes.
+
+    `empty`: a new directory in the container's own `directory`, as the VOLUME of an image gets it.
+    """
     source: NotRequired[str]
+    sub_path: NotRequired[str]
+    """A path below `source`: made when missing, and never followed out of `source` by a symbolic link."""
     read_only: NotRequired[bool]
     size: NotRequired[int]
     propagation: NotRequired[Literal["none", "host-to-container", "bidirectional"]]
@@ -74,16 +79,23 @@ class ContainerSpec(TypedDict):
     """The bounding, permitted and effective set, without the `CAP_` prefix."""
     no_new_privileges: bool
     read_only_root: bool
+    privileged: NotRequired[bool]
+    """Nothing of /proc and /sys is hidden or read-only."""
+    seccomp: NotRequired[Literal["unconfined", "runtime-default"]]
+    """`runtime-default` refuses the system calls that a container has no business with; absent: unconfined."""
     tty: bool
     stdin: bool
     """Whether stdin stays open for `attach`; else it is /dev/null."""
+    stdin_once: NotRequired[bool]
+    """Whether the process sees the end of its input when the first `attach` ends."""
     log_path: NotRequired[str]
     """File of the container's output in the CRI log format; absent: output is thrown away."""
     log_max_bytes: NotRequired[int]
     log_max_files: NotRequired[int]
     limits: NotRequired[Limits]
+    oom_score_adj: NotRequired[int]
     files: NotRequired[dict[str, str]]
-    """Small files written into the root before the start, by absolute path: resolv.conf, hosts, hostname."""
+    """Small files bound into the root, by absolute path: resolv.conf, hosts, hostname. Never part of a layer."""
 
 
 class ContainerState(TypedDict):
@@ -100,3 +112,8 @@ class ContainerState(TypedDict):
     """As a shell shows it: 128 + signal for a signal."""
     signal: NotRequired[int]
     oom_killed: NotRequired[bool]
+
+
+def link_name(ip: str) -> str:
+    """The node's end of a pod's link: an interface name has at most 15 characters, so the address is in hex."""
+    return "veth" + "".join(f"{int(part):02x}" for part in ip.split("."))

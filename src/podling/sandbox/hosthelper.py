@@ -1,0 +1,295 @@
+"""The host helper: the one process of a node that stays outside its namespaces.
+
+A process inside cannot come back to the host's network, rootless not even by force, so this one hands out sockets that
+were made there: the caller binds, connects and listens on them itself, and nobody waits here. It also resolves names
+with the host's own resolver, is the parent of the zygote, and cleans up behind it. When it ends, the kernel ends the
+zygote, and with it everything.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+from typing import Any, TypedDict
+
+from podling.sandbox import cgroups, process, syscalls, tiers, wire
+from podling.sandbox.cgroups import Cgroups
+from podling.sandbox.loop import Loop
+from podling.sandbox.namespaces import prepare_node
+from podling.sandbox.process import Settings, Tier
+from podling.sandbox.services import Service
+from podling.sandbox.zygote import Zygote
+
+_RESOLVERS = 4
+
+
+class Configuration(TypedDict):
+    """What `boot` hands over: JSON."""
+
+    name: str
+    hostname: str
+    run_directory: str
+    cache_directory: str
+    tier: Tier | None
+    services: list[Service]
+
+
+class _Resolver:
+    """Name look-ups block, so a few threads do them."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._questions: queue.SimpleQueue[tuple[_Client, dict[str, Any]]] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[_Client, dict[str, Any]]] = queue.SimpleQueue()
+        self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._threads: list[threading.Thread] = []
+        loop.watch(self._reader, self._deliver)
+
+    def ask(self, client: _Client, message: dict[str, Any]) -> None:
+        if len(self._threads) < _RESOLVERS:
+            thread = threading.Thread(target=self._work, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        self._questions.put((client, message))
+
+    def _work(self) -> None:
+        while True:
+            client, message = self._questions.get()
+            self._answers.put((client, _resolved(message)))
+            with contextlib.suppress(BlockingIOError):
+                os.write(self._writer, b"!")
+
+    def _deliver(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._reader, 4096)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                client, answer = self._answers.get_nowait()
+                client.send(answer)
+
+
+def _resolved(message: dict[str, Any]) -> dict[str, Any]:
+    try:
+        found = socket.getaddrinfo(message["name"], None, type=socket.SOCK_STREAM)
+    except OSError as error:
+        return {"id": message["id"], "error": {"number": error.errno, "message": error.strerror or str(error)}}
+    return {"id": message["id"], "result": list(dict.fromkeys(entry[4][0] for entry in found))}
+
+
+class _Client:
+    def __init__(self, helper: HostHelper, connection: socket.socket) -> None:
+        connection.setblocking(False)
+        self.connection = connection
+        self._helper = helper
+        self._outbox = wire.Outbox(connection)
+        self.open = True
+
+    def send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
+        if not self.open:
+            wire.close_all(descriptors or [])
+            return
+        try:
+            self._outbox.put(message, descriptors or [])
+            self._outbox.flush()
+        except OSError:
+            self.close()
+
+    def hear(self, _: int) -> None:
+        try:
+            received = wire.receive(self.connection)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self.close()
+            return
+        message, descriptors = received
+        wire.close_all(descriptors)
+        self._helper.serve(self, message)
+
+    def close(self) -> None:
+        if self.open:
+            self.open = False
+            self._helper.loop.forget(self.connection.fileno())
+            self._outbox.discard()
+            self.connection.close()
+
+
+class HostHelper:
+    """Serves `run/helper.sock` as long as the zygote lives."""
+
+    def __init__(self, *, loop: Loop, listener: socket.socket, zygote: socket.socket, zygote_pid: int) -> None:
+        self.loop = loop
+        self._listener = listener
+        self._zygote = zygote
+        self._zygote_pid = zygote_pid
+        self._resolver = _Resolver(loop)
+        loop.watch(listener.fileno(), self._accept)
+        loop.on_signals({signal.SIGCHLD: self._reap, signal.SIGTERM: self._stop, signal.SIGINT: self._stop})
+
+    def serve(self, client: _Client, message: dict[str, Any]) -> None:
+        answer: dict[str, Any] = {"id": message.get("id")}
+        operation = message.get("op")
+        if operation == "socket":
+            try:
+                kind = message["type"] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+                created = socket.socket(message["family"], kind)
+            except OSError as error:
+                client.send({**answer, "error": {"number": error.errno, "message": error.strerror or str(error)}})
+                return
+            client.send({**answer, "result": None}, [created.detach()])
+        elif operation == "resolve":
+            self._resolver.ask(client, message)
+        elif operation == "status":
+            client.send({**answer, "result": {"helper": os.getpid(), "zygote": self._zygote_pid}})
+        elif operation == "stop":
+            wire.send(self._zygote, {"op": "stop", "grace": message.get("grace", 0)})
+            client.send({**answer, "result": None})
+        else:
+            client.send({**answer, "error": {"number": None, "message": f"unknown operation {operation!r}"}})
+
+    def _accept(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _address = self._listener.accept()
+            client = _Client(self, connection)
+            self.loop.watch(connection.fileno(), client.hear)
+
+    def _stop(self) -> None:
+        with contextlib.suppress(OSError):
+            wire.send(self._zygote, {"op": "stop", "grace": 0})
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            pid, _ = os.waitpid(self._zygote_pid, os.WNOHANG)
+            if pid == self._zygote_pid:
+                self.loop.stop()
+
+
+def main(configuration: Configuration, ready: int) -> None:
+    """Start a node and serve it until its end. What `boot` waits for is written to `ready` once."""
+    run = configuration["run_directory"]
+    try:
+        lock = os.open(f"{run}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        tier = configuration["tier"] or tiers.choose(run)
+        groups = cgroups.detect(configuration["name"])
+        node: dict[str, Any] = {"helper": os.getpid(), "zygote": None, "tier": tier, "cgroups": groups.describe()}
+        _write_whole(f"{run}/node.json", json.dumps(node))
+        zygote_pid, zygote = _start_zygote(configuration, tier, groups, ready)
+        listener = wire.listen(f"{run}/helper.sock")
+    except BlockingIOError:
+        _report(ready, {"error": f"cluster {configuration['name']} is running already"})
+        return
+    except (OSError, tiers.TierError) as error:
+        _report(ready, {"error": str(error)})
+        return
+    node["zygote"] = zygote_pid
+    _write_whole(f"{run}/node.json", json.dumps(node))
+    helper = HostHelper(loop=(loop := Loop()), listener=listener, zygote=zygote, zygote_pid=zygote_pid)
+    _report(ready, node)
+    loop.run()
+    del helper
+    _clean_up(run, groups)
+
+
+def _clean_up(run: str, groups: Cgroups) -> None:
+    """After the zygote: the kernel took namespaces, mounts and links; groups and sockets are ours to remove."""
+    for name in ("helper.sock", "zygote.sock"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{run}/{name}")
+    if cgroups.remove_all(groups.describe()):
+        os.unlink(f"{run}/node.json")
+
+
+def _start_zygote(configuration: Configuration, tier: Tier, groups: Cgroups, ready: int) -> tuple[int, socket.socket]:
+    """Fork the zygote into its namespaces, as a direct child. Returns its pid here and the line to it.
+
+    A process enters a PID namespace only by birth, so one child enters all the others and forks the zygote, which
+    becomes ours when that child ends.
+    """
+    prctl_subreaper = 36
+    syscalls.prctl(prctl_subreaper, 1)
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    middle = os.fork()
+    if middle == 0:
+        ours.close()
+        os.close(ready)
+        _enter_namespaces(configuration, tier, groups, theirs)
+    theirs.close()
+    zygote_pid = 0
+    while (received := wire.receive(ours)) is not None:
+        message, _ = received
+        if "error" in message:
+            raise OSError(message["error"])
+        if "map" in message:
+            tiers.write_maps(tier, middle)
+            wire.send(ours, {})
+        elif "zygote" in message:
+            zygote_pid = message["zygote"]
+            os.waitpid(middle, 0)
+            wire.send(ours, {})
+        elif "ready" in message:
+            return zygote_pid, ours
+    raise OSError(f"the zygote died; see {configuration['run_directory']}/node.log")
+
+
+def _enter_namespaces(configuration: Configuration, tier: Tier, groups: Cgroups, line: socket.socket) -> None:
+    def ask(message: dict[str, Any]) -> None:
+        wire.send(line, message)
+        if wire.receive(line) is None:
+            os._exit(1)
+
+    try:
+        tiers.enter_user_namespace(tier, lambda: ask({"map": True}))
+        syscalls.unshare(
+            syscalls.CLONE_NEWNS
+            | syscalls.CLONE_NEWNET
+            | syscalls.CLONE_NEWIPC
+            | syscalls.CLONE_NEWUTS
+            | syscalls.CLONE_NEWPID
+        )
+        pid = os.fork()
+        if pid:
+            wire.send(line, {"zygote": pid})
+            os._exit(0)
+        if wire.receive(line) is None:
+            os._exit(1)
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        _become_zygote(configuration, tier, groups, line)
+    except OSError as error:
+        wire.send(line, {"error": str(error)})
+    finally:
+        os._exit(1)
+
+
+def _become_zygote(configuration: Configuration, tier: Tier, groups: Cgroups, line: socket.socket) -> None:
+    """In pid 1 of the node's namespaces."""
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    prepare_node(configuration["hostname"])
+    open_files = process.raise_open_files()
+    listener = wire.listen(f"{configuration['run_directory']}/zygote.sock")
+    settings = Settings(tier, configuration["cache_directory"], open_files)
+    zygote = Zygote(settings=settings, cgroups=groups, listener=listener, helper=line, loop=Loop())
+    wire.send(line, {"ready": True})
+    sys.stdout.flush()
+    zygote.run(configuration["services"])
+
+
+def _report(ready: int, message: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(ready, json.dumps(message).encode())
+    os.close(ready)
+
+
+def _write_whole(path: str, content: str) -> None:
+    with open(f"{path}.new", "w", encoding="utf-8") as file:
+        file.write(content)
+    os.rename(f"{path}.new", path)

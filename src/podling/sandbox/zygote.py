@@ -1,0 +1,672 @@
+"""The zygote: parent of every container, of the daemon and of the proxy; pid 1 of the node's PID namespace.
+
+It is small, single-threaded and never waits for anyone, because everything else may die and this may not: its end is
+the end of the node. It forks containers, reaps them, writes their output to log files, keeps what it knows of them
+until it is told to forget, and serves any number of clients on `run/zygote.sock`. When the daemon is killed nothing
+happens here but that it is started again; the new one connects, lists, and finds the exits that it missed.
+
+Requests are `{"id", "op", ...}` and answered by `{"id", "result"}` or `{"id", "error": {"kind", "message", ...}}`, with
+descriptors where the operation says so; ends of containers and execs are told to all clients as `{"event": ...}`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, NoReturn, cast
+
+from podling.sandbox import process, syscalls, wire
+from podling.sandbox.cgroups import Cgroups
+from podling.sandbox.logs import DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, LogFile
+from podling.sandbox.loop import READABLE, WRITABLE, Loop
+from podling.sandbox.namespaces import Namespaces, PodNetworks, own_namespaces
+from podling.sandbox.output import Output, Sink
+from podling.sandbox.process import Place, Settings, StartFailure
+from podling.sandbox.services import Service, Supervisor
+from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+
+_REQUESTS_PER_TURN = 32
+_REMOVAL_RETRIES = 12
+_FIRST_RETRY = 0.005
+
+
+class RequestError(Exception):
+    """A request that makes no sense now; `kind` is for programs."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Client:
+    """A connection, usually the daemon's."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.outbox = wire.Outbox(connection)
+
+
+class Call(NamedTuple):
+    """A request and who asked."""
+
+    client: Client
+    message: dict[str, Any]
+    descriptors: list[int]
+
+
+class Pod:
+    """A sandbox and what runs in it."""
+
+    def __init__(self, spec: PodSpec, namespaces: Namespaces, pid_namespace: int | None) -> None:
+        self.spec = spec
+        self.namespaces = namespaces
+        self.pid_namespace = pid_namespace
+        """Of pods whose containers share one."""
+        self.pause: int | None = None
+        self.running: set[int] = set()
+        """Pids of containers and execs that are not reaped yet."""
+        self.removal: list[Call] | None = None
+        """Who waits for the end of the pod."""
+
+    @property
+    def group(self) -> str:
+        return self.spec.get("cgroup") or f"pod{self.spec['id']}"
+
+
+class Container:
+    """A container from the request to start it until it is forgotten."""
+
+    def __init__(self, spec: ContainerSpec, pod: Pod, pid: int, status: socket.socket, call: Call | None) -> None:
+        self.spec = spec
+        self.pod = pod
+        self.pid = pid
+        self.status: socket.socket | None = status
+        """Open until the command is executed."""
+        self.starting = call
+        self.failure: StartFailure | None = None
+        self.stdin = -1
+        self.outputs: list[Output] = []
+        self.log: LogFile | None = None
+        self.started_at = 0.0
+        self.end: dict[str, Any] | None = None
+
+    @property
+    def group(self) -> str:
+        return f"{self.pod.group}/{self.spec['id']}"
+
+    def state(self) -> ContainerState:
+        state: dict[str, Any] = {
+            "id": self.spec["id"],
+            "pod": self.spec["pod"],
+            "pid": self.pid,
+            "started_at": self.started_at,
+        }
+        return cast(ContainerState, {**state, **(self.end or {})})
+
+
+class Zygote:
+    """All state of the process."""
+
+    def __init__(
+        self, *, settings: Settings, cgroups: Cgroups, listener: socket.socket, helper: socket.socket, loop: Loop
+    ) -> None:
+        self._settings = settings
+        self._cgroups = cgroups
+        self._listener = listener
+        self._helper = helper
+        self._loop = loop
+        self._networks = PodNetworks(own_namespaces())
+        self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        self._clients: set[Client] = set()
+        self._pods: dict[str, Pod] = {}
+        self._containers: dict[str, Container] = {}
+        self._children: dict[int, Callable[[int], None]] = {}
+        self._services: list[Supervisor] = []
+        self._stopping = False
+        self._operations: dict[str, Callable[[Call], None]] = {
+            "attach": self._attach,
+            "containers": self._list_containers,
+            "create_pod": self._create_pod,
+            "describe": self._describe,
+            "exec": self._exec,
+            "freeze": self._freeze,
+            "pods": self._list_pods,
+            "remove": self._remove,
+            "remove_pod": self._remove_pod,
+            "signal": self._signal,
+            "signal_exec": self._signal_exec,
+            "socket": self._socket,
+            "start": self._start,
+        }
+
+    def run(self, services: Sequence[Service]) -> None:
+        """Serve until the node is stopped."""
+        self._loop.on_signals({signal.SIGCHLD: self._reap, signal.SIGTERM: lambda: self._stop(0)})
+        self._loop.watch(self._listener.fileno(), self._accept)
+        self._loop.watch(self._helper.fileno(), self._hear_helper)
+        for service in services:
+            supervisor = Supervisor(service, self._loop, self._adopt)
+            self._services.append(supervisor)
+            supervisor.start()
+        gc.freeze()
+        self._loop.run()
+
+    # Clients
+
+    def _accept(self, _: int) -> None:
+        with contextlib.suppress(BlockingIOError):
+            connection, _address = self._listener.accept()
+            connection.setblocking(False)
+            client = Client(connection)
+            self._clients.add(client)
+            self._loop.watch(connection.fileno(), lambda _: self._hear(client))
+
+    def _drop(self, client: Client) -> None:
+        if client in self._clients:
+            self._clients.discard(client)
+            self._loop.forget(client.connection.fileno())
+            client.outbox.discard()
+            client.connection.close()
+
+    def _hear(self, client: Client) -> None:
+        self._flush(client)
+        for _turn in range(_REQUESTS_PER_TURN):
+            if client not in self._clients:
+                return
+            try:
+                received = wire.receive(client.connection)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            if received is None:
+                self._drop(client)
+                return
+            self._serve(Call(client, *received))
+
+    def _serve(self, call: Call) -> None:
+        try:
+            operation = self._operations.get(call.message.get("op", ""))
+            if operation is None:
+                raise RequestError("Invalid", f"unknown operation {call.message.get('op')!r}")
+            operation(call)
+        except RequestError as error:
+            self._fail(call, error.kind, str(error))
+        except OSError as error:
+            self._fail(call, "Failed", error.strerror or str(error))
+        finally:
+            wire.close_all(call.descriptors)
+
+    def _answer(self, call: Call, result: Any, descriptors: Sequence[int] = ()) -> None:
+        """Answer a request; the descriptors are closed once sent."""
+        self._send(call.client, {"id": call.message.get("id"), "result": result}, descriptors)
+
+    def _fail(self, call: Call, kind: str, message: str, **more: int) -> None:
+        error = {"kind": kind, "message": message, **more}
+        self._send(call.client, {"id": call.message.get("id"), "error": error})
+
+    def _tell_all(self, event: Mapping[str, Any]) -> None:
+        for client in list(self._clients):
+            self._send(client, event)
+
+    def _send(self, client: Client, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
+        if client not in self._clients:
+            wire.close_all(descriptors)
+            return
+        try:
+            client.outbox.put(message, descriptors)
+        except ConnectionError:
+            wire.close_all(descriptors)
+            self._drop(client)
+            return
+        self._flush(client)
+
+    def _flush(self, client: Client) -> None:
+        try:
+            done = client.outbox.flush()
+        except OSError:
+            self._drop(client)
+            return
+        events = READABLE if done else READABLE | WRITABLE
+        self._loop.watch(client.connection.fileno(), lambda _: self._hear(client), events)
+
+    # Pods
+
+    def _create_pod(self, call: Call) -> None:
+        spec = cast(PodSpec, call.message["spec"])
+        if spec["id"] in self._pods:
+            raise RequestError("AlreadyExists", f"pod {spec['id']} exists")
+        namespaces = self._networks.create(spec)
+        pod = Pod(spec, namespaces, None)
+        try:
+            self._cgroups.create(pod.group, spec.get("limits", {}))
+            if spec.get("share_pid"):
+                self._start_pause(pod)
+        except OSError:
+            self._networks.remove(spec, namespaces)
+            self._cgroups.remove(pod.group)
+            raise
+        self._pods[spec["id"]] = pod
+        self._answer(call, None)
+
+    def _start_pause(self, pod: Pod) -> None:
+        """The first process of a shared PID namespace: it reaps, and holds the namespace while containers restart."""
+        ready, told = os.pipe2(os.O_CLOEXEC)
+        syscalls.unshare(syscalls.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                os.close(ready)
+                _pause()
+        finally:
+            syscalls.setns(self._own_pid_namespace)
+            os.close(told)
+        os.read(ready, 1)  # ends when it runs under its own name and has let go of our descriptors
+        os.close(ready)
+        pod.pause = pid
+        pod.pid_namespace = os.open(f"/proc/{pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        pod.running.add(pid)
+        self._adopt(pid, lambda _: self._left(pod, pid))
+
+    def _remove_pod(self, call: Call) -> None:
+        pod = self._pods.get(call.message["pod"])
+        if pod is None:
+            self._answer(call, None)
+            return
+        if pod.removal is None:
+            pod.removal = []
+            for pid in pod.running:
+                os.kill(pid, signal.SIGKILL)
+            self._kill_group(pod.group)
+        pod.removal.append(call)
+        self._finish_removal(pod)
+
+    def _left(self, pod: Pod, pid: int) -> None:
+        pod.running.discard(pid)
+        if pod.removal is not None:
+            self._finish_removal(pod)
+
+    def _finish_removal(self, pod: Pod) -> None:
+        if pod.running or self._pods.get(pod.spec["id"]) is not pod:
+            return
+        del self._pods[pod.spec["id"]]
+        for container in [c for c in self._containers.values() if c.pod is pod]:
+            del self._containers[container.spec["id"]]
+        if pod.pid_namespace is not None:
+            os.close(pod.pid_namespace)
+        self._networks.remove(pod.spec, pod.namespaces)
+        self._remove_group(pod.group, lambda: [self._answer(call, None) for call in pod.removal or []])
+
+    def _remove_group(self, group: str, done: Callable[[], object] = lambda: None, attempt: int = 0) -> None:
+        """Remove a control group; the kernel may need a moment to let go of its last process."""
+        if self._cgroups.remove(group) or attempt >= _REMOVAL_RETRIES:
+            done()
+            return
+        self._kill_group(group)
+        self._loop.later(_FIRST_RETRY * 2**attempt, lambda: self._remove_group(group, done, attempt + 1))
+
+    def _kill_group(self, group: str) -> None:
+        with contextlib.suppress(OSError):
+            self._cgroups.freeze(group, frozen=False)
+        for pid in self._cgroups.processes(group):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # Containers
+
+    def _start(self, call: Call) -> None:
+        spec = cast(ContainerSpec, call.message["spec"])
+        pod = self._pod(spec["pod"])
+        if spec["id"] in self._containers:
+            raise RequestError("AlreadyExists", f"container {spec['id']} exists")
+        group = f"{pod.group}/{spec['id']}"
+        self._cgroups.create(group, spec.get("limits", {}))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pipes = _StandardStreams(spec)
+
+        def work() -> None:
+            place = Place(pod.namespaces, self._cgroups, group)
+            process.run_container(spec, self._settings, place, pipes.inner, theirs)
+
+        try:
+            pid = self._fork(work, theirs, *self._pid_namespace_of(pod))
+        finally:
+            pipes.close_inner()
+            theirs.close()
+        ours.setblocking(False)
+        container = Container(spec, pod, pid, ours, call)
+        container.stdin = pipes.stdin
+        container.started_at = time.time()
+        self._containers[spec["id"]] = container
+        pod.running.add(pid)
+        if "log_path" in spec:
+            container.log = LogFile(
+                spec["log_path"],
+                spec.get("log_max_bytes", DEFAULT_MAX_BYTES),
+                spec.get("log_max_files", DEFAULT_MAX_FILES),
+            )
+        for stream, descriptor in pipes.outer.items():
+            container.outputs.append(Output(stream, descriptor, container.log, self._loop))
+        self._adopt(pid, lambda status: self._container_ended(container, status))
+        self._loop.watch(ours.fileno(), lambda _: self._hear_status(container))
+
+    def _pid_namespace_of(self, pod: Pod) -> tuple[bool, int | None]:
+        """(whether a new one is made, the descriptor of an existing one)."""
+        if pod.spec.get("host_pid"):
+            return False, None
+        return pod.pid_namespace is None, pod.pid_namespace
+
+    def _fork(self, work: Callable[[], None], status: socket.socket, new: bool, existing: int | None) -> int:
+        """Fork a child into a PID namespace: only children enter one, the zygote itself stays in its own."""
+        if new:
+            syscalls.unshare(syscalls.CLONE_NEWPID)
+        elif existing is not None:
+            syscalls.setns(existing)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                signal.set_wakeup_fd(-1)
+                process.reporting(status, work)
+        finally:
+            syscalls.setns(self._own_pid_namespace)
+        return pid
+
+    def _hear_status(self, container: Container) -> None:
+        """The start's outcome: a terminal, a failure, or the end of the channel, which is success."""
+        status = container.status
+        if status is None:
+            return
+        try:
+            received = wire.receive(status)
+        except BlockingIOError:
+            return
+        if received is not None:
+            message, descriptors = received
+            if "pty" in message:
+                container.outputs.append(Output("stdout", descriptors[0], container.log, self._loop))
+                return
+            container.failure = StartFailure(message["error"], message["exit_code"])
+        self._loop.forget(status.fileno())
+        status.close()
+        container.status = None
+        if container.failure is None and container.starting is not None:
+            container.started_at = time.time()
+            self._answer(container.starting, container.state())
+            container.starting = None
+
+    def _container_ended(self, container: Container, status: int) -> None:
+        while container.status is not None:
+            self._hear_status(container)
+        for output in container.outputs:
+            output.finish()
+        if container.stdin >= 0:
+            os.close(container.stdin)
+            container.stdin = -1
+        if container.log is not None:
+            container.log.close()
+        container.end = _end_of(status)
+        if self._cgroups.oom_kills(container.group):
+            container.end["oom_killed"] = True
+        self._kill_group(container.group)
+        self._remove_group(container.group)
+        if container.failure is not None:
+            self._containers.pop(container.spec["id"], None)
+            if container.starting is not None:
+                failure = container.failure
+                self._fail(container.starting, "StartError", failure.message, exit_code=failure.exit_code)
+        else:
+            self._tell_all({"event": "exit", "state": container.state()})
+        self._left(container.pod, container.pid)
+
+    def _signal(self, call: Call) -> None:
+        container = self._container(call.message["container"])
+        if container.end is None:
+            os.kill(container.pid, call.message["signal"])
+        self._answer(call, None)
+
+    def _freeze(self, call: Call) -> None:
+        """Stop or continue all processes of a container."""
+        container = self._container(call.message["container"])
+        frozen: bool = call.message["frozen"]
+        if container.end is None and not self._cgroups.freeze(container.group, frozen):
+            for pid in _processes_beside(container.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        self._answer(call, None)
+
+    def _remove(self, call: Call) -> None:
+        container = self._containers.get(call.message["container"])
+        if container is not None:
+            if container.end is None:
+                raise RequestError("Conflict", f"container {container.spec['id']} is running")
+            del self._containers[container.spec["id"]]
+        self._answer(call, None)
+
+    def _attach(self, call: Call) -> None:
+        """Answers with descriptors named in the result: `stdout`, `stderr` to read, `stdin` to write, `tty` as both."""
+        container = self._container(call.message["container"])
+        names: list[str] = []
+        descriptors: list[int] = []
+        for output in container.outputs:
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            output.attach(Sink(writer, self._loop))
+            names.append(output.stream)
+            descriptors.append(reader)
+            if container.spec["tty"] and output.descriptor >= 0:
+                names.append("tty")
+                descriptors.append(os.dup(output.descriptor))
+        if container.stdin >= 0:
+            names.append("stdin")
+            descriptors.append(container.stdin if container.spec.get("stdin_once") else os.dup(container.stdin))
+            if container.spec.get("stdin_once"):
+                container.stdin = -1
+        self._answer(call, names, descriptors)
+
+    def _exec(self, call: Call) -> None:
+        """Run another command in a container, on the descriptors that came with the request (none for a terminal)."""
+        container = self._container(call.message["container"])
+        if container.end is not None or container.starting is not None:
+            raise RequestError("NotFound", f"container {container.spec['id']} is not running")
+        overlay = cast(ContainerSpec, call.message["spec"])
+        spec = cast(ContainerSpec, {**container.spec, **overlay})
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        pidfd = os.pidfd_open(container.pid)
+        namespace = os.open(f"/proc/{container.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+        def work() -> None:
+            place = Place((), self._cgroups, container.group)
+            process.run_in_container(spec, self._settings, place, pidfd, call.descriptors, theirs)
+
+        try:
+            pid = self._fork(work, theirs, new=False, existing=namespace)
+        finally:
+            theirs.close()
+            os.close(pidfd)
+            os.close(namespace)
+        ours.setblocking(False)
+        execution = _Execution(pid, call, ours)
+        container.pod.running.add(pid)
+        self._loop.watch(ours.fileno(), lambda _: self._hear_execution(execution))
+
+        def ended(status: int) -> None:
+            while execution.status is not None:
+                self._hear_execution(execution)
+            if not execution.failed:
+                event = {"event": "exec_exit", "container": container.spec["id"], "pid": pid, **_end_of(status)}
+                self._send(call.client, event)
+            self._left(container.pod, pid)
+
+        self._adopt(pid, ended)
+
+    def _hear_execution(self, execution: _Execution) -> None:
+        status = execution.status
+        if status is None:
+            return
+        try:
+            received = wire.receive(status)
+        except BlockingIOError:
+            return
+        if received is not None:
+            message, descriptors = received
+            if "pty" in message:
+                execution.terminal = descriptors
+                return
+            execution.failed = True
+            self._fail(execution.call, "StartError", message["error"], exit_code=message["exit_code"])
+        else:
+            self._answer(execution.call, {"pid": execution.pid}, execution.terminal)
+        self._loop.forget(status.fileno())
+        status.close()
+        execution.status = None
+
+    def _signal_exec(self, call: Call) -> None:
+        if call.message["pid"] in self._children:
+            os.kill(call.message["pid"], call.message["signal"])
+        self._answer(call, None)
+
+    # Questions
+
+    def _list_pods(self, call: Call) -> None:
+        self._answer(call, [pod.spec for pod in self._pods.values()])
+
+    def _list_containers(self, call: Call) -> None:
+        self._answer(call, [c.state() for c in self._containers.values() if c.starting is None])
+
+    def _describe(self, call: Call) -> None:
+        """What another process of the node needs to look at control groups and services by itself."""
+        self._answer(
+            call,
+            {
+                "pid": os.getpid(),
+                "tier": self._settings.tier,
+                "cgroups": self._cgroups.describe(),
+                "groups": {c.spec["id"]: c.group for c in self._containers.values() if c.end is None},
+                "services": {s.name: {"pid": s.pid, "starts": s.starts} for s in self._services},
+            },
+        )
+
+    def _socket(self, call: Call) -> None:
+        """A new socket in a pod's network namespace; connecting it is the caller's affair, so nobody waits here."""
+        pod = self._pod(call.message["pod"])
+        created = self._networks.socket_in(pod.namespaces, call.message["family"], call.message["type"])
+        self._answer(call, None, [created.detach()])
+
+    def _pod(self, name: str) -> Pod:
+        pod = self._pods.get(name)
+        if pod is None or pod.removal is not None:
+            raise RequestError("NotFound", f"pod {name} not found")
+        return pod
+
+    def _container(self, name: str) -> Container:
+        container = self._containers.get(name)
+        if container is None:
+            raise RequestError("NotFound", f"container {name} not found")
+        return container
+
+    # Children and the end
+
+    def _adopt(self, pid: int, ended: Callable[[int], None]) -> None:
+        self._children[pid] = ended
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if pid == 0:
+                break
+            ended = self._children.pop(pid, None)
+            if ended is not None:  # else an orphan of the node's own processes
+                ended(status)
+        if self._stopping and not any(service.pid for service in self._services):
+            os._exit(0)
+
+    def _hear_helper(self, _: int) -> None:
+        received = wire.receive(self._helper)
+        if received is None:
+            os._exit(0)
+        message, descriptors = received
+        wire.close_all(descriptors)
+        if message.get("op") == "stop":
+            self._stop(float(message.get("grace", 0)))
+
+    def _stop(self, grace: float) -> None:
+        """End the services, at most `grace` s, then everything: the kernel kills what pid 1 leaves behind."""
+        self._stopping = True
+        for service in self._services:
+            service.stop()
+        self._loop.later(grace, lambda: os._exit(0))
+        self._reap()
+
+
+class _Execution:
+    """A command in a running container, until it is executed."""
+
+    def __init__(self, pid: int, call: Call, status: socket.socket) -> None:
+        self.pid = pid
+        self.call = call
+        self.status: socket.socket | None = status
+        self.terminal: list[int] = []
+        self.failed = False
+
+
+class _StandardStreams:
+    """The pipes of a container without a terminal."""
+
+    def __init__(self, spec: ContainerSpec) -> None:
+        self.inner: list[int] = []
+        self.outer: dict[str, int] = {}
+        self.stdin = -1
+        if spec["tty"]:
+            return
+        stdin = -1
+        if spec["stdin"]:
+            stdin, self.stdin = os.pipe2(os.O_CLOEXEC)
+        self.inner.append(stdin)
+        for name in ("stdout", "stderr"):
+            reader, writer = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reader, False)
+            self.outer[name] = reader
+            self.inner.append(writer)
+
+    def close_inner(self) -> None:
+        wire.close_all([descriptor for descriptor in self.inner if descriptor >= 0])
+
+
+def _end_of(status: int) -> dict[str, Any]:
+    """The end of a process as container states tell it."""
+    code = os.waitstatus_to_exitcode(status)
+    end: dict[str, Any] = {"finished_at": time.time(), "exit_code": code if code >= 0 else 128 - code}
+    if code < 0:
+        end["signal"] = -code
+    return end
+
+
+def _processes_beside(pid: int) -> list[int]:
+    """All processes in the PID namespace of `pid`."""
+    wanted = os.readlink(f"/proc/{pid}/ns/pid")
+    found: list[int] = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError):
+                if os.readlink(f"/proc/{entry}/ns/pid") == wanted:
+                    found.append(int(entry))
+    return found
+
+
+def _pause() -> NoReturn:
+    """Reap orphans for ever."""
+    signal.set_wakeup_fd(-1)
+    os.setsid()
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    os.closerange(3, 1 << 16)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        signal.pause()
