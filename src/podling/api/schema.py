@@ -305,6 +305,20 @@ def _structural_kind(schema: Object) -> Kind:
     return _kind_of(schema)
 
 
+def _with_type_and_metadata(schema: Object) -> Object:
+    """The schema of a whole (custom or embedded) resource."""
+    properties: Object = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"$ref": "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
+        **{key: value for key, value in schema.get("properties", {}).items() if key not in _TYPE_AND_METADATA},
+    }
+    return {**schema, "type": "object", "properties": properties}
+
+
+_TYPE_AND_METADATA: Final = frozenset({"apiVersion", "kind", "metadata"})
+
+
 class Schemas:
     """All definitions that Kubernetes publishes, by OpenAPI name."""
 
@@ -328,6 +342,23 @@ class Schemas:
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._lines)
+
+    def packed(self, name: str) -> bytes:
+        """The definition's text, for what only needs to know whether it changed; `b""` when there is none."""
+        return self._lines.get(name, b"")
+
+    def register(self, name: str, schema: Object, group: str, version: str, kind: str) -> None:
+        """Adds (or replaces) the definition of a custom resource under a name of the caller's.
+
+        `schema` is the CustomResourceDefinition's `openAPIV3Schema`; afterwards `node(name)` is its shape, and the
+        OpenAPI documents show it.
+        """
+        whole = _with_type_and_metadata(schema)
+        whole["x-kubernetes-group-version-kind"] = [{"group": group, "kind": kind, "version": version}]
+        self._lines = {**self._lines, name: orjson.dumps(whole)}
+        self._raw[name] = whole
+        self._nodes[name] = self.compile(whole, structural=True)
+        self._kinds = None
 
     def definition(self, name: str) -> Object:
         """The packed OpenAPI schema. Shared: do not change it. Raises KeyError."""
@@ -357,13 +388,7 @@ class Schemas:
 
         `apiVersion`, `kind` and `metadata` are added as the API server does.
         """
-        properties = {
-            **schema.get("properties", {}),
-            "apiVersion": {"type": "string"},
-            "kind": {"type": "string"},
-            "metadata": {"$ref": "io.k8s.apimachinery.pkg.apis.meta.v1.ObjectMeta"},
-        }
-        return self.compile({**schema, "type": "object", "properties": properties}, structural=True)
+        return self.compile(_with_type_and_metadata(schema), structural=True)
 
     def definition_of(self, group: str, version: str, kind: str) -> str | None:
         """The definition that a group-version-kind names."""
@@ -379,6 +404,8 @@ class Schemas:
     def compile(self, schema: Object, *, go_type: str = "", structural: bool = False) -> Node:
         """The shape of one schema; a bare `$ref` names a definition of this collection."""
         reference = schema.get("$ref")
+        if structural and schema.get("x-kubernetes-embedded-resource"):
+            schema = _with_type_and_metadata(schema)
         if reference is None:
             kind = _structural_kind(schema) if structural else _kind_of(schema)
             return Node(self, kind, schema, go_type=go_type, atomic=_is_atomic(schema), structural=structural)
