@@ -1,0 +1,179 @@
+"""What the node needs from the other rooms: the daemon passes something that fits.
+
+The node decides what has to be true of a pod; the sandbox runs processes, the network moves addresses, the images room
+finds layers. Each is met through one of these small protocols, so that every rule of the node is tested without them.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+
+
+class StartError(Exception):
+    """A container's program cannot be run; `exit_code` as a shell shows it: 126, 127, 128."""
+
+    def __init__(self, message: str, exit_code: int = 128) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+class ExecProcess(Protocol):
+    """A process beside a container's own. The file descriptors belong to the caller, who closes them.
+
+    With a terminal only `stdout` is set: it is the terminal's master, to be read and written.
+    """
+
+    @property
+    def stdin(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> int | None: ...
+
+    @property
+    def stderr(self) -> int | None: ...
+
+    async def wait(self) -> int:
+        """The exit code, as a shell shows it."""
+        ...
+
+    async def resize(self, width: int, height: int) -> None: ...
+
+    async def kill(self) -> None: ...
+
+
+class Sandbox(Protocol):
+    """The zygote, as a client sees it. Requests about an id that is not known raise `KeyError`."""
+
+    async def create_pod(self, spec: PodSpec) -> None: ...
+
+    async def remove_pod(self, pod: str) -> None:
+        """Kills what still runs in it and gives its namespaces back; harmless when it is gone."""
+        ...
+
+    async def start(self, spec: ContainerSpec) -> ContainerState:
+        """Returns when the container's program runs. Raises `StartError` when it cannot be run."""
+        ...
+
+    async def signal(self, container: str, number: int) -> None:
+        """To the container's first process; harmless after its end."""
+        ...
+
+    async def remove(self, container: str) -> None:
+        """Forgets an ended container and unmounts its root."""
+        ...
+
+    async def exec(
+        self,
+        container: str,
+        args: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        tty: bool = False,
+        stdin: bool = False,
+    ) -> ExecProcess: ...
+
+    async def attach(self, container: str) -> ExecProcess: ...
+
+    async def dial(self, pod: str, port: int, host: str = "127.0.0.1") -> socket.socket: ...
+
+    async def containers(self) -> Sequence[ContainerState]: ...
+
+    async def pods(self) -> Sequence[str]:
+        """The ids of the pods that exist."""
+        ...
+
+    async def stats(self, pod: str) -> Mapping[str, Any]: ...
+
+    async def listen_queue(self, pod: str) -> int:
+        """How many connections wait in the accept queues of the pod's listening sockets."""
+        ...
+
+    def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
+        """Calls back on the event loop at every container's end."""
+        ...
+
+
+class Network(Protocol):
+    """Addresses of pods, and their place behind services."""
+
+    @property
+    def gateway(self) -> str: ...
+
+    @property
+    def nameservers(self) -> Sequence[str]: ...
+
+    @property
+    def cluster_domain(self) -> str: ...
+
+    def allocate(self, pod_uid: str) -> str:
+        """An address that no other pod has; the same one when asked again. Raises `RuntimeError` when all are taken."""
+        ...
+
+    def restore(self, pod_uid: str, ip: str) -> None:
+        """Says that an adopted pod already has this address."""
+        ...
+
+    def release(self, pod_uid: str) -> None: ...
+
+    async def attach(self, ip: str) -> None:
+        """Makes the address reachable, after the pod's sandbox was made."""
+        ...
+
+    async def detach(self, ip: str) -> None: ...
+
+    async def withdraw(self, ip: str) -> None:
+        """Takes the address out of every service, now, and keeps it out until `admit`.
+
+        When it returns, no new connection through a service reaches the address.
+        """
+        ...
+
+    async def admit(self, ip: str) -> None:
+        """Lets the address back in, as far as endpoints say that it is ready."""
+        ...
+
+
+class Image(Protocol):
+    """An image that is ready to be run."""
+
+    @property
+    def id(self) -> str:
+        """`sha256:<hex>` of its configuration."""
+        ...
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The `config` part of the OCI image configuration: Env, Entrypoint, Cmd, WorkingDir, User, StopSignal."""
+        ...
+
+    @property
+    def lowers(self) -> Sequence[str]:
+        """Directories of its unpacked layers, the topmost first."""
+        ...
+
+    @property
+    def host_base(self) -> bool: ...
+
+    @property
+    def host_paths(self) -> Sequence[str]: ...
+
+
+class Images(Protocol):
+    """The store of images. What cannot be had is a `podling.images.errors.ImageError`."""
+
+    def find(self, reference: str) -> Image | None:
+        """The image, if it is here already. Raises `ImageError` (InvalidImageName) for what is no reference."""
+        ...
+
+    async def pull(self, reference: str, pull_secrets: Sequence[Mapping[str, Any]]) -> Image:
+        """Fetches it (anew). `pull_secrets` are the decoded `.dockerconfigjson` documents of the pod."""
+        ...
+
+    def size(self, image: Image) -> int:
+        """In bytes, of all its layers."""
+        ...

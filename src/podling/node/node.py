@@ -1,0 +1,190 @@
+"""The kubelet as a whole: a worker for every pod that is bound to this node, and what the API's streams ask of it.
+
+It watches pods of its name, hands events to their workers, adopts at its start what an earlier daemon left running, and
+removes what nobody asks for any more. Stopping it stops no pod.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import socket
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from typing import cast
+
+from podling.api import meta
+from podling.api.client import Subscription
+from podling.api.errors import ApiError, bad_request, not_found
+from podling.node import logs
+from podling.node.interfaces import ExecProcess
+from podling.node.logs import LogOptions
+from podling.node.pod_worker import PodWorker
+from podling.node.records import Record, load_all
+from podling.node.state import Instance, Slot
+from podling.node.status import container_id
+from podling.node.surroundings import Surroundings
+from podling.sandbox.spec import ContainerState
+from podling.store.types import Change, ChangeType, Object, Uid
+
+log = logging.getLogger(__name__)
+
+REFERABLE = ("configmaps", "secrets", "persistentvolumeclaims")
+
+
+class Node:
+    """`await start()`, then it runs by itself until `await stop()`."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._with = surroundings
+        self._workers: dict[Uid, PodWorker] = {}
+        self._tasks: dict[Uid, asyncio.Task[None]] = {}
+        self._subscriptions: list[Subscription] = []
+        self._records: dict[str, tuple[Record, dict[str, Slot]]] = {}
+        self._states: dict[str, ContainerState] = {}
+        self._sandboxes: set[str] = set()
+
+    # Life
+
+    async def start(self) -> None:
+        """Adopts, then follows the store."""
+        self._with.sandbox.on_exit(self._container_ended)
+        self._states = {state["id"]: state for state in await self._with.sandbox.containers()}
+        self._sandboxes = set(await self._with.sandbox.pods())
+        self._records = {record.uid: (record, slots) for record, slots in load_all(self._with.directory / "pods")}
+        for record, _ in self._records.values():
+            if record.ip and record.sandbox in self._sandboxes and record.ip != self._with.host_ip:
+                self._with.network.restore(record.uid, record.ip)
+        client = self._with.client
+        self._subscriptions.append(client.subscribe("pods", self._pod_changed))
+        await self._remove_orphans()
+        self._subscriptions += [client.subscribe(resource, self._referred_changed) for resource in REFERABLE]
+
+    async def stop(self) -> None:
+        """Lets go of the pods, which run on."""
+        for subscription in self._subscriptions:
+            subscription.close()
+        self._subscriptions.clear()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _remove_orphans(self) -> None:
+        """Ends what runs for pods that are not in the store any more."""
+        wanted = {worker.record.sandbox for worker in self._workers.values()}
+        for sandbox in self._sandboxes - wanted:
+            log.info("removing pod sandbox %s: its pod is gone", sandbox)
+            await self._with.sandbox.remove_pod(sandbox)
+        for uid, (record, _) in self._records.items():
+            if Uid(uid) not in self._workers:
+                await self._remove_remains(record)
+        self._records.clear()
+        self._states.clear()
+        self._sandboxes.clear()
+
+    async def _remove_remains(self, record: Record) -> None:
+        if record.ip and record.sandbox in self._sandboxes:
+            await self._with.network.detach(record.ip)
+            self._with.network.release(record.uid)
+        names = {"metadata": {"namespace": record.namespace, "name": record.name, "uid": record.uid}}
+        for directory in (self._with.pod_directory(Uid(record.uid)), self._with.log_directory(names)):
+            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    # Events
+
+    def _pod_changed(self, change: Change) -> None:
+        pod = change.entry.object
+        if meta.spec(pod).get("nodeName") != self._with.node_name:
+            return
+        worker = self._workers.get(meta.uid(pod))
+        if change.type is ChangeType.DELETED:
+            if worker is not None:
+                worker.gone()
+        elif worker is None:
+            self._begin(pod)
+        else:
+            worker.update(pod)
+
+    def _begin(self, pod: Object) -> None:
+        uid = meta.uid(pod)
+        record, slots = self._records.get(uid, (None, None))
+        worker = PodWorker(pod, self._with, record, slots)
+        if record is not None:
+            worker.adopt(self._states, record.sandbox in self._sandboxes)
+        self._workers[uid] = worker
+        task = asyncio.get_running_loop().create_task(worker.run(), name=f"pod {uid}")
+        self._tasks[uid] = task
+        task.add_done_callback(lambda done: self._worker_done(uid, done))
+
+    def _worker_done(self, uid: Uid, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(uid, None)
+        if task.cancelled():
+            return
+        if task.exception() is not None:
+            log.error("worker of pod %s ended", uid, exc_info=task.exception())
+        self._workers.pop(uid, None)
+
+    def _referred_changed(self, change: Change) -> None:
+        """A ConfigMap, Secret or claim: told to the pods that name it."""
+        key = change.entry.key
+        reference = (key.resource, key.name)
+        for worker in self._workers.values():
+            if meta.namespace(worker.pod) == key.namespace and reference in worker.references():
+                worker.references_changed()
+
+    def _container_ended(self, state: ContainerState) -> None:
+        self._states[state["id"]] = state
+        for worker in self._workers.values():
+            if worker.record.sandbox == state["pod"]:
+                worker.ended(state)
+
+    # Streams
+
+    def logs(self, namespace: str, pod: str, options: LogOptions) -> AsyncIterator[bytes]:
+        """A container's output. Raises `ApiError` 400 or 404 at once, before the first chunk is asked for."""
+        worker = self._worker(namespace, pod)
+        fresh = self._with.client.get("pods", namespace, pod) or worker.pod
+        identity = logs.logged_container(fresh, options.container, previous=options.previous)
+        slot = worker.slots[options.container]
+        run = next((run for run in (slot.current, slot.previous) if run and container_id(run) == identity), None)
+        if run is None:
+            raise bad_request(f'container "{options.container}" in pod "{pod}" is not available')
+        path = worker.log_path(slot.name, run.attempt)
+        now = datetime.fromtimestamp(self._with.now(), UTC)
+        return logs.stream(path, options, now, lambda: run.running, worker.end_event(run))
+
+    async def exec(
+        self, namespace: str, pod: str, container: str, command: Sequence[str], *, tty: bool, stdin: bool
+    ) -> ExecProcess:
+        """A process beside the container's own, with its environment. Raises `ApiError`."""
+        run = self._running(namespace, pod, container)
+        env = {**run.env, "TERM": run.env.get("TERM", "xterm")} if tty else run.env
+        return await self._with.sandbox.exec(run.id, command, env=env, cwd=run.cwd, tty=tty, stdin=stdin)
+
+    async def attach(self, namespace: str, pod: str, container: str) -> ExecProcess:
+        """The container's own input and output."""
+        return await self._with.sandbox.attach(self._running(namespace, pod, container).id)
+
+    async def dial(self, namespace: str, pod: str, port: int) -> socket.socket:
+        """A connection to a port of the pod, made inside it: also to what listens on 127.0.0.1 only.
+
+        Raises `OSError` when it is refused.
+        """
+        worker = self._worker(namespace, pod)
+        if not worker.sandbox_ready:
+            raise bad_request(f"pod {pod} is not running")
+        return await self._with.sandbox.dial(worker.record.sandbox, port)
+
+    def _worker(self, namespace: str, pod: str) -> PodWorker:
+        for worker in self._workers.values():
+            if meta.name(worker.pod) == pod and meta.namespace(worker.pod) == namespace and not worker.left:
+                return worker
+        raise not_found("pods", "", pod)
+
+    def _running(self, namespace: str, pod: str, container: str) -> Instance:
+        slot = self._worker(namespace, pod).slots.get(container)
+        if slot is None or not slot.running:
+            raise ApiError(404, "NotFound", f'container not found ("{container}")')
+        return cast(Instance, slot.current)

@@ -1,0 +1,171 @@
+"""Probes over time: when each is made, and what a run of results means.
+
+A `Prober` belongs to one run of one container and drives up to three probes by timers of the event loop; between two
+checks it costs a timer and nothing else. `Count` holds the thresholds, pure. Rules: the kubelet's prober worker.
+
+Beyond the kubelet: a readiness or startup probe that has not yet succeeded is also tried between its periods, soon
+after the start and then ever less often. Such a try can only report success. So a pod that listens after 80 ms is ready
+after about 100 ms, also with `periodSeconds: 10`; a real kubelet does much the same by probing anew at each change of
+status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from podling.node.checks import Outcome, Verdict
+from podling.store.types import Object
+
+Kind = Literal["startup", "readiness", "liveness"]
+KINDS: tuple[Kind, ...] = ("startup", "readiness", "liveness")
+_TITLES = {"startup": "Startup", "readiness": "Readiness", "liveness": "Liveness"}
+
+FIRST_EXTRA = 0.05
+"""Seconds after a first failure until the first try between periods; each next one waits twice as long."""
+
+Check = Callable[[Object], Awaitable[Outcome]]
+"""Carries out one probe (the object in the spec); bounded by the probe's own timeout."""
+
+
+@dataclass(slots=True)
+class Count:
+    """Consecutive equal results against the thresholds of a probe."""
+
+    success_threshold: int = 1
+    failure_threshold: int = 3
+    last: bool | None = None
+    run: int = 0
+
+    def add(self, success: bool) -> bool | None:
+        """The new state of the probe when this result decides it, else `None`."""
+        self.run = self.run + 1 if success is self.last else 1
+        self.last = success
+        threshold = self.success_threshold if success else self.failure_threshold
+        return success if self.run >= threshold else None
+
+
+class Note(NamedTuple):
+    """An event to be told about a container."""
+
+    reason: str
+    message: str
+
+
+def note_of(kind: Kind, outcome: Outcome) -> Note | None:
+    """The kubelet's event about one check; `None` for a plain success."""
+    match outcome.verdict:
+        case Verdict.SUCCESS:
+            return None
+        case Verdict.WARNING:
+            return Note("ProbeWarning", f"{_TITLES[kind]} probe warning: {outcome.output}")
+        case Verdict.FAILURE:
+            return Note("Unhealthy", f"{_TITLES[kind]} probe failed: {outcome.output}")
+        case Verdict.UNKNOWN:
+            return Note("Unhealthy", f"{_TITLES[kind]} probe errored and resulted in unknown state: {outcome.output}")
+
+
+class Prober:
+    """The probes of one run of a container.
+
+    `report(kind, healthy)` is called when a probe's state is decided; `tell(note)` for each event.
+    """
+
+    def __init__(
+        self,
+        container: Object,
+        check: Check,
+        *,
+        report: Callable[[Kind, bool], None],
+        tell: Callable[[Note], None],
+        age: float = 0.0,
+        started: bool = False,
+        ready: bool = False,
+    ) -> None:
+        """`age`: seconds since the container's start; `started`, `ready`: what was known before, of an adopted one."""
+        self._check = check
+        self._report = report
+        self._tell = tell
+        self._age = age
+        self._started = started or "startupProbe" not in container
+        self._ready = ready
+        self._probes: dict[Kind, Object] = {
+            kind: container[f"{kind}Probe"] for kind in KINDS if container.get(f"{kind}Probe")
+        }
+        self._tasks: dict[Kind, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        kinds: Iterable[Kind] = ("readiness", "liveness") if self._started else ("startup",)
+        for kind in kinds:
+            if kind in self._probes and kind not in self._tasks:
+                self._tasks[kind] = _spawn(self._drive(kind, self._probes[kind]))
+
+    def stop(self, *kinds: Kind) -> None:
+        """Ends the given probes, or all."""
+        for kind in kinds or KINDS:
+            task = self._tasks.get(kind)
+            if task is not None:
+                task.cancel()
+
+    async def _drive(self, kind: Kind, probe: Object) -> None:
+        """Checks once a period until the container's fate is decided."""
+        loop = asyncio.get_running_loop()
+        count = Count(probe.get("successThreshold", 1), probe.get("failureThreshold", 3))
+        period = float(probe.get("periodSeconds", 10))
+        await asyncio.sleep(max(0.0, probe.get("initialDelaySeconds", 0) - self._age))
+        eager = kind == "startup" or (kind == "readiness" and not self._ready)
+        tick = loop.time()
+        while True:
+            outcome = await self._check(probe)
+            if self._counted(kind, outcome, count):
+                return
+            eager = eager and outcome.verdict not in (Verdict.SUCCESS, Verdict.WARNING)
+            tick += period
+            if eager and await self._succeeds_before(tick, probe):
+                eager = False
+                if self._counted(kind, Outcome(Verdict.SUCCESS), count):
+                    return
+            await asyncio.sleep(tick - loop.time())
+            tick = max(tick, loop.time() - period)
+
+    async def _succeeds_before(self, deadline: float, probe: Object) -> bool:
+        """Tries between periods; failures are kept to itself."""
+        loop = asyncio.get_running_loop()
+        pause = FIRST_EXTRA
+        while loop.time() + pause < deadline:
+            await asyncio.sleep(pause)
+            outcome = await self._check(probe)
+            if outcome.verdict in (Verdict.SUCCESS, Verdict.WARNING):
+                return True
+            pause *= 2
+        return False
+
+    def _counted(self, kind: Kind, outcome: Outcome, count: Count) -> bool:
+        """Tells and counts one result; `True` when this probe is to be made no more."""
+        note = note_of(kind, outcome)
+        if note is not None:
+            self._tell(note)
+        if outcome.verdict is Verdict.UNKNOWN:
+            return False
+        decided = count.add(outcome.verdict is not Verdict.FAILURE)
+        if decided is None:
+            return False
+        self._report(kind, decided)
+        if kind == "startup" and decided:
+            self._started = True
+            self.start()
+        return kind == "startup" or (kind == "liveness" and not decided)
+
+
+def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    task = asyncio.get_running_loop().create_task(work)
+    task.add_done_callback(_swallow_cancel)
+    return task
+
+
+def _swallow_cancel(task: asyncio.Task[None]) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        task.result()

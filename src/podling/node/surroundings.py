@@ -1,0 +1,42 @@
+"""What every part of the node works with, gathered once: the other rooms, the clock, the places on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from podling.api.client import Client, EventRecorder
+from podling.node.interfaces import Images, Network, Sandbox
+from podling.node.naming import Resolver
+from podling.store.types import Object, Uid
+
+AGENT = "kube-probe/1.36"
+"""The User-Agent of probes and hooks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    client: Client
+    recorder: EventRecorder
+    sandbox: Sandbox
+    network: Network
+    images: Images
+    directory: Path
+    """The cluster's own; pods live in `pods/<uid>` below it, their output in `logs`."""
+    node_name: str
+    host_ip: str
+    allocatable: Mapping[str, str]
+    host_resolver: Resolver
+    now: Callable[[], float]
+    """Unix seconds."""
+    new_id: Callable[[], str]
+    """64 hex digits, never the same."""
+
+    def pod_directory(self, uid: Uid) -> Path:
+        return self.directory / "pods" / uid
+
+    def log_directory(self, pod: Object) -> Path:
+        """As below `/var/log/pods`, so that log collectors find what they know."""
+        metadata: Object = pod["metadata"]
+        return self.directory / "logs" / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
