@@ -185,7 +185,7 @@ class Registry:
         if resource.status:
             obj.pop("status", None)
         if not applied:
-            obj = self._track(resource, None, obj, call)
+            obj = self.track(resource, None, obj, call)
         write = self._new_write(resource, "CREATE", obj, None, call)
         try:
             await self._admit(write)
@@ -300,7 +300,7 @@ class Registry:
         resource.strategy.default(obj)
         obj = _separated(resource, old, obj, subresource)
         if not applied:
-            obj = self._track(resource, old, obj, call, subresource)
+            obj = self.track(resource, old, obj, call, subresource)
         write = self._new_write(resource, "UPDATE", obj, old, call, subresource)
         await self._admit(write)
         return await self._store_changed(resource, current, old, write)
@@ -452,7 +452,8 @@ class Registry:
             warnings=call.warnings,
         )
 
-    def _track(self, resource: Resource, old: Object | None, new: Object, call: Call, subresource: str = "") -> Object:
+    def track(self, resource: Resource, old: Object | None, new: Object, call: Call, subresource: str = "") -> Object:
+        """`new` with the `managedFields` that this write gives it."""
         return managed_fields.track_update(
             old,
             new,

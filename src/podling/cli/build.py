@@ -56,7 +56,7 @@ def _shortened(instruction: str, width: int = 70) -> str:
 
 
 def local_images() -> Images:
-    return Images(default_home() / "images", machine=Host())
+    return Images(default_home() / "images", machine=Host.current())
 
 
 def run_build(

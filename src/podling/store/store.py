@@ -287,7 +287,8 @@ class Store:
     def watch(self, resource: str, handler: ChangeHandler) -> Watch:
         """Calls `handler` with every change of `resource` that becomes visible from now on.
 
-        `EVERYTHING` is every resource. Together with `list` or `changes` in the same step of the loop nothing is missed and nothing comes twice.
+        `EVERYTHING` is every resource. Together with `list` or `changes` in the same step of the loop nothing is
+        missed and nothing comes twice.
         """
         return Watch(self._watchers.setdefault(resource, {}), handler)
 

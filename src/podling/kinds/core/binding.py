@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podling.api import meta
 from podling.api.creators import SUCCESS, Creator
-from podling.api.errors import conflict, invalid, not_supported, required
+from podling.api.errors import FieldError, conflict, invalid, not_supported, required
 from podling.api.registry import Registry
 from podling.api.requests import Call
 from podling.api.resources import Resource
@@ -43,7 +43,7 @@ def creator(registry: Registry) -> Creator:
 
 def _check(name: str, binding: Object) -> None:
     target = meta.part(binding, "target")
-    errors = []
+    errors: list[FieldError] = []
     if target.get("kind") not in (None, "", "Node"):
         errors.append(not_supported("target.kind", target["kind"], ["Node", "<empty>"]))
     if not target.get("name"):

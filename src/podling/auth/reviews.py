@@ -1,0 +1,265 @@
+"""The kinds that are asked and answered, but never stored: who am I, may they, and a token please.
+
+`serve` registers them: SubjectAccessReview and its kin (authorization.k8s.io), TokenReview and SelfSubjectReview
+(authentication.k8s.io), TokenRequest (`serviceaccounts/NAME/token`), and the discovery of the token issuer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from podling.api import meta
+from podling.api.creators import Creator
+from podling.api.errors import ApiError, FieldError, bad_request, invalid, invalid_value, not_found
+from podling.api.http import Request
+from podling.api.requests import Attributes, Authorize, Call
+from podling.api.resources import Resource, User
+from podling.api.server import ApiServer, Exchange
+from podling.auth.rbac import Rbac, Rule
+from podling.auth.tokens import AUDIENCE, ISSUER, Binding, InvalidToken, ServiceAccountTokens
+from podling.store.types import Object
+
+AUTHENTICATION = "authentication.k8s.io"
+AUTHORIZATION = "authorization.k8s.io"
+SHORTEST = 600
+LONGEST = 1 << 32
+DEFAULT_SECONDS = 3600
+BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
+
+
+def serve(server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac) -> None:
+    """Registers everything of this module."""
+    reviews = Reviews(server, tokens, rbac)
+    for plural, group, handler in (
+        ("subjectaccessreviews", AUTHORIZATION, reviews.subject_access),
+        ("localsubjectaccessreviews", AUTHORIZATION, reviews.local_subject_access),
+        ("selfsubjectaccessreviews", AUTHORIZATION, reviews.self_subject_access),
+        ("selfsubjectrulesreviews", AUTHORIZATION, reviews.self_subject_rules),
+        ("selfsubjectreviews", AUTHENTICATION, reviews.self_subject),
+        ("tokenreviews", AUTHENTICATION, reviews.token),
+    ):
+        server.handle(f"{plural}.{group}", "", handler, "create")
+    server.add_creator("serviceaccounts", "token", token_creator(server, tokens))
+    server.handle_path("/openid/v1/jwks", _document(lambda: tokens.public_keys(), "application/jwk-set+json"))
+    server.handle_path("/.well-known/openid-configuration", _document(_issuer, "application/json"))
+
+
+def _document(content: Callable[[], Object], media_type: str) -> Callable[[Request, User], None]:
+    def answer(request: Request, _user: User) -> None:
+        request.respond(200, orjson.dumps(content()), media_type)
+
+    return answer
+
+
+def _issuer() -> Object:
+    return {
+        "issuer": ISSUER,
+        "jwks_uri": f"{ISSUER}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": ["ES256"],
+    }
+
+
+class Reviews:
+    """The handlers; each answers one exchange."""
+
+    def __init__(self, server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac) -> None:
+        self._server = server
+        self._tokens = tokens
+        self._rbac = rbac
+
+    def subject_access(self, exchange: Exchange) -> None:
+        self._answer_access(exchange, _named_user)
+
+    def local_subject_access(self, exchange: Exchange) -> None:
+        self._answer_access(exchange, _named_user, namespace=exchange.info.namespace)
+
+    def self_subject_access(self, exchange: Exchange) -> None:
+        self._answer_access(exchange, lambda _spec: exchange.user)
+
+    def _answer_access(self, exchange: Exchange, user: Callable[[Object], User], namespace: str | None = None) -> None:
+        review = exchange.body()
+        spec = meta.spec(review)
+        problems = list(_spec_problems(spec, namespace, named=user is _named_user))
+        if problems:
+            raise invalid("", AUTHORIZATION, "", problems)
+        decision = self._authorize(user(spec), attributes_of(spec))
+        status: Object = {"allowed": decision.allowed}
+        if decision.reason:
+            status["reason"] = decision.reason
+        self._respond(exchange, review, status)
+
+    @property
+    def _authorize(self) -> Authorize:
+        return self._rbac
+
+    def self_subject_rules(self, exchange: Exchange) -> None:
+        review = exchange.body()
+        namespace = meta.spec(review).get("namespace")
+        if not namespace:
+            raise bad_request("no namespace on request")
+        rules = [grant.rule for grant in self._rbac.grants(exchange.user, namespace)]
+        status: Object = {
+            "resourceRules": [_ordered(r) for r in rules if not r.get("nonResourceURLs")],
+            "nonResourceRules": [_ordered(r) for r in rules if r.get("nonResourceURLs")],
+            "incomplete": False,
+        }
+        self._respond(exchange, review, status)
+
+    def self_subject(self, exchange: Exchange) -> None:
+        review = exchange.body()
+        now = self._server.registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        review["metadata"] = {**meta.metadata(review), "creationTimestamp": now}
+        self._respond(exchange, review, {"userInfo": user_info(exchange.user)}, track=False)
+
+    def token(self, exchange: Exchange) -> None:
+        review = exchange.body()
+        spec = meta.spec(review)
+        if not spec.get("token"):
+            raise bad_request("token is required for TokenReview in authentication")
+        self._respond(exchange, review, self._token_status(spec))
+
+    def _token_status(self, spec: Object) -> Object:
+        asked: Sequence[str] = spec.get("audiences") or ()
+        try:
+            user, audiences = self._tokens.authenticate(spec["token"], asked or (AUDIENCE,))
+        except InvalidToken as error:
+            return {"user": {}, "error": str(error)}
+        return {"authenticated": True, "user": user_info(user), "audiences": audiences}
+
+    def _respond(self, exchange: Exchange, review: Object, status: Object, *, track: bool = True) -> None:
+        resource = exchange.resource
+        if track:
+            review = self._server.registry.track(resource, None, review, exchange.call)
+        named = {"kind": resource.kind, "apiVersion": resource.api_version}
+        exchange.respond({**named, **review, "status": status}, 201)
+
+
+def _named_user(spec: Object) -> User:
+    extra = {key: tuple(values) for key, values in meta.part(spec, "extra").items()}
+    return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
+
+
+def _spec_problems(spec: Object, namespace: str | None, *, named: bool) -> Iterable[FieldError]:
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+    if resource is not None and path is not None:
+        only_one = "cannot be specified in combination with resourceAttributes"
+        yield invalid_value("spec.nonResourceAttributes", path, only_one)
+    if resource is None and path is None:
+        needed = "exactly one of nonResourceAttributes or resourceAttributes must be specified"
+        yield invalid_value("spec.resourceAttributes", None, needed)
+    if named and not spec.get("user") and not spec.get("groups"):
+        yield invalid_value("spec.user", spec.get("user", ""), "at least one of user or group must be specified")
+    if namespace is None:
+        return
+    if path is not None:
+        yield invalid_value("spec.nonResourceAttributes", path, "disallowed on this kind of request")
+    if resource is not None and resource.get("namespace", "") != namespace:
+        asked = resource.get("namespace", "")
+        yield invalid_value("spec.resourceAttributes.namespace", asked, "must match metadata.namespace")
+
+
+def attributes_of(spec: Object) -> Attributes:
+    """What a SubjectAccessReview asks about."""
+    path = spec.get("nonResourceAttributes")
+    if path is not None:
+        return Attributes(path.get("verb", ""), path=path.get("path", ""))
+    asked = meta.part(spec, "resourceAttributes")
+    fields = ("group", "version", "resource", "subresource", "namespace", "name")
+    return Attributes(asked.get("verb", ""), "", *(asked.get(f, "") for f in fields))
+
+
+def user_info(user: User) -> Object:
+    info: Object = {"username": user.name}
+    if user.uid:
+        info["uid"] = user.uid
+    if user.groups:
+        info["groups"] = list(user.groups)
+    if user.extra:
+        info["extra"] = {key: list(values) for key, values in user.extra.items()}
+    return info
+
+
+def _ordered(rule: Rule) -> dict[str, Any]:
+    fields = ("verbs", "apiGroups", "resources", "resourceNames", "nonResourceURLs")
+    return {f: rule[f] for f in fields if rule.get(f)}
+
+
+def token_creator(server: ApiServer, tokens: ServiceAccountTokens) -> Creator:
+    """`serviceaccounts/NAME/token`."""
+    body = Resource(
+        group=AUTHENTICATION,
+        version="v1",
+        kind="TokenRequest",
+        plural="tokenrequests",
+        singular="tokenrequest",
+        namespaced=True,
+        schema="io.k8s.api.authentication.v1.TokenRequest",
+        verbs=frozenset({"create"}),
+    )
+    reader = server.registry.reader
+
+    async def create(namespace: str, name: str, request: Object, call: Call) -> Object:
+        account = reader.get("serviceaccounts", namespace, name)
+        if account is None:
+            raise not_found("serviceaccounts", "", name)
+        spec = {**meta.spec(request)}
+        spec["audiences"] = list(spec.get("audiences") or [AUDIENCE])
+        spec["expirationSeconds"] = seconds = spec.get("expirationSeconds") or DEFAULT_SECONDS
+        spec.setdefault("boundObjectRef", None)
+        _check_seconds(seconds)
+        bindings = [_binding(server, namespace, spec["boundObjectRef"])] if spec["boundObjectRef"] else []
+        defaulted = {**request, "spec": {**meta.spec(request), "expirationSeconds": seconds}}
+        tracked = server.registry.track(body, None, defaulted, call, "token")
+        issued = tokens.issue(
+            namespace, name, meta.uid(account), audiences=spec["audiences"], seconds=seconds, bindings=bindings
+        )
+        ends = datetime.fromtimestamp(issued.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "kind": body.kind,
+            "apiVersion": body.api_version,
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "uid": meta.uid(account),
+                "creationTimestamp": server.registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
+                "managedFields": meta.metadata(tracked).get("managedFields"),
+            },
+            "spec": spec,
+            "status": {"token": issued.token, "expirationTimestamp": ends},
+        }
+
+    return Creator(body, create)
+
+
+def _check_seconds(seconds: int) -> None:
+    why = ""
+    if seconds < SHORTEST:
+        why = "may not specify a duration less than 10 minutes"
+    elif seconds > LONGEST:
+        why = "may not specify a duration larger than 2^32 seconds"
+    if why:
+        raise invalid("TokenRequest", AUTHENTICATION, "", [invalid_value("spec.expirationSeconds", seconds, why)])
+
+
+def _binding(server: ApiServer, namespace: str, reference: Object) -> Binding:
+    kind, name = reference.get("kind", ""), reference.get("name", "")
+    plural = BINDABLE.get(kind)
+    if plural is None or reference.get("apiVersion") not in ("v1", None, ""):
+        group, _, version = reference.get("apiVersion", "").rpartition("/")
+        raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
+    bound = server.registry.reader.get(plural, "" if kind == "Node" else namespace, name)
+    if bound is None:
+        raise not_found(plural, "", name)
+    uid = meta.uid(bound)
+    wanted = reference.get("uid")
+    if wanted and wanted != uid:
+        why = f"the UID in the bound object reference ({wanted}) does not match the UID in record. "
+        why += "The object might have been deleted and then recreated"
+        raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {plural} "{name}": {why}')
+    return Binding(kind, name, uid)
