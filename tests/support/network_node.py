@@ -1,14 +1,17 @@
 """A node's network namespace with pods in it, for tests: `python -m tests.support.network_node SCENARIO`.
 
 A scenario is a function of `tests.support.network_scenarios`; what it returns is printed as JSON. Run as root it uses
-real root; as another user it makes a user namespace with a single-uid map, as the rootless tier does.
+real root; as another user it makes a user namespace with a single-uid map, as the rootless tier does. The "host" is a
+network namespace too, so nothing here touches the machine's own network.
 """
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import json
 import os
+import select
 import signal
 import socket
 import sys
@@ -16,21 +19,86 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from podling.network.node_links import prepare_node
 from podling.network.layout import Layout
+from podling.network.node_links import prepare_node
 from podling.sandbox import netlink as nl
-from podling.sandbox.syscalls import CLONE_NEWNET, CLONE_NEWUSER, setns, unshare, write_file
+from podling.sandbox.syscalls import (
+    CLONE_NEWNET,
+    CLONE_NEWUSER,
+    PR_SET_PDEATHSIG,
+    prctl,
+    setns,
+    unshare,
+    write_file,
+)
 
 LAYOUT = Layout()
 
 
-def enter_node(layout: Layout = LAYOUT) -> None:
+OUTSIDE = "198.51.100.7"
+"""An address of the host, outside the cluster."""
+
+
+class TestHost:
+    """The namespace around the node; makes sockets there as the host helper does."""
+
+    def __init__(self) -> None:
+        self.namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
+        self.names = {"outside.example": [OUTSIDE]}
+        with nl.Netlink() as netlink:
+            netlink.transact([nl.link_up(1), nl.add_address(1, OUTSIDE)])
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        node = os.open("/proc/self/ns/net", os.O_RDONLY)
+        setns(self.namespace, CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            setns(node, CLONE_NEWNET)
+            os.close(node)
+
+    async def listen(self, ip: str, port: int) -> socket.socket:
+        with self.inside():
+            family = socket.AF_INET6 if ":" in ip else socket.AF_INET
+            return socket.create_server((ip, port), family=family, backlog=4096)
+
+    async def connect(self, ip: str, port: int) -> socket.socket:
+        with self.inside():
+            connection = socket.socket()
+        connection.setblocking(False)
+        try:
+            await asyncio.get_running_loop().sock_connect(connection, (ip, port))
+        except OSError:
+            connection.close()
+            raise
+        return connection
+
+    async def resolve(self, name: str) -> list[str]:
+        return self.names.get(name, [])
+
+    def run(self, work: Callable[[], None]) -> int:
+        """A process on the host."""
+
+        def inside() -> None:
+            setns(self.namespace, CLONE_NEWNET)
+            work()
+
+        return child(inside)
+
+
+def enter_host() -> TestHost:
     uid, gid = os.getuid(), os.getgid()
     unshare((CLONE_NEWUSER if uid else 0) | CLONE_NEWNET)
     if uid:
         write_file("/proc/self/setgroups", "deny")
         write_file("/proc/self/uid_map", f"0 {uid} 1")
         write_file("/proc/self/gid_map", f"0 {gid} 1")
+    return TestHost()
+
+
+def enter_node(layout: Layout = LAYOUT) -> None:
+    unshare(CLONE_NEWNET)
     prepare_node(layout)
 
 
@@ -40,8 +108,6 @@ def child(work: Callable[[], None]) -> int:
     pid = os.fork()
     if pid:
         return pid
-    from podling.sandbox.syscalls import PR_SET_PDEATHSIG, prctl
-
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
@@ -95,14 +161,16 @@ def make_pod(ip: str, layout: Layout = LAYOUT) -> Pod:
     return Pod(ip, namespace)
 
 
-def serve_name(name: str, port: int) -> Callable[[], None]:
-    """A TCP server that says its name to everybody and closes."""
+def serve_name(name: str, *ports: int) -> Callable[[], None]:
+    """A TCP server that says its name (and port, if it has several) to everybody and closes."""
 
     def work() -> None:
-        with socket.create_server(("0.0.0.0", port), backlog=1024) as listener:
-            while True:
+        listeners = {socket.create_server(("0.0.0.0", port), backlog=1024): port for port in ports}
+        while True:
+            for listener in select.select(listeners, [], [])[0]:
                 connection, _ = listener.accept()
-                connection.sendall(name.encode())
+                said = name if len(ports) == 1 else f"{name}:{listeners[listener]}"
+                connection.sendall(said.encode())
                 connection.close()
 
     return work
@@ -151,10 +219,11 @@ def pods(*ips: str) -> Iterator[list[Pod]]:
 
 
 def main() -> None:
+    host = enter_host()
     enter_node()
     scenarios = importlib.import_module("tests.support.network_scenarios")
-    result = getattr(scenarios, sys.argv[1])(*sys.argv[2:])
-    print(json.dumps(result))
+    result = getattr(scenarios, sys.argv[1])(host, *sys.argv[2:])
+    sys.stdout.write(json.dumps(result))
 
 
 if __name__ == "__main__":

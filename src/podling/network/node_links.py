@@ -27,13 +27,17 @@ from podling.sandbox.netlink import (
     replace_route,
 )
 
-_SETTINGS = {
-    "net/ipv4/ip_forward": "1",
+_FORWARD = "net/ipv4/ip_forward"
+
+_COMFORTS = {
     # Each spliced connection takes a port of the gateway: they must be free again before the kernel's minute is over.
     "net/ipv4/tcp_tw_reuse": "1",
+    # Each "no route to that pod" is to be told, not only one a second.
+    "net/ipv4/icmp_ratelimit": "0",
     # Short connections would fill the table of tracked ones: two minutes at 2,000 a second are 240,000 entries.
     "net/netfilter/nf_conntrack_tcp_timeout_time_wait": "10",
 }
+"""Not every kernel lets a namespace have its own."""
 
 
 def prepare_node(layout: Layout) -> None:
@@ -48,8 +52,10 @@ def prepare_node(layout: Layout) -> None:
     with Netlink() as netlink:
         netlink.transact([link_up(LOOPBACK_INDEX), *addresses], ignore=EXISTING)
         netlink.transact(routes)
-    for name, value in _SETTINGS.items():
-        _set(name, value)
+    _set(_FORWARD, "1")
+    for name, value in _COMFORTS.items():
+        with contextlib.suppress(OSError):
+            _set(name, value)
 
 
 def _unreachable(cidr: str) -> Request:
@@ -66,6 +72,5 @@ def _unreachable(cidr: str) -> Request:
 def _set(name: str, value: str) -> None:
     """Writes a kernel setting, unless it has the value already: a read-only /proc/sys may have been prepared."""
     path = Path("/proc/sys", name)
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_text().strip() != value:
-            path.write_text(value)
+    if path.read_text().strip() != value:
+        path.write_text(value)
