@@ -8,8 +8,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.apps import workload
-from podling.kinds.core import poddefaults
+from podling.kinds.core import poddefaults, workload
 from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part, text

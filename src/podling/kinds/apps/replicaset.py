@@ -8,15 +8,12 @@ from typing import Any
 from podling.api.errors import FieldError
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.apps import workload
-from podling.kinds.core import poddefaults
+from podling.kinds.core import poddefaults, workload
 from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
-
-COUNTS = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
 
 
 def default(obj: Object) -> None:
@@ -26,15 +23,10 @@ def default(obj: Object) -> None:
     obj.setdefault("status", {}).setdefault("replicas", 0)
 
 
-def prepare(write: Write) -> None:
-    workload.keep_status(write)
-    write.new["status"].setdefault("replicas", 0)
-
-
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     if write.subresource == "status":
-        return errors + status(part(write.new, "status"))
+        return errors + workload.replica_status(part(write.new, "status"))
     spec = part(write.new, "spec")
     errors += fields.non_negative("spec.replicas", spec.get("replicas"))
     errors += fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
@@ -43,13 +35,6 @@ def validate(write: Write) -> list[FieldError]:
     if write.old is not None:
         errors += fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
     return errors
-
-
-def status(value: Object) -> list[FieldError]:
-    errors = workload.status_counts(value, COUNTS)
-    for key in ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
-        errors += workload.not_above(value, key, "replicas")
-    return errors + workload.not_above(value, "availableReplicas", "readyReplicas")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -76,10 +61,6 @@ def row(obj: Object, now: datetime) -> list[Any]:
     ]
 
 
-def status_replicas(obj: Object) -> str:
-    return str(part(obj, "status").get("replicas", 0))
-
-
 def resource() -> Resource:
     return Resource(
         group="apps",
@@ -93,8 +74,10 @@ def resource() -> Resource:
         categories=("all",),
         status=True,
         scale=ScalePaths(),
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=workload.warn_template),
+        strategy=Strategy(
+            default=default, prepare=workload.keep_replica_status, validate=validate, warn=workload.warn_template
+        ),
         columns=_columns(),
         row=row,
-        selectable={"status.replicas": status_replicas},
+        selectable={"status.replicas": workload.status_replicas},
     )

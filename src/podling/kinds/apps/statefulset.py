@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
-from podling.kinds.apps import workload
-from podling.kinds.core import poddefaults, volumes
+from podling.kinds.core import poddefaults, volumes, workload
 from podling.kinds.printing import age, age_column, containers, name, name_column, template_columns
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, part, text

@@ -1,8 +1,36 @@
-"""Lease."""
+"""Lease: who holds something, and until when."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any
+
+from podling.api.errors import FieldError, invalid_value
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def default(obj: Object) -> None:
+    obj.setdefault("spec", {})
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    errors += fields.positive("spec.leaseDurationSeconds", spec.get("leaseDurationSeconds"))
+    errors += fields.non_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
+    if spec.get("preferredHolder") and not spec.get("strategy"):
+        detail = "can only be specified when `strategy` is defined"
+        errors.append(invalid_value("spec.preferredHolder", spec["preferredHolder"], detail))
+    return errors
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    return [name(obj), text(part(obj, "spec"), "holderIdentity"), age(obj, now)]
 
 
 def resource() -> Resource:
@@ -14,4 +42,13 @@ def resource() -> Resource:
         singular="lease",
         namespaced=True,
         schema="io.k8s.api.coordination.v1.Lease",
+        strategy=Strategy(
+            default=default, validate=validate, generation=None, create_on_update=True, unconditional_update=False
+        ),
+        columns=(
+            name_column(),
+            Column("Holder", description=doc("coordination.v1.LeaseSpec.holderIdentity")),
+            age_column(),
+        ),
+        row=row,
     )

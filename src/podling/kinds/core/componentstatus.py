@@ -1,8 +1,31 @@
-"""ComponentStatus."""
+"""ComponentStatus: the health of the control plane's parts; deprecated, and only read."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any
+
+from podling.api.resources import Column, Resource, Strategy
+from podling.kinds.printing import name, name_column
+from podling.kinds.validation.fields import text
+from podling.store.types import Object
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Status", description="Status of the component conditions"),
+        Column("Message", description="Message of the component conditions"),
+        Column("Error", description="Error of the component conditions"),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:  # noqa: ARG001  a Row: it shows no age
+    for condition in obj.get("conditions") or ():
+        if condition.get("type") == "Healthy":
+            status = "Healthy" if condition.get("status") == "True" else "Unhealthy"
+            return [name(obj), status, text(condition, "message"), text(condition, "error")]
+    return [name(obj), "Unknown", "", ""]
 
 
 def resource() -> Resource:
@@ -16,4 +39,7 @@ def resource() -> Resource:
         schema="io.k8s.api.core.v1.ComponentStatus",
         short_names=("cs",),
         verbs=frozenset({"get", "list"}),
+        strategy=Strategy(generation=None),
+        columns=_columns(),
+        row=row,
     )

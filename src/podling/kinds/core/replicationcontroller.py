@@ -9,8 +9,7 @@ from podling.api.errors import FieldError, invalid_value, required
 from podling.api.meta import matches_labels
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.apps import replicaset, workload
-from podling.kinds.core import poddefaults, podspec
+from podling.kinds.core import poddefaults, podspec, workload
 from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part
@@ -36,7 +35,7 @@ def default(obj: Object) -> None:
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     if write.subresource == "status":
-        return errors + replicaset.status(part(write.new, "status"))
+        return errors + workload.replica_status(part(write.new, "status"))
     return errors + _spec(part(write.new, "spec"), "spec")
 
 
@@ -94,12 +93,12 @@ def resource() -> Resource:
         scale=ScalePaths(),
         strategy=Strategy(
             default=default,
-            prepare=replicaset.prepare,
+            prepare=workload.keep_replica_status,
             validate=validate,
             warn=workload.warn_template,
             default_propagation="Orphan",
         ),
         columns=_columns(),
         row=row,
-        selectable={"status.replicas": replicaset.status_replicas},
+        selectable={"status.replicas": workload.status_replicas},
     )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_found_value, required
 from podling.api import quantity
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_found_value, required
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, text
 from podling.store.types import Object

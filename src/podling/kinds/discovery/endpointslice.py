@@ -1,8 +1,147 @@
-"""EndpointSlice."""
+"""EndpointSlice: a part of the addresses behind a service."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, duplicate, invalid_value, required, too_many
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.containers import PROTOCOLS
+from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_ADDRESS_TYPES: Final = ("FQDN", "IPv4", "IPv6")
+_MAX_ENDPOINTS: Final = 1000
+_MAX_PORTS: Final = 20000
+_MAX_ADDRESSES: Final = 100
+_MAX_HINTS: Final = 8
+_SHOWN: Final = 3
+
+
+def default(obj: Object) -> None:
+    for port in obj.get("ports") or ():
+        if port.get("name") is None:
+            port["name"] = ""
+        if port.get("protocol") is None:
+            port["protocol"] = "TCP"
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    kind = text(write.new, "addressType")
+    errors += fields.one_of_required("addressType", kind, _ADDRESS_TYPES)
+    errors += _endpoints(write.new.get("endpoints"), kind)
+    errors += _ports(write.new.get("ports"))
+    if write.old is not None:
+        errors += fields.immutable("addressType", kind, text(write.old, "addressType"))
+    return errors
+
+
+def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError]:
+    if len(endpoints or ()) > _MAX_ENDPOINTS:
+        return [too_many("endpoints", len(endpoints or ()), _MAX_ENDPOINTS)]
+    errors: list[FieldError] = []
+    for at, endpoint in each("endpoints", endpoints):
+        addresses: list[str] = endpoint.get("addresses") or []
+        if not addresses:
+            errors.append(required(f"{at}.addresses", "must contain at least 1 address"))
+        elif len(addresses) > _MAX_ADDRESSES:
+            errors.append(too_many(f"{at}.addresses", len(addresses), _MAX_ADDRESSES))
+        for address_at, address in each(f"{at}.addresses", addresses):
+            errors += _address(address, kind, address_at)
+        if (node := endpoint.get("nodeName")) is not None:
+            errors += fields.check(f"{at}.nodeName", node, names.dns1123_subdomain)
+        if (host := endpoint.get("hostname")) is not None:
+            errors += fields.check(f"{at}.hostname", host, names.dns1123_label)
+        errors += _hints(part(endpoint, "hints"), f"{at}.hints")
+    return errors
+
+
+def _address(address: str, kind: str, path: str) -> list[FieldError]:
+    if kind == "FQDN":
+        return fields.check(path, address, names.dns1123_subdomain)
+    wrong = names.ip(address)
+    if wrong:
+        return fields.says(path, address, wrong)
+    if ("IPv6" if ":" in address else "IPv4") != kind:
+        return [invalid_value(path, address, f"must be an {kind} address")]
+    return fields.says(path, address, names.special_ip(address))
+
+
+def _hints(hints: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for key in ("forZones", "forNodes"):
+        items: list[Object] = hints.get(key) or []
+        if len(items) > _MAX_HINTS:
+            errors.append(too_many(f"{path}.{key}", len(items), _MAX_HINTS))
+        seen: set[str] = set()
+        for at, item in each(f"{path}.{key}", items):
+            held = text(item, "name")
+            if held in seen:
+                errors.append(duplicate(f"{at}.name", held))
+            seen.add(held)
+            errors += fields.check(f"{at}.name", held, names.label_value)
+    return errors
+
+
+def _ports(ports: Sequence[Object] | None) -> list[FieldError]:
+    if len(ports or ()) > _MAX_PORTS:
+        return [too_many("ports", len(ports or ()), _MAX_PORTS)]
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, port in each("ports", ports):
+        held = port.get("name") or ""
+        if held:
+            errors += fields.check(f"{at}.name", held, names.dns1123_label)
+        if held in seen:
+            errors.append(duplicate(f"{at}.name", held))
+        seen.add(held)
+        errors += fields.one_of_required(f"{at}.protocol", port.get("protocol") or "", PROTOCOLS)
+        if (protocol := port.get("appProtocol")) is not None:
+            errors += fields.check(f"{at}.appProtocol", protocol, names.qualified_name)
+    return errors
+
+
+def _generation(old: Object, new: Object) -> bool:
+    """Everything but metadata counts, and labels too: consumers act on them."""
+    keys = ("addressType", "endpoints", "ports")
+    if any((old.get(k) or None) != (new.get(k) or None) for k in keys):
+        return True
+    return part(old, "metadata").get("labels") != part(new, "metadata").get("labels")
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("AddressType", description=doc("discovery.v1.EndpointSlice.addressType")),
+        Column("Ports", description=doc("discovery.v1.EndpointSlice.ports")),
+        Column("Endpoints", description=doc("discovery.v1.EndpointSlice.endpoints")),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    addresses = [a for e in obj.get("endpoints") or () for a in e.get("addresses") or ()]
+    return [name(obj), text(obj, "addressType"), _ports_shown(obj), _limited(addresses, "<unset>"), age(obj, now)]
+
+
+def _ports_shown(obj: Object) -> str:
+    ports: list[Object] = obj.get("ports") or []
+    shown = [str(p["port"]) if p.get("port") is not None else (p.get("name") or "*") for p in ports]
+    return _limited(shown, "<unset>")
+
+
+def _limited(items: list[str], empty: str) -> str:
+    if not items:
+        return empty
+    if len(items) <= _SHOWN:
+        return ",".join(items)
+    return f"{','.join(items[:_SHOWN])} + {len(items) - _SHOWN} more..."
 
 
 def resource() -> Resource:
@@ -14,4 +153,7 @@ def resource() -> Resource:
         singular="endpointslice",
         namespaced=True,
         schema="io.k8s.api.discovery.v1.EndpointSlice",
+        strategy=Strategy(default=default, validate=validate, generation=_generation),
+        columns=_columns(),
+        row=row,
     )

@@ -31,7 +31,7 @@ def to_core(obj: Object) -> Object:
 
 
 def from_core(obj: Object) -> Object:
-    shown = {_FROM_CORE.get(k, k): v for k, v in obj.items() if v != "" and (v != {} or k == "source")}
+    shown = {_FROM_CORE.get(k, k): v for k, v in obj.items() if v != ""}
     return {**shown, "apiVersion": "events.k8s.io/v1"}
 
 

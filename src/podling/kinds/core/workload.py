@@ -77,3 +77,24 @@ def fill(spec: Object, **defaults: Any) -> None:
     for key, value in defaults.items():
         if spec.get(key) is None:
             spec[key] = value
+
+
+REPLICA_COUNTS: Final = ("replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration")
+
+
+def keep_replica_status(write: Write) -> None:
+    """As `keep_status`, for kinds whose status always shows `replicas`."""
+    keep_status(write)
+    write.new["status"].setdefault("replicas", 0)
+
+
+def replica_status(status: Object) -> list[FieldError]:
+    errors = status_counts(status, REPLICA_COUNTS)
+    for key in ("fullyLabeledReplicas", "readyReplicas", "availableReplicas"):
+        errors += not_above(status, key, "replicas")
+    return errors + not_above(status, "availableReplicas", "readyReplicas")
+
+
+def status_replicas(obj: Object) -> str:
+    """The field selector of kinds that count replicas."""
+    return str(part(obj, "status").get("replicas", 0))
