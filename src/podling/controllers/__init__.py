@@ -1,1 +1,5 @@
-"""One module for each controller: observe, decide, act."""
+"""The minds of a cluster: one module for each controller, each `observe -> decide -> act`.
+
+`decide` is a pure function from what was observed to actions with reasons; `runtime` runs the controllers and carries
+the actions out. `catalogue.all_controllers()` names them all.
+"""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from podling.api import meta
 from podling.api.podresources import Amounts, fits, pod_requests
+from podling.controllers.tolerating import compares, pod_tolerates
 from podling.scheduler.framework import NodeInfo, Rejection, Snapshot, host_ports
 from podling.store.types import Object
 
@@ -45,34 +46,8 @@ Filter = Callable[[Attempt, NodeInfo], Rejection | None]
 # Taints and tolerations
 
 
-def tolerates(pod: Object, taint: Object) -> bool:
-    return any(_toleration_matches(t, taint) for t in meta.items(pod, "spec", "tolerations"))
-
-
-def _toleration_matches(toleration: Object, taint: Object) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    if toleration.get("key") and toleration["key"] != taint["key"]:
-        return False
-    match toleration.get("operator", "Equal"):
-        case "Exists":
-            return True
-        case "Equal":
-            return bool(toleration.get("key")) and toleration.get("value", "") == taint.get("value", "")
-        case operator:
-            return _compares(operator, taint.get("value", ""), toleration.get("value", ""))
-
-
-def _compares(operator: str, have: str, limit: str) -> bool:
-    """`Gt` and `Lt` of node affinity (and of tolerations): both sides integers."""
-    try:
-        return int(have) > int(limit) if operator == "Gt" else int(have) < int(limit)
-    except ValueError:
-        return False
-
-
 def node_unschedulable(attempt: Attempt, info: NodeInfo) -> Rejection | None:
-    if meta.spec(info.node).get("unschedulable") and not tolerates(attempt.pod, UNSCHEDULABLE_TAINT):
+    if meta.spec(info.node).get("unschedulable") and not pod_tolerates(attempt.pod, UNSCHEDULABLE_TAINT):
         return Rejection(("node(s) were unschedulable",), "NodeUnschedulable", final=True)
     return None
 
@@ -83,7 +58,7 @@ def taints(node: Object) -> Sequence[Object]:
 
 def taint_toleration(attempt: Attempt, info: NodeInfo) -> Rejection | None:
     for taint in taints(info.node):
-        if taint.get("effect") in ("NoSchedule", "NoExecute") and not tolerates(attempt.pod, taint):
+        if taint.get("effect") in ("NoSchedule", "NoExecute") and not pod_tolerates(attempt.pod, taint):
             return Rejection(("node(s) had untolerated taint(s)",), "TaintToleration", final=True)
     return None
 
@@ -125,7 +100,7 @@ def matches_node_term(term: Object, node: Object) -> bool:
 def _matches_requirement(requirement: Object, have: Mapping[str, str]) -> bool:
     operator, key = requirement["operator"], requirement["key"]
     if operator in ("Gt", "Lt"):
-        return key in have and _compares(operator, have[key], requirement["values"][0])
+        return key in have and compares(operator, have[key], requirement["values"][0])
     return meta.matches_selector({"matchExpressions": [requirement]}, have)
 
 
@@ -309,7 +284,7 @@ def _counts_for_spread(constraint: Object, pod: Object, node: Object) -> bool:
         return False
     if constraint.get("nodeTaintsPolicy", "Ignore") == "Ignore":
         return True
-    return all(tolerates(pod, t) for t in taints(node) if t.get("effect") in ("NoSchedule", "NoExecute"))
+    return all(pod_tolerates(pod, t) for t in taints(node) if t.get("effect") in ("NoSchedule", "NoExecute"))
 
 
 SPREAD_REASON = "node(s) didn't match pod topology spread constraints"

@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 
 from podling.api import meta
-from podling.scheduler.filters import Attempt, matches_node_term, spread_selector, taints, term_matches, tolerates
+from podling.controllers.tolerating import pod_tolerates
+from podling.scheduler.filters import Attempt, matches_node_term, spread_selector, taints, term_matches
 from podling.scheduler.framework import NodeInfo
 from podling.store.types import Object
 
@@ -83,7 +84,7 @@ def image_locality(attempt: Attempt, infos: Sequence[NodeInfo]) -> Scores:
 
 def taint_toleration(attempt: Attempt, infos: Sequence[NodeInfo]) -> Scores:
     soft = [
-        float(sum(t.get("effect") == "PreferNoSchedule" and not tolerates(attempt.pod, t) for t in taints(i.node)))
+        float(sum(t.get("effect") == "PreferNoSchedule" and not pod_tolerates(attempt.pod, t) for t in taints(i.node)))
         for i in infos
     ]
     return normalized(soft, reverse=True)

@@ -155,22 +155,30 @@ class Commands:
         metadata = {"name": bare[0], "labels": {"app": options.get("app", bare[0])}}
         await self._create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec})
 
+    def _find(self, resource: str, name: str) -> Key:
+        """The object of that name, in whichever namespace it is."""
+        return next(k for k in sorted(self.world.cluster.objects) if (k.resource, k.name) == (resource, name))
+
     async def patch(self, bare, options, lines) -> None:
         """patch RESOURCE NAME {json}"""
         _, resource, name, text = lines[0].split(maxsplit=3)
-        namespace = "" if (Key(resource, "", name) in self.world.cluster.objects) else "default"
-        await self.world.cluster.patch(resource, namespace, name, json.loads(text))
+        await self.world.cluster.patch(*self._find(resource, name), json.loads(text))
 
     async def status(self, bare, options, lines) -> None:
         """status RESOURCE NAME {json}: what a kubelet would write"""
         _, resource, name, text = lines[0].split(maxsplit=3)
-        namespace = "" if (Key(resource, "", name) in self.world.cluster.objects) else "default"
-        await self.world.cluster.patch(resource, namespace, name, {"status": json.loads(text)}, subresource="status")
+        key = self._find(resource, name)
+        await self.world.cluster.patch(*key, {"status": json.loads(text)}, subresource="status")
+
+    async def own(self, bare, options, lines) -> None:
+        """own RESOURCE NAME OWNER: NAME is owned by OWNER, which its presence blocks"""
+        resource, name, owner = bare
+        reference = meta.new_controller_reference(self.world.cluster.objects[self._find(resource, owner)])
+        patch = {"metadata": {"ownerReferences": [reference]}}
+        await self.world.cluster.patch(*self._find(resource, name), patch)
 
     async def delete(self, bare, options, lines) -> None:
-        resource, name = bare
-        namespace = "" if (Key(resource, "", name) in self.world.cluster.objects) else "default"
-        await self.world.cluster.delete(resource, namespace, name, propagation=options.get("propagation"))
+        await self.world.cluster.delete(*self._find(*bare), propagation=options.get("propagation"))
 
     async def ready(self, bare, options, lines) -> None:
         """ready COUNT|all [PREFIX]: pods that are not ready become so"""
@@ -204,7 +212,7 @@ class Commands:
         self.world.cluster.put_status("pods", "default", bare[0], status)
 
     async def gone(self, bare, options, lines) -> None:
-        self.world.cluster.gone("default", bare[0])
+        self.world.cluster.gone(*self._find("pods", bare[0])[1:])
 
     async def kubelet(self, bare, options, lines) -> None:
         """kubelet on: deleted pods that run wait until they are `gone`"""

@@ -4,14 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from podling.controllers import endpoints, endpointslice, endpointslicemirroring, replicaset
+from podling.api.resources import Resource
+from podling.controllers import (
+    endpoints,
+    endpointslice,
+    endpointslicemirroring,
+    garbagecollector,
+    namespace,
+    nodelifecycle,
+    podgc,
+    replicaset,
+    serviceaccount,
+    tainteviction,
+)
 from podling.controllers.deployment import controller as deployment
 from podling.controllers.runtime import Controller
+
+
+def _served(kind: str, plural: str, group: str = "", *, namespaced: bool = True) -> Resource:
+    singular = kind.lower()
+    return Resource(
+        group=group, version="v1", kind=kind, plural=plural, singular=singular, namespaced=namespaced, schema=kind
+    )
+
+
+SERVED = [
+    _served("Pod", "pods"),
+    _served("ConfigMap", "configmaps"),
+    _served("Service", "services"),
+    _served("ServiceAccount", "serviceaccounts"),
+    _served("Deployment", "deployments", "apps"),
+    _served("ReplicaSet", "replicasets", "apps"),
+    _served("Node", "nodes", namespaced=False),
+    _served("Namespace", "namespaces", namespaced=False),
+]
 
 CAST: dict[str, Callable[[], Controller]] = {
     "deployment": deployment.controller,
     "replicaset": replicaset.controller,
+    "replication": lambda: replicaset.controller(replicaset.REPLICATION_CONTROLLER),
     "endpointslice": endpointslice.controller,
     "endpoints": endpoints.controller,
     "mirroring": endpointslicemirroring.controller,
+    "namespace": namespace.controller,
+    "serviceaccount": serviceaccount.default_account,
+    "rootca": lambda: serviceaccount.root_ca_publisher("PEM"),
+    "garbage": garbagecollector.controller,
+    "nodes": nodelifecycle.controller,
+    "taints": tainteviction.controller,
+    "podgc": podgc.controller,
 }

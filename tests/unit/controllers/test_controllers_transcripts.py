@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import Commands
-from stage import CAST
+from stage import CAST, SERVED
 from transcript import play
 from world import World
 
@@ -21,7 +21,7 @@ def test_the_controllers_act_as_the_transcript_tells(path: Path) -> None:
 
 async def _play(path: Path, text: str) -> None:
     names = text.splitlines()[0].removeprefix("# controllers:").split()
-    world = World([CAST[name]() for name in names if name != "scheduler"], scheduling="scheduler" in names)
+    world = World([CAST[name]() for name in names if name != "scheduler"], SERVED, scheduling="scheduler" in names)
     world.start()
     rewritten = await play(path.name, text, Commands(world))
     await world.stop()

@@ -1,0 +1,64 @@
+"""All controllers of a cluster, as kube-controller-manager runs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from podling.api.client import Client, EventRecorder
+from podling.controllers import (
+    endpoints,
+    endpointslice,
+    endpointslicemirroring,
+    garbagecollector,
+    namespace,
+    nodelifecycle,
+    podgc,
+    replicaset,
+    serviceaccount,
+    tainteviction,
+)
+from podling.controllers.clock import Clock, SystemClock
+from podling.controllers.deployment import controller as deployment
+from podling.controllers.runtime import Controller, Decisions, Manager
+
+
+def all_controllers(*, root_ca: str) -> list[Controller]:
+    """`root_ca` is the cluster's certificate authority in PEM."""
+    return [
+        namespace.controller(),
+        serviceaccount.default_account(),
+        serviceaccount.root_ca_publisher(root_ca),
+        garbagecollector.controller(),
+        deployment.controller(),
+        replicaset.controller(replicaset.REPLICA_SET),
+        replicaset.controller(replicaset.REPLICATION_CONTROLLER),
+        endpointslice.controller(),
+        endpoints.controller(),
+        endpointslicemirroring.controller(),
+        nodelifecycle.controller(),
+        tainteviction.controller(),
+        podgc.controller(),
+    ]
+
+
+def start(
+    *,
+    clients: Callable[[str], Client],
+    recorders: Callable[[str], EventRecorder],
+    root_ca: str,
+    clock: Clock | None = None,
+    decisions: Decisions | None = None,
+) -> Manager:
+    """Starts every controller on the running event loop; `await manager.stop()` ends them.
+
+    `clients` gives a client that writes as the named user; `recorders` an event recorder of the named component.
+    """
+    manager = Manager(
+        all_controllers(root_ca=root_ca),
+        clients=clients,
+        recorders=recorders,
+        clock=clock or SystemClock(),
+        decisions=decisions,
+    )
+    manager.start()
+    return manager
