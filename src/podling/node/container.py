@@ -46,7 +46,7 @@ class Place:
 
 def identify(container: Object, pod: Object, image: Image) -> Identity:
     """Raises `ConfigError`."""
-    return identity.identify(container, pod, str(image.config.get("User") or ""), lambda path: _image_file(image, path))
+    return identity.identify(container, pod, image.config.user, lambda path: _image_file(image, path))
 
 
 def _image_file(image: Image, path: str) -> str:
@@ -61,7 +61,7 @@ def full_environment(
     container: Object, image: Image, who: Identity, variables: Mapping[str, str], host_name: str
 ) -> dict[str, str]:
     """The image's variables below the container's, and what a runtime adds."""
-    own = dict(entry.partition("=")[::2] for entry in image.config.get("Env") or ())
+    own = image.config.environment()
     base = {"PATH": DEFAULT_PATH, "HOSTNAME": host_name, "HOME": who.home}
     terminal = {"TERM": "xterm"} if container.get("tty") else {}
     return {**base, **terminal, **own, **variables}
@@ -71,9 +71,8 @@ def arguments(container: Object, image: Image, variables: Mapping[str, str]) -> 
     """`command` replaces the image's entrypoint and drops its arguments; `args` replaces the arguments only."""
     command = [expand(word, variables) for word in container.get("command") or ()]
     args = [expand(word, variables) for word in container.get("args") or ()]
-    config = image.config
-    entrypoint: list[str] = command or list(config.get("Entrypoint") or ())
-    rest: list[str] = args if command or args else list(config.get("Cmd") or ())
+    entrypoint = command or list(image.config.entrypoint)
+    rest = args if command or args else list(image.config.cmd)
     found = entrypoint + rest
     if not found:
         raise CreateError("no command specified")
@@ -122,7 +121,7 @@ def container_spec(
 def _mounts(container: Object, image: Image, place: Place) -> list[Mount]:
     """The spec's mounts, the termination log, and an empty directory for each VOLUME of the image left alone."""
     taken = {mount["target"].rstrip("/") for mount in place.mounts}
-    volumes = [path for path in image.config.get("Volumes") or () if path.rstrip("/") not in taken]
+    volumes = [path for path in image.config.volumes if path.rstrip("/") not in taken]
     log = Mount(
         target=container.get("terminationMessagePath") or TERMINATION_LOG, type="bind", source=place.termination_log
     )
@@ -130,11 +129,11 @@ def _mounts(container: Object, image: Image, place: Place) -> list[Mount]:
 
 
 def working_directory(container: Object, image: Image) -> str:
-    return container.get("workingDir") or image.config.get("WorkingDir") or "/"
+    return container.get("workingDir") or image.config.working_dir or "/"
 
 
 def stop_signal(container: Object, image: Image) -> str:
-    return part(container, "lifecycle").get("stopSignal") or image.config.get("StopSignal") or "SIGTERM"
+    return part(container, "lifecycle").get("stopSignal") or image.config.stop_signal or "SIGTERM"
 
 
 def shares_process_namespace(pod: Object) -> bool:

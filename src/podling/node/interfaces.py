@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from podling.images.config import ImageConfig
 from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
 
 
@@ -147,8 +148,8 @@ class Image(Protocol):
         ...
 
     @property
-    def config(self) -> Mapping[str, Any]:
-        """The `config` part of the OCI image configuration: Env, Entrypoint, Cmd, WorkingDir, User, StopSignal."""
+    def config(self) -> ImageConfig:
+        """How it wants to be run."""
         ...
 
     @property
@@ -162,16 +163,21 @@ class Image(Protocol):
     @property
     def host_paths(self) -> Sequence[str]: ...
 
+    @property
+    def note(self) -> str:
+        """What the user should be told about it, such as that the host stands in."""
+        ...
+
 
 class Images(Protocol):
     """The store of images. What cannot be had is a `podling.images.errors.ImageError`."""
 
-    def find(self, reference: str) -> Image | None:
-        """The image, if it is here already. Raises `ImageError` (InvalidImageName) for what is no reference."""
+    def present(self, reference: str, policy: str) -> Image | None:
+        """The image, if it need not be fetched under this policy. Raises `ImageError` InvalidImageName."""
         ...
 
-    async def pull(self, reference: str, pull_secrets: Sequence[Mapping[str, Any]]) -> Image:
-        """Fetches it (anew). `pull_secrets` are the decoded `.dockerconfigjson` documents of the pod."""
+    async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> Image:
+        """Fetches it. `pull_secrets` are the decoded `.dockerconfigjson` documents of the pod."""
         ...
 
     def size(self, image: Image) -> int:

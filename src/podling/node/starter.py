@@ -89,13 +89,13 @@ class Starter:
     async def _find_or_pull(self, reference: str, policy: str, slot: Slot, pod: Object) -> Image:
         images = self._with.images
         try:
-            present = images.find(reference)
+            present = images.present(reference, policy)
         except ImageError as error:
             self._tell(
                 pod, slot, "Warning", "InspectFailed", f'Failed to apply default image tag "{reference}": {error}'
             )
             raise
-        if present is not None and policy != "Always":
+        if present is not None:
             text = f'Container image "{reference}" already present on machine and can be accessed by the pod'
             self._tell(pod, slot, "Normal", "Pulled", text)
             return present
@@ -103,13 +103,13 @@ class Starter:
             text = f'Container image "{reference}" is not present with pull policy of Never'
             self._tell(pod, slot, "Warning", "ErrImageNeverPull", text)
             raise ImageError("ErrImageNeverPull", text)
-        return await self._pull(reference, slot, pod)
+        return await self._pull(reference, policy, slot, pod)
 
-    async def _pull(self, reference: str, slot: Slot, pod: Object) -> Image:
+    async def _pull(self, reference: str, policy: str, slot: Slot, pod: Object) -> Image:
         self._tell(pod, slot, "Normal", "Pulling", f'Pulling image "{reference}"')
         began = self._with.now()
         try:
-            image = await self._with.images.pull(reference, pull_secrets.of_pod(pod, self._with.client))
+            image = await self._with.images.pull(reference, policy, pull_secrets.of_pod(pod, self._with.client))
         except ImageError as error:
             now = self._with.now()
             slot.pull_backoff = backoff.after_attempt(slot.pull_backoff, now, now)
@@ -122,6 +122,8 @@ class Starter:
             f'Successfully pulled image "{reference}" in {took} ({took} including waiting). Image size: {size} bytes.'
         )
         self._tell(pod, slot, "Normal", "Pulled", text)
+        if image.note:
+            self._tell(pod, slot, "Normal", "StandIn", image.note)
         return image
 
     def _image_failure(self, reference: str, slot: Slot, pod: Object, error: ImageError) -> StartFailure:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from podling.api.errors import conflict, not_found
+from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
 from podling.node.interfaces import StartError
 from podling.node.naming import Resolver
@@ -298,21 +299,22 @@ class FakeNetwork:
 @dataclass
 class FakeImage:
     id: str = "sha256:" + "1" * 64
-    config: Mapping[str, Any] = field(default_factory=lambda: {"Cmd": ["serve"], "Env": ["FROM_IMAGE=yes"]})
+    config: ImageConfig = field(default_factory=lambda: ImageConfig(cmd=("serve",), env=("FROM_IMAGE=yes",)))
     lowers: Sequence[str] = ()
     host_base: bool = False
     host_paths: Sequence[str] = ()
+    note: str = ""
 
 
 @dataclass
 class FakeImages:
-    present: dict[str, FakeImage] = field(default_factory=lambda: {"app:v1": FakeImage()})
+    images: dict[str, FakeImage] = field(default_factory=lambda: {"app:v1": FakeImage()})
     pulls: int = 0
 
-    def find(self, reference: str) -> FakeImage | None:
-        return self.present.get(reference)
+    def present(self, reference: str, policy: str) -> FakeImage | None:
+        return self.images.get(reference)
 
-    async def pull(self, reference: str, pull_secrets: Sequence[Mapping[str, Any]]) -> FakeImage:
+    async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> FakeImage:
         self.pulls += 1
         raise ImageError("ErrImagePull", "no such image")
 

@@ -1,0 +1,191 @@
+"""What the API server asks of the node: `log`, `exec`, `attach` and `portforward` of pods.
+
+The container is chosen and the options are checked as the API server does (pkg/registry/core/pod); the rest is the
+node's answer, streamed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from urllib.parse import parse_qs
+
+from podling.api import meta
+from podling.api.errors import (
+    FieldError,
+    bad_request,
+    forbidden_field,
+    invalid,
+    invalid_value,
+    not_found,
+    not_supported,
+)
+from podling.api.server import ApiServer, Exchange
+from podling.api.streams import negotiation
+from podling.api.streams.backend import Process
+from podling.node.logs import LogOptions
+from podling.node.node import Node
+from podling.store.types import Object
+
+STREAMS = ("All", "Stdout", "Stderr")
+
+
+def serve(server: ApiServer, node: Node) -> None:
+    """Registers the subresources with the API server."""
+    rest = PodRest(server, node)
+    server.handle("pods", "log", rest.log, "get")
+    server.handle("pods", "exec", rest.exec, "get", "create")
+    server.handle("pods", "attach", rest.attach, "get", "create")
+    server.handle("pods", "portforward", rest.port_forward, "get", "create")
+
+
+class PodRest:
+    """The handlers; see the module."""
+
+    def __init__(self, server: ApiServer, node: Node) -> None:
+        self._server = server
+        self._node = node
+
+    def _pod(self, exchange: Exchange) -> Object:
+        info = exchange.info
+        pod = self._server.registry.reader.get("pods", info.namespace, info.name)
+        if pod is None:
+            raise not_found("pods", "", info.name)
+        return pod
+
+    async def log(self, exchange: Exchange) -> None:
+        pod = self._pod(exchange)
+        options = log_options(exchange.query, container_of(pod, exchange.query.get("container", "")))
+        if not meta.spec(pod).get("nodeName"):
+            exchange.request.respond(204, b"", "text/plain")  # nothing runs yet that could have said anything
+            return
+        lines = self._node.logs(exchange.info.namespace, exchange.info.name, options)
+        stream = exchange.request.stream(200, "text/plain")
+        async for chunk in lines:
+            if stream.closed:
+                return
+            stream.write(chunk)
+            await stream.drain()
+        stream.close()
+
+    async def exec(self, exchange: Exchange) -> None:
+        query = parse_qs(exchange.request.query, keep_blank_values=True)
+        streams = negotiation.wanted(query)
+        command = query.get("command", [])
+        if not command:
+            raise bad_request("you must specify at least one command for the container")
+        container = self._running_container(exchange, query)
+        info = exchange.info
+
+        async def start() -> Process:
+            return await self._node.exec(
+                info.namespace, info.name, container, command, tty=streams.tty, stdin=streams.stdin
+            )
+
+        await negotiation.serve_remote_command(exchange.request, start, streams)
+
+    async def attach(self, exchange: Exchange) -> None:
+        query = parse_qs(exchange.request.query, keep_blank_values=True)
+        streams = negotiation.wanted(query, attach=True)
+        container = self._running_container(exchange, query)
+        info = exchange.info
+
+        async def start() -> Process:
+            return await self._node.attach(info.namespace, info.name, container)
+
+        await negotiation.serve_remote_command(exchange.request, start, streams)
+
+    def port_forward(self, exchange: Exchange) -> None:
+        pod = self._pod(exchange)
+        phase = meta.status(pod).get("phase", "")
+        if phase != "Running":
+            raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
+        info = exchange.info
+        query = parse_qs(exchange.request.query, keep_blank_values=True)
+        negotiation.serve_port_forward(
+            exchange.request, lambda port: self._node.dial(info.namespace, info.name, port), query
+        )
+
+    def _running_container(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> str:
+        pod = self._pod(exchange)
+        container = container_of(pod, query.get("container", [""])[0])
+        if not meta.spec(pod).get("nodeName"):
+            raise bad_request(f"pod {meta.name(pod)} does not have a host assigned")
+        return container
+
+
+def container_of(pod: Object, wanted: str) -> str:
+    """The container meant, by name or because it is the only one. Raises `ApiError` 400."""
+    groups = [[c["name"] for c in meta.items(pod, "spec", key)] for key in CONTAINER_LISTS]
+    name = meta.name(pod)
+    if wanted:
+        if not any(wanted in names for names in groups):
+            raise bad_request(f"container {wanted} is not valid for pod {name}")
+        return wanted
+    containers, inits, ephemeral = groups
+    if len(containers) == 1:
+        return containers[0]
+    message = f"a container name must be specified for pod {name}, choose one of: [{' '.join(containers)}]"
+    if inits:
+        message += f" or one of the init containers: [{' '.join(inits)}]"
+    if ephemeral:
+        message += f" or one of the ephemeral containers: [{' '.join(ephemeral)}]"
+    raise bad_request(message)
+
+
+CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
+
+
+def log_options(query: Mapping[str, str], container: str) -> LogOptions:
+    """`PodLogOptions` from a query. Raises `ApiError` 400 or 422."""
+    options = LogOptions(
+        container=container,
+        follow=query.get("follow", "") in negotiation.TRUE,
+        previous=query.get("previous", "") in negotiation.TRUE,
+        timestamps=query.get("timestamps", "") in negotiation.TRUE,
+        tail_lines=_integer(query, "tailLines"),
+        limit_bytes=_integer(query, "limitBytes"),
+        since_seconds=_integer(query, "sinceSeconds"),
+        since_time=_time(query.get("sinceTime", "")),
+        stream=query.get("stream") or "All",
+    )
+    problems = list(_problems(options))
+    if problems:
+        raise invalid("PodLogOptions", "", "", problems)
+    return options
+
+
+def _problems(options: LogOptions) -> list[FieldError]:
+    problems: list[FieldError] = []
+    if options.tail_lines is not None and options.tail_lines < 0:
+        problems.append(invalid_value("tailLines", options.tail_lines, "must be greater than or equal to 0"))
+    if options.limit_bytes is not None and options.limit_bytes < 1:
+        problems.append(invalid_value("limitBytes", options.limit_bytes, "must be greater than 0"))
+    if options.since_seconds is not None and options.since_time is not None:
+        problems.append(forbidden_field("", "at most one of `sinceTime` or `sinceSeconds` may be specified"))
+    elif options.since_seconds is not None and options.since_seconds < 1:
+        problems.append(invalid_value("sinceSeconds", options.since_seconds, "must be greater than 0"))
+    if options.stream not in STREAMS:
+        problems.append(not_supported("stream", options.stream, STREAMS))
+    elif options.stream != "All" and options.tail_lines is not None:
+        problems.append(forbidden_field("", "`tailLines` and specific `stream` are mutually exclusive for now"))
+    return problems
+
+
+def _integer(query: Mapping[str, str], name: str) -> int | None:
+    text = query.get(name)
+    if not text:
+        return None
+    try:
+        return int(text)
+    except ValueError:
+        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
+
+
+def _time(text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise bad_request(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}"') from None
