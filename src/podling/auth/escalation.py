@@ -38,7 +38,7 @@ class EscalationCheck:
             return
         if self._may(write, "escalate", write.resource.plural, meta.name(write.new)):
             return
-        rules = list(meta.items(write.new, "rules"))
+        rules: list[Rule] = [*meta.items(write.new, "rules")]
         if write.new.get("aggregationRule"):
             rules += [EVERYTHING, EVERY_PATH]
         self._check_rules(write, rules)
