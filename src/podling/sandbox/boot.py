@@ -210,10 +210,15 @@ def _pidfd(pid: int) -> Generator[int]:
 def _wait_for(pidfds: Sequence[int], patience: float) -> bool:
     """Wait until all those processes have ended; False when that takes too long."""
     deadline = time.monotonic() + patience
-    waiting = [descriptor for descriptor in pidfds if descriptor >= 0]
+    waiting: list[int] = [descriptor for descriptor in pidfds if descriptor >= 0]
     while waiting:
-        ended: list[int] = select.select(waiting, [], [], max(0.0, deadline - time.monotonic()))[0]
+        ended = _readable(waiting, deadline - time.monotonic())
         if not ended:
             return False
         waiting = [descriptor for descriptor in waiting if descriptor not in ended]
     return True
+
+
+def _readable(descriptors: list[int], patience: float) -> list[int]:
+    ready, _, _ = select.select(descriptors, [], [], max(0.0, patience))
+    return ready

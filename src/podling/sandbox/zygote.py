@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn, cast
 
-from podling.sandbox import process, syscalls, wire
+from podling.sandbox import process, statistics, syscalls, wire
 from podling.sandbox.cgroups import Cgroups
 from podling.sandbox.logs import DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, LogFile
 from podling.sandbox.loop import READABLE, WRITABLE, Loop
@@ -396,7 +396,7 @@ class Zygote:
         container.status = None
         if container.failure is None and container.starting is not None:
             container.started_at = time.time()
-            self._answer(container.starting, container.state())
+            self._answer(container.starting, {**container.state(), "group": container.group})
             container.starting = None
 
     def _container_ended(self, container: Container, status: int) -> None:
@@ -434,7 +434,7 @@ class Zygote:
         container = self._container(call.message["container"])
         frozen: bool = call.message["frozen"]
         if container.end is None and not self._cgroups.freeze(container.group, frozen):
-            for pid in _processes_beside(container.pid):
+            for pid in statistics.processes_beside(container.pid):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
         self._answer(call, None)
@@ -465,7 +465,8 @@ class Zygote:
             descriptors.append(container.stdin if container.spec.get("stdin_once") else os.dup(container.stdin))
             if container.spec.get("stdin_once"):
                 container.stdin = -1
-        self._answer(call, names, descriptors)
+        end = container.end or {}
+        self._answer(call, {"streams": names, "exit_code": end.get("exit_code")}, descriptors)
 
     def _exec(self, call: Call) -> None:
         """Run another command in a container, on the descriptors that came with the request (none for a terminal)."""
@@ -646,18 +647,6 @@ def _end_of(status: int) -> dict[str, Any]:
     if code < 0:
         end["signal"] = -code
     return end
-
-
-def _processes_beside(pid: int) -> list[int]:
-    """All processes in the PID namespace of `pid`."""
-    wanted = os.readlink(f"/proc/{pid}/ns/pid")
-    found: list[int] = []
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if os.readlink(f"/proc/{entry}/ns/pid") == wanted:
-                    found.append(int(entry))
-    return found
 
 
 def _pause() -> NoReturn:
