@@ -35,7 +35,7 @@ Runner = Callable[[Execution, Path, Callable[[str], None]], int]
 """(step, empty directory, told every line of output) -> exit code. What was written is in the directory's `layer`."""
 
 
-def sandbox_runner(store: Path) -> Runner:
+def sandbox_runner(store: Path) -> Runner:  # noqa: ARG001
     """Runs steps for the store in that directory."""
 
     def run(execution: Execution, staging: Path, output: Callable[[str], None]) -> int:

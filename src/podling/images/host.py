@@ -568,12 +568,13 @@ def _own_paths(tool: Tool) -> tuple[str, ...]:
 
 
 def _open_the_way(tree: Path, tool: Tool) -> None:
-    """Lets every user of the image pass through /root to a tool that is bound in below it.
+    """The place where the tool is bound in, which every user of the image may reach.
 
-    Only the image's /root: what the host has there is not visible in it.
+    Also below /root, which is the image's own: nothing that the host has there is visible in it.
     """
+    for path in _own_paths(tool):
+        (tree / path[1:]).mkdir(parents=True)
     if tool.prefix.is_relative_to("/root"):
-        (tree / "root").mkdir(mode=0o711)
         (tree / "root").chmod(stat.S_IRWXU | stat.S_IXGRP | stat.S_IXOTH)
 
 
