@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from podling.node.checks import Outcome, Verdict
 from podling.node.interfaces import ExecProcess, Sandbox
 from podling.node.state import Instance
+from podling.sandbox.client import SandboxError
 
 OUTPUT_LIMIT = 10 * 1024
 
@@ -76,6 +77,6 @@ async def check_exec(sandbox: Sandbox, instance: Instance, command: Sequence[str
     except TimeoutError:
         text = f'command timed out: "{shlex.join(command)}" timed out after {timeout:g}s'
         return Outcome(Verdict.FAILURE, text)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, SandboxError) as error:
         return Outcome(Verdict.UNKNOWN, str(error))
     return Outcome(Verdict.SUCCESS if code == 0 else Verdict.FAILURE, output)

@@ -7,6 +7,7 @@ import asyncio
 from podling.node import checks, execution
 from podling.node.interfaces import Sandbox
 from podling.node.state import Instance
+from podling.sandbox.client import SandboxError
 from podling.store.types import Object
 
 
@@ -27,7 +28,7 @@ async def run_hook(hook: Object, container: Object, instance: Instance, ip: str,
 async def _run_exec(command: list[str], instance: Instance, sandbox: Sandbox) -> None:
     try:
         code, output = await execution.run(sandbox, instance, command, None)
-    except (OSError, RuntimeError, KeyError) as error:
+    except (OSError, SandboxError) as error:
         raise HookError(str(error)) from error
     if code != 0:
         raise HookError(f"command exited with {code}: {output}")

@@ -11,15 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from podling.images.config import ImageConfig
+from podling.sandbox.cgroups import Usage
 from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
-
-
-class StartError(Exception):
-    """A container's program cannot be run; `exit_code` as a shell shows it: 126, 127, 128."""
-
-    def __init__(self, message: str, exit_code: int = 128) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 class ExecProcess(Protocol):
@@ -47,23 +40,23 @@ class ExecProcess(Protocol):
 
 
 class Sandbox(Protocol):
-    """The zygote, as a client sees it. Requests about an id that is not known raise `KeyError`."""
+    """The zygote, as `podling.sandbox.client` shows it. What it refuses is a `SandboxError`."""
 
-    async def create_pod(self, spec: PodSpec) -> None: ...
+    async def create_pod(self, spec: PodSpec, /) -> None: ...
 
-    async def remove_pod(self, pod: str) -> None:
+    async def remove_pod(self, pod: str, /) -> None:
         """Kills what still runs in it and gives its namespaces back; harmless when it is gone."""
         ...
 
-    async def start(self, spec: ContainerSpec) -> ContainerState:
+    async def start(self, spec: ContainerSpec, /) -> ContainerState:
         """Returns when the container's program runs. Raises `StartError` when it cannot be run."""
         ...
 
-    async def signal(self, container: str, number: int) -> None:
-        """To the container's first process; harmless after its end."""
+    async def signal(self, container: str, number: int, /) -> None:
+        """To the container's first process; harmless after its end. Raises `NotFound` when it never was."""
         ...
 
-    async def remove(self, container: str) -> None:
+    async def remove(self, container: str, /) -> None:
         """Forgets an ended container and unmounts its root."""
         ...
 
@@ -71,6 +64,7 @@ class Sandbox(Protocol):
         self,
         container: str,
         args: Sequence[str],
+        /,
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | None = None,
@@ -78,23 +72,25 @@ class Sandbox(Protocol):
         stdin: bool = False,
     ) -> ExecProcess: ...
 
-    async def attach(self, container: str) -> ExecProcess: ...
+    async def attach(self, container: str, /) -> ExecProcess: ...
 
-    async def dial(self, pod: str, port: int, host: str = "127.0.0.1") -> socket.socket: ...
+    async def dial(self, pod: str, port: int, host: str = "127.0.0.1", /) -> socket.socket: ...
 
     async def containers(self) -> Sequence[ContainerState]: ...
 
-    async def pods(self) -> Sequence[str]:
-        """The ids of the pods that exist."""
+    async def pods(self) -> Sequence[PodSpec]:
+        """The pods that exist."""
         ...
 
-    async def stats(self, pod: str) -> Mapping[str, Any]: ...
-
-    async def listen_queue(self, pod: str) -> int:
-        """How many connections wait in the accept queues of the pod's listening sockets."""
+    async def stats(self, pod: str, /) -> Mapping[str, Usage]:
+        """What the running containers of a pod use, by container id."""
         ...
 
-    def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
+    async def listen_queue(self, pod: str, /) -> int:
+        """How many connections to the pod's listening sockets wait to be accepted or are being served."""
+        ...
+
+    def on_exit(self, callback: Callable[[ContainerState], None], /) -> None:
         """Calls back on the event loop at every container's end."""
         ...
 

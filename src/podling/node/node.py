@@ -51,7 +51,7 @@ class Node:
         """Adopts, then follows the store."""
         self._with.sandbox.on_exit(self._container_ended)
         self._states = {state["id"]: state for state in await self._with.sandbox.containers()}
-        self._sandboxes = set(await self._with.sandbox.pods())
+        self._sandboxes = {pod["id"] for pod in await self._with.sandbox.pods()}
         self._records = {record.uid: (record, slots) for record, slots in load_all(self._with.directory / "pods")}
         for record, _ in self._records.values():
             if record.ip and record.sandbox in self._sandboxes and record.ip != self._with.host_ip:

@@ -46,14 +46,16 @@ from podling.node.status import Facts, container_id
 from podling.node.stopper import MINIMUM_GRACE, Deadline, kill_container, stop_container
 from podling.node.surroundings import AGENT, Surroundings
 from podling.node.volumes import SetupError, Volumes
+from podling.sandbox.client import SandboxError
 from podling.sandbox.spec import ContainerState, PodSpec
 from podling.store.types import Object, Uid
 
 log = logging.getLogger(__name__)
 
 DRAIN_PATIENCE = 0.5
-"""Seconds for which a pod may take to accept the connections that wait, before it is told to stop anyway."""
-DRAIN_LOOK = 0.004
+"""Seconds for which a pod may finish the connections that it has, before it is told to stop anyway."""
+DRAIN_FIRST_LOOK = 0.002
+DRAIN_LAST_LOOK = 0.03
 SETUP_RETRY_FIRST = 0.5
 SETUP_RETRY_LAST = 122.0
 """Seconds between attempts to set up volumes and sandbox; doubled each time (kubelet's exponential back-off)."""
@@ -262,7 +264,7 @@ class PodWorker:
                 return
             except SetupError as error:
                 self._tell("Warning", "FailedMount", str(error))
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, SandboxError) as error:
                 self._tell("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             self._retry_setup.clear()
             with contextlib.suppress(TimeoutError):
@@ -479,11 +481,12 @@ class PodWorker:
         """Returns when no new connection reaches the pod and those that waited have been accepted."""
         await self._withdraw()
         loop = asyncio.get_running_loop()
-        until = loop.time() + DRAIN_PATIENCE
+        until, pause = loop.time() + DRAIN_PATIENCE, DRAIN_FIRST_LOOK
         while not self._shares_network() and loop.time() < until:
             if not await self._with.sandbox.listen_queue(self.record.sandbox):
                 return
-            await asyncio.sleep(DRAIN_LOOK)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, DRAIN_LAST_LOOK)
 
     # Stopping
 
@@ -537,12 +540,7 @@ class PodWorker:
             hook_failed=lambda: self._tell("Warning", "FailedPreStopHook", "PreStopHook failed", slot.name),
         )
         if not run.ended:
-            self._forget_run(slot)
-
-    def _forget_run(self, slot: Slot) -> None:
-        """Of a run that was written down but never began."""
-        slot.current, slot.previous = slot.previous, None
-        slot.stopping = False
+            slot.forget()
 
     async def _end(self) -> None:
         """Everything stops: containers, sandbox, volumes; what remains is the record and the logs."""
@@ -642,7 +640,7 @@ class PodWorker:
 
     def _adopt_run(self, slot: Slot, run: Instance, state: ContainerState | None, status: Object) -> None:
         if state is None and not run.started_at and self.sandbox_ready:
-            self._forget_run(slot)
+            slot.forget()
             return
         if state is None:
             run.reason = "Unknown"

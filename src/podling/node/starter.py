@@ -19,12 +19,13 @@ from podling.node.container import CreateError, Place
 from podling.node.environment import ConfigError, PodContext, container_environment
 from podling.node.hooks import HookError, run_hook
 from podling.node.identity import Identity
-from podling.node.interfaces import Image, StartError
+from podling.node.interfaces import Image
 from podling.node.lifecycle import spec_hash
 from podling.node.naming import host_name, hosts_file, resolver
 from podling.node.state import Instance, Slot, field_path, part
 from podling.node.surroundings import AGENT, Surroundings
 from podling.node.volumes import Volumes
+from podling.sandbox.client import SandboxError, StartError
 from podling.sandbox.spec import ContainerState
 from podling.store.types import Object
 
@@ -205,6 +206,9 @@ class Starter:
             _fail_run(run, error, self._with.now())
             setting.save()
             raise self._failure(pod, slot, "RunContainerError", str(error)) from error
+        except SandboxError as error:
+            slot.forget()
+            raise self._failure(pod, slot, "CreateContainerError", str(error)) from error
         self._tell(pod, slot, "Normal", "Started", "Container started")
         slot.waiting = None
         slot.retry_at = 0.0

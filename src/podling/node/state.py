@@ -108,6 +108,11 @@ class Slot:
         self.stopping = False
         self.stale = False
 
+    def forget(self) -> None:
+        """Takes back a run that was written down but never began."""
+        self.current, self.previous = self.previous, None
+        self.stopping = False
+
 
 def part(obj: Object, name: str) -> Object:
     """An object-valued field, `{}` when it is absent or null."""

@@ -16,6 +16,7 @@ from podling.node.hooks import HookError, run_hook
 from podling.node.interfaces import Sandbox
 from podling.node.state import Instance, part
 from podling.node.surroundings import AGENT
+from podling.sandbox.client import NotFound
 from podling.store.types import Object
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ async def _signal(sandbox: Sandbox, run: Instance, number: int, ended: asyncio.E
     """A container that the zygote does not know never began, or is over."""
     try:
         await sandbox.signal(run.id, number)
-    except KeyError:
+    except NotFound:
         ended.set()
 
 

@@ -14,9 +14,9 @@ from typing import Any
 from podling.api.errors import conflict, not_found
 from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
-from podling.node.interfaces import StartError
 from podling.node.naming import Resolver
 from podling.node.surroundings import Surroundings
+from podling.sandbox.client import NotFound, StartError
 from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
 from podling.store.types import Change, ChangeType, Entry, Key, Object
 
@@ -215,7 +215,7 @@ class FakeSandbox:
 
     async def signal(self, container: str, number: int) -> None:
         if container not in self.states:
-            raise KeyError(container)
+            raise NotFound(container)
         self.journal.append(f"{signal.Signals(number).name} {self.specs[container]['args'][0]}")
         if number == signal.SIGKILL or not self.ignores_term:
             self.finish(container, 128 + number)
@@ -236,8 +236,8 @@ class FakeSandbox:
     async def containers(self) -> list[ContainerState]:
         return list(self.states.values())
 
-    async def pods(self) -> list[str]:
-        return list(self.pod_specs)
+    async def pods(self) -> list[PodSpec]:
+        return list(self.pod_specs.values())
 
     async def stats(self, pod: str) -> Mapping[str, Any]:
         return {}

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from node_fakes import FakeExec, Rig, make_pod, make_rig, now, run_virtually, until
 
-from podling.node.interfaces import StartError
 from podling.node.logs import LogOptions
 from podling.node.node import Node
+from podling.sandbox.client import StartError
 
 Story = Callable[[Rig], Awaitable[None]]
 
