@@ -450,6 +450,10 @@ class _Build:
         ]
         unpack = action.add if action.unpack is None else action.unpack
         inputs = [destination, repr(attributes), str(unpack), repr(action.excludes), repr(documents)]
+        origin = self._origin(action, state, stage, step)
+        quick = self._key(state, name, *inputs, *origin, *sources) if origin else ""
+        if quick and self._recalled(state, quick):
+            return True
         key = self._key(state, name, *inputs, copying.digest(tree, chosen, action.excludes))
 
         def write(layer: copying.Layer) -> None:
@@ -458,13 +462,26 @@ class _Build:
             for document, content in documents:
                 layer.text(content, f"{destination}/{document}" if into else destination, attributes)
 
-        return self._cached(state, key, write, step)
+        cached = self._cached(state, key, write, step)
+        if quick:
+            self._store.remember(quick, state.diff_ids[-1])
+        return cached
+
+    def _origin(self, action: Copy, state: _State, stage: Stage, step: _Step) -> list[str]:
+        """What stands for the content of another stage without reading it: its layers never change."""
+        if not action.from_:
+            return []
+        source = self._source_state(action, state, stage, step)
+        return [*source.diff_ids, str(source.host_base), *source.host_paths]
 
     def _source_tree(self, action: Copy, state: _State, stage: Stage, step: _Step) -> view.Tree:
         if not action.from_:
             return self._context
+        return self._tree(self._source_state(action, state, stage, step))
+
+    def _source_state(self, action: Copy, state: _State, stage: Stage, step: _Step) -> _State:
         name = self._word(action.from_, lambda n: state.lookup(n) or self._globals.get(n), step.line)
-        return self._tree(self._named(name, stage, step))
+        return self._named(name, stage, step)
 
     def _named(self, name: str, stage: Stage, step: _Step) -> _State:
         """A stage before this one, else an image."""
@@ -522,9 +539,7 @@ class _Build:
             json.dumps([list(args), sorted(named.items()), account.uid, account.gid, state.config.working_dir]),
             json.dumps([mount.key for mount in mounts]),
         )
-        known = "" if self._no_cache else self._store.recall(key)
-        if known:
-            state.diff_ids.append(known)
+        if self._recalled(state, key):
             return True
         execution = Execution(
             lowers=self._store.lowers(state.diff_ids),
@@ -641,14 +656,18 @@ class _Build:
 
     def _cached(self, state: _State, key: str, write: Callable[[copying.Layer], None], step: _Step) -> bool:
         """The layer from the cache, else made now; gives whether it was cached."""
+        if self._recalled(state, key):
+            return True
+        diff_id = self._written(state, write, step)
+        self._store.remember(key, diff_id)
+        state.diff_ids.append(diff_id)
+        return False
+
+    def _recalled(self, state: _State, key: str) -> bool:
         known = "" if self._no_cache else self._store.recall(key)
-        if not known:
-            known = self._written(state, write, step)
-            self._store.remember(key, known)
+        if known:
             state.diff_ids.append(known)
-            return False
-        state.diff_ids.append(known)
-        return True
+        return bool(known)
 
     def _written(self, state: _State, write: Callable[[copying.Layer], None], step: _Step) -> str:
         with self._store.staging() as staging:

@@ -320,13 +320,17 @@ def _xattrs(path: Path) -> dict[str, str]:
 
 
 def remove_tree(path: Path) -> None:
-    """Deletes a directory, also where images contain directories that not even their owner may write."""
+    """Deletes a directory, also where it contains directories that not even their owner may look into or write."""
+    try:
+        shutil.rmtree(path)
+    except PermissionError:
+        _open_up(path)
+        shutil.rmtree(path)
 
-    def allow(function: Callable[[str], object], name: str, _: object) -> None:
-        parent = os.path.dirname(name)  # noqa: PTH120  as given by rmtree
-        for directory in (parent, name):
-            if not os.path.islink(directory) and os.path.isdir(directory):  # noqa: PTH112, PTH114
-                os.chmod(directory, 0o700)  # noqa: PTH101
-        function(name)
 
-    shutil.rmtree(path, onerror=allow)
+def _open_up(directory: Path) -> None:
+    directory.chmod(stat.S_IRWXU)
+    with os.scandir(directory) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _open_up(Path(entry.path))

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
+from podling.images import references
 from podling.images.credentials import Credentials
-from podling.images.manager import Images
+from podling.images.manager import Images, Policy
 from podling.images.store import Image
 
 
@@ -37,17 +38,17 @@ class NodeImages:
     def __init__(self, images: Images) -> None:
         self._images = images
 
-    def find(self, reference: str) -> RunnableImage | None:
-        """The image, if it is here; raises `ImageError` (InvalidImageName)."""
-        image = self._images.find(reference)
+    def present(self, reference: str, policy: str) -> RunnableImage | None:
+        """The image, if it need not be fetched under this policy; raises `ImageError` (InvalidImageName)."""
+        image = self._images.here(references.parse_image(reference), _policy(policy))
         return self._runnable(image) if image else None
 
-    async def pull(self, reference: str, pull_secrets: Sequence[Mapping[str, Any]]) -> RunnableImage:
-        """Fetches it anew, unless it was built here; raises `ImageError`."""
-        image = await self._images.ensure(reference, "Always", credentials=Credentials(pull_secrets))
+    async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> RunnableImage:
+        """Fetches it; raises `ImageError`."""
+        image = await self._images.ensure(reference, _policy(policy), credentials=Credentials(pull_secrets))
         return self._runnable(image)
 
-    def size(self, image: RunnableImage) -> int:
+    def size(self, image: HasId) -> int:
         """In bytes, of all its layers."""
         return self._images.store.size(image.id)
 
@@ -63,3 +64,12 @@ class NodeImages:
             image.digest,
             image.note,
         )
+
+
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
+
+
+def _policy(text: str) -> Policy:
+    return "Always" if text == "Always" else "Never" if text == "Never" else "IfNotPresent"
