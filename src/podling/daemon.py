@@ -1,1 +1,305 @@
-"""Wires the rooms together; the only place that knows them all."""
+"""Wires the rooms together; the only place that knows them all.
+
+The daemon is the control plane and the kubelet on one event loop. It is started, and started again, by the zygote,
+inside the node's namespaces. It may die at any moment: what it acknowledged is in the store, what it made run is with
+the zygote, what it routed is in the kernel and with the proxy. So its start is always an adoption.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import gc
+import json
+import logging
+import os
+import random
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncGenerator, Callable, Sequence
+from pathlib import Path
+
+from podling import KUBERNETES_VERSION, __version__, kinds
+from podling.admission import plugins
+from podling.api.client import Client, EventRecorder
+from podling.api.local import LocalClient
+from podling.api.recorder import Recorder
+from podling.api.resources import Reader, User
+from podling.api.schema import Schemas
+from podling.api.server import ApiServer
+from podling.auth import bootstrap as policy
+from podling.auth import pki, reviews
+from podling.auth.authenticator import Authenticator
+from podling.auth.escalation import EscalationCheck
+from podling.auth.rbac import RESOURCES, SUPERUSERS, Rbac
+from podling.auth.tokens import PREFIX, ServiceAccountTokens
+from podling.controllers import bootstrap, catalogue
+from podling.controllers.clock import SystemClock
+from podling.controllers.runtime import Decisions
+from podling.images.host import Host
+from podling.images.manager import Images
+from podling.images.runtime import NodeImages
+from podling.kinds.core import binding
+from podling.layout import ClusterRecord, Layout
+from podling.network.controller import ServiceProxy
+from podling.network.layout import Layout as Addresses
+from podling.network.pod_network import PodNetwork
+from podling.node import naming, rest
+from podling.node.node import Node
+from podling.node.node_status import NodeReporter, NodeSettings, allocatable, inspect_machine
+from podling.node.surroundings import Surroundings
+from podling.sandbox.client import HostHelper, Sandbox
+from podling.scheduler.scheduler import Scheduler
+from podling.store.store import Store
+from podling.store.types import Object
+
+log = logging.getLogger("podling.daemon")
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+API_PORT = 443
+"""Of the service `kubernetes`, on which the daemon itself listens inside the node."""
+
+
+def main() -> None:
+    """`python -m podling.daemon --home DIR --name CLUSTER`: runs until SIGTERM."""
+    parser = argparse.ArgumentParser(prog="podling.daemon")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--name", required=True)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    layout = Layout.of(arguments.name, arguments.home)
+    import uvloop
+
+    try:
+        uvloop.run(_run(layout))
+    except OSError as error:
+        _announce(layout, _explain(error))
+        raise
+
+
+async def _run(layout: Layout) -> None:
+    stop = asyncio.Event()
+    for number in STOPPING:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    with contextlib.closing(Store(layout.database)) as store:
+        plane = ControlPlane(layout, store)
+        await plane.bootstrap()
+        async with _machine(plane), _minds(plane), _listening(plane):
+            gc.collect()
+            gc.freeze()  # what has been loaded stays: no collection has to look at it again
+            _announce(layout, "ready\n")
+            log.info("ready")
+            await stop.wait()
+            log.info("stopping; pods and their traffic go on")
+
+
+class ControlPlane:
+    """The API with everything that decides about requests, and clients of it for the daemon's own parts."""
+
+    def __init__(self, layout: Layout, store: Store) -> None:
+        self.layout = layout
+        self.record: ClusterRecord = json.loads(layout.record.read_text())
+        self.addresses = Addresses()
+        self.decisions = Decisions()
+        self.pki = pki.ensure(layout.pki, server_names=server_names(self.addresses))
+        self.recorders: list[Recorder] = []
+        self.server = self._api_server(store)
+
+    def _api_server(self, store: Store) -> ApiServer:
+        rbac = Rbac(_Late(lambda: server.registry.reader))
+        tokens = ServiceAccountTokens.from_pem(
+            self.pki.service_account_key, _Late(lambda: server.registry.reader), time.time
+        )
+        admission = plugins.builtin(random.Random())
+        admission.validating = [*admission.validating, EscalationCheck(rbac)]
+        server = ApiServer(
+            store=store,
+            resources=kinds.builtin(),
+            schemas=Schemas.load(),
+            authenticate=Authenticator(tokens, rbac),
+            authorize=rbac,
+            admission=admission,
+        )
+        for resource in RESOURCES:
+            store.watch(resource, lambda _changes: rbac.changed())
+        server.add_creator("pods", "binding", binding.creator(server.registry))
+        reviews.serve(server, tokens, rbac)
+        return server
+
+    def client(self, user: str, manager: str = "") -> Client:
+        """A client that writes as `user`; such users may do everything, as in-process parts of a real one do."""
+        return LocalClient(self.server.registry, User(user, (SUPERUSERS,)), manager or user.rpartition(":")[2])
+
+    def controller_client(self, user: str) -> Client:
+        return self.client(user, "kube-controller-manager" if user.startswith(PREFIX) else "")
+
+    def recorder(self, component: str, host: str = "") -> EventRecorder:
+        recorder = Recorder(self.client(component), component, host=host)
+        self.recorders.append(recorder)
+        return recorder
+
+    async def bootstrap(self) -> None:
+        """Makes what a cluster has from its first moment; harmless for one that has it."""
+        api = bootstrap.Api(
+            cluster_ip=self.addresses.api_ip,
+            service_cidr=self.addresses.service_cidr,
+            endpoint_ip=self.addresses.gateway,
+            endpoint_port=API_PORT,
+        )
+        client = self.client(bootstrap.USER, "kube-apiserver")
+        await bootstrap.ensure(client, api)
+        await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
+
+    def tls(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.load_cert_chain(self.pki.server_cert, self.pki.server_key)
+        context.load_verify_locations(self.pki.ca_cert)
+        context.verify_mode = ssl.CERT_OPTIONAL
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+
+class _Late:
+    """A reader that exists only after those who read with it: the registry is made with them."""
+
+    def __init__(self, find: Callable[[], Reader]) -> None:
+        self._find = find
+
+    def get(self, resource: str, namespace: str, name: str) -> Object | None:
+        return self._find().get(resource, namespace, name)
+
+    def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]:
+        return self._find().list(resource, namespace)
+
+
+def server_names(addresses: Addresses) -> list[str]:
+    """The names and addresses under which the API server is reached, from the host and from pods."""
+    services = ("kubernetes", "kubernetes.default", "kubernetes.default.svc")
+    inside = [*services, f"kubernetes.default.svc.{addresses.domain}", addresses.api_ip, addresses.gateway]
+    return ["localhost", "127.0.0.1", "::1", *inside]
+
+
+@contextlib.asynccontextmanager
+async def _listening(plane: ControlPlane) -> AsyncGenerator[None]:
+    """The API on the host's loopback, and inside the node under the address of the service `kubernetes`."""
+    tls = plane.tls()
+    helper = await HostHelper.open(str(plane.layout.run / "helper.sock"))
+    try:
+        outside = await helper.listen("127.0.0.1", plane.record["api_port"])
+        await plane.server.listen_on(outside, tls=tls)
+        for address in (plane.addresses.api_ip, plane.addresses.gateway):
+            await plane.server.listen(address, API_PORT, tls=tls)
+        yield
+    finally:
+        await plane.server.close()
+        helper.close()
+
+
+@contextlib.asynccontextmanager
+async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
+    """Network and node: what is here already is adopted before anything new begins."""
+    layout, addresses = plane.layout, plane.addresses
+    services = ServiceProxy(
+        plane.client("system:kube-proxy", "kube-proxy"),
+        layout=addresses,
+        record=plane.recorder("service-controller"),
+        run_directory=layout.run,
+        state_directory=layout.state,
+    )
+    sandbox = await Sandbox.connect(str(layout.run / "zygote.sock"))
+    machine = inspect_machine(layout.state)
+    name = plane.record["node"]
+    kubelet = plane.client(f"system:node:{name}", "kubelet")
+    recorder = plane.recorder("kubelet", name)
+    images = Images(layout.images, machine=Host.current())
+    settings = NodeSettings(
+        name=name,
+        ip=addresses.gateway,
+        pod_cidr=addresses.pod_cidr,
+        version=KUBERNETES_VERSION,
+        runtime=f"podling://{__version__}",
+    )
+    node = Node(
+        Surroundings(
+            client=kubelet,
+            recorder=recorder,
+            sandbox=sandbox,
+            network=PodNetwork(addresses, services),
+            images=NodeImages(images),
+            directory=layout.state,
+            node_name=name,
+            host_ip=addresses.gateway,
+            allocatable=allocatable(machine),
+            host_resolver=naming.parse_resolver(_text("/etc/resolv.conf")),
+            now=time.time,
+            new_id=lambda: secrets.token_hex(32),
+        )
+    )
+    reporter = NodeReporter(kubelet, recorder, settings, machine, list, time.time)
+    rest.serve(plane.server, node)
+    await services.start()
+    await node.start()
+    await reporter.start()
+    try:
+        yield
+    finally:
+        await reporter.stop()
+        await node.stop()
+        await services.stop()
+        sandbox.close()
+
+
+@contextlib.asynccontextmanager
+async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
+    """Controllers and scheduler."""
+    clock = SystemClock()
+    scheduler = Scheduler(
+        plane.client("system:kube-scheduler", "kube-scheduler"),
+        plane.recorder("default-scheduler"),
+        clock,
+        plane.decisions,
+    )
+    manager = catalogue.start(
+        clients=plane.controller_client,
+        recorders=plane.recorder,
+        root_ca=plane.pki.ca_cert.read_text(),
+        clock=clock,
+        decisions=plane.decisions,
+    )
+    scheduler.start()
+    try:
+        yield
+    finally:
+        await scheduler.stop()
+        await manager.stop()
+        for recorder in plane.recorders:
+            await recorder.close()
+
+
+def _announce(layout: Layout, message: str) -> None:
+    """Tells whoever waits for the start (see `podling.cli.cluster`); after a restart nobody does."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(layout.run / "ready", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "w") as fifo:
+            fifo.write(message)
+
+
+def _explain(error: OSError) -> str:
+    where = f" ({error.filename})" if error.filename else ""
+    return f"{error.strerror or error}{where}\n"
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    main()

@@ -17,6 +17,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from socket import gethostname
 from typing import Any, cast
 
 from podling.api.client import Client
@@ -116,7 +117,9 @@ class Recorder:
         self._queue: asyncio.Queue[tuple[tuple[Any, ...], Object]] = asyncio.Queue(1000)
         self._writer: asyncio.Task[None] | None = None
 
-    def __call__(self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = "") -> None:
+    def __call__(
+        self, regarding: Object, type: str, reason: str, message: str, *, field_path: str = "", action: str = ""
+    ) -> None:
         now = self._clock()
         reference = reference_to(regarding, field_path)
         about = (reference.get("uid"), reference.get("kind"), reference.get("namespace"), reference.get("name"))
@@ -127,6 +130,8 @@ class Recorder:
         combined = self._is_one_of_many(alike, message, now.timestamp())
         key = (*alike, "" if combined else message)
         event = self._event(reference, type, reason, _COMBINED + message if combined else message, now)
+        if action:
+            event = self._with_action(event, action, now)
         self._enqueue(key, event)
 
     async def close(self) -> None:
@@ -168,6 +173,13 @@ class Recorder:
             "reportingComponent": self._component,
             "reportingInstance": self._host,
         }
+
+    def _with_action(self, event: Object, action: str, now: datetime) -> Object:
+        """The same event as the events.k8s.io recorder writes it: one moment, no source and no count."""
+        plain = {k: v for k, v in event.items() if k not in ("source", "firstTimestamp", "lastTimestamp", "count")}
+        moment = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        instance = f"{self._component}-{self._host or gethostname()}"
+        return {**plain, "eventTime": moment, "action": action, "reportingInstance": instance}
 
     def _enqueue(self, key: tuple[Any, ...], event: Object) -> None:
         try:

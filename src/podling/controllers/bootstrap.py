@@ -36,17 +36,18 @@ class Api:
 async def ensure(client: Client, api: Api) -> None:
     """Makes what is missing and mends what differs. Raises `ApiError` if the API refuses."""
     for name in NAMESPACES:
-        await _create_missing(client, "namespaces", _namespace(name))
+        await create_missing(client, "namespaces", _namespace(name))
     for obj in _priority_classes():
-        await _create_missing(client, _PRIORITY_CLASSES, obj)
+        await create_missing(client, _PRIORITY_CLASSES, obj)
     if any(r.group_resource == _SERVICE_CIDRS for r in client.resources()):
-        await _create_missing(client, _SERVICE_CIDRS, _service_cidr(api))
-    await _create_missing(client, "services", _service(api))
+        await create_missing(client, _SERVICE_CIDRS, _service_cidr(api))
+    await create_missing(client, "services", _service(api))
     await _apply(client, "endpoints", _endpoints(api), ("subsets",))
     await _apply(client, _SLICES, _slice(api), ("endpoints", "ports"))
 
 
-async def _create_missing(client: Client, resource: str, obj: Object) -> None:
+async def create_missing(client: Client, resource: str, obj: Object) -> None:
+    """Creates the object, unless one of its name is there."""
     if client.get(resource, meta.namespace(obj), meta.name(obj)) is not None:
         return
     try:
@@ -60,7 +61,7 @@ async def _apply(client: Client, resource: str, obj: Object, fields: Sequence[st
     """Creates the object, or gives a present one the wanted fields."""
     present = client.get(resource, meta.namespace(obj), meta.name(obj))
     if present is None:
-        await _create_missing(client, resource, obj)
+        await create_missing(client, resource, obj)
     elif any(present.get(f) != obj[f] for f in fields):
         await client.update(resource, {**present, **{f: obj[f] for f in fields}})
 

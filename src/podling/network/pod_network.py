@@ -1,4 +1,4 @@
-"""What the node asks of the network: addresses for pods, and their place behind services."""
+"""What the node needs of the network for its pods, as one thing: addresses, and their place behind services."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from podling.network.layout import Layout
 
 
 class PodNetwork:
-    """One node's pod addresses and its service proxy as one thing (`podling.node.interfaces.Network`)."""
+    """Fits `podling.node.interfaces.Network`."""
 
     def __init__(self, layout: Layout, services: ServiceProxy) -> None:
         self._layout = layout
         self._services = services
-        self._addresses = PodAddresses(layout.pod_cidr, reserved=(layout.gateway,))
+        self._addresses = PodAddresses(layout.pod_cidr, reserved=[layout.gateway])
 
     @property
     def gateway(self) -> str:
@@ -23,35 +23,29 @@ class PodNetwork:
 
     @property
     def nameservers(self) -> Sequence[str]:
-        return (self._layout.dns_ip,)
+        return [self._layout.dns_ip]
 
     @property
     def cluster_domain(self) -> str:
         return self._layout.domain
 
     def allocate(self, pod_uid: str) -> str:
-        """An address that no other pod has; the same one when asked again. Raises `AddressesExhausted`."""
         return self._addresses.allocate(pod_uid)
 
     def restore(self, pod_uid: str, ip: str) -> None:
-        """Says that an adopted pod already has this address."""
         self._addresses.restore(pod_uid, ip)
 
     def release(self, pod_uid: str) -> None:
         self._addresses.release(pod_uid)
 
     async def attach(self, ip: str) -> None:
-        """A pod was made with this address."""
         await self._services.attach(ip)
 
     async def detach(self, ip: str) -> None:
-        """The pod with this address is gone."""
         await self._services.detach(ip)
 
     async def withdraw(self, ip: str) -> None:
-        """Takes the address out of every service, now (see `ServiceProxy.withdraw`)."""
         await self._services.withdraw(ip)
 
     async def admit(self, ip: str) -> None:
-        """Lets the address back in."""
         await self._services.admit(ip)
