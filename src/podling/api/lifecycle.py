@@ -161,6 +161,8 @@ def plan_deletion(resource: Resource, obj: Object, options: DeleteOptions, now: 
         if not waits:
             return Deletion(None, True)
         _mark(metadata, now)
+        if resource.strategy.held is not None:
+            metadata.pop("deletionGracePeriodSeconds")  # namespaces, which have their own way, are never given one
     else:
         _mark_graceful(metadata, graceful, now)
     marked = {**obj, "metadata": metadata}

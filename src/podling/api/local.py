@@ -99,7 +99,13 @@ class LocalClient:
         served = self._resource(resource)
         change = self._change(served, patch, strategic=strategic)
         entry = await self._registry.modify(
-            served, namespace, name, lambda old: self._owned(served, change(old)), self._call(), subresource=subresource
+            served,
+            namespace,
+            name,
+            lambda old: self._owned(served, change(old)),
+            self._call(),
+            subresource=subresource,
+            owned=True,
         )
         return shown(served, entry)
 

@@ -53,7 +53,8 @@ def conformed(old: Object, new: Object, resource: Resource, node: Node, validati
 
     `validation` is `fieldValidation`. Raises 422 for what is no object of the kind (any more).
     """
-    if new.get("kind") != resource.kind or new.get("apiVersion") != resource.api_version:
+    new = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": {}, **new}
+    if new["kind"] != resource.kind or new["apiVersion"] != resource.api_version:
         raise patch.refused(patch.patched_json(old, new), _foreign(resource, new))
     try:
         obj, unknown = shape(new, node)

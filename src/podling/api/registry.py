@@ -27,8 +27,8 @@ from podling.api.errors import (
     conflict,
     forbidden,
     invalid,
-    method_not_supported,
     not_found,
+    required,
 )
 from podling.api.lifecycle import DeleteOptions
 from podling.api.requests import Call
@@ -197,6 +197,9 @@ class Registry:
 
     async def _store_new(self, resource: Resource, namespace: str, write: Write, *, generated: bool) -> Entry:
         metadata = write.new["metadata"]
+        if not metadata.get("name"):
+            missing = required("metadata.name", "name or generateName is required")
+            raise invalid(resource.kind, resource.group, "", [missing])
         key = Key(resource.storage_key, namespace, cast(str, metadata["name"]))
         existing = self.store.latest(key)
         if existing is not None and generated:
@@ -246,7 +249,14 @@ class Registry:
             return obj if next(attempts) == 0 else cast(Object, orjson.loads(body))
 
         entry = await self.modify(
-            resource, namespace, name, replacement, call, subresource=subresource, expected=expected or None
+            resource,
+            namespace,
+            name,
+            replacement,
+            call,
+            subresource=subresource,
+            expected=expected or None,
+            owned=True,
         )
         return entry, False
 
@@ -261,11 +271,13 @@ class Registry:
         subresource: str = "",
         expected: int | None = None,
         applied: bool = False,
+        owned: bool = False,
     ) -> Entry:
         """Stores what `change` makes of the newest version; it may be asked several times.
 
         With `expected` the newest version must be that revision; else an object that `change` gives another
-        resourceVersion is a conflict too. `applied` says that `change` has kept `managedFields` itself.
+        resourceVersion is a conflict too. `applied` says that `change` has kept `managedFields` itself, `owned` that
+        what it gives shares nothing with the stored object; else it is copied, because later steps change it.
         """
         key = Key(resource.storage_key, namespace, name)
         for _ in range(_ATTEMPTS):
@@ -275,8 +287,11 @@ class Registry:
             if expected is not None and current.revision != expected:
                 break
             old = _from_storage(resource, current)
+            new = change(old)
             try:
-                return await self._modify_once(resource, current, old, change(old), call, subresource, applied)
+                return await self._modify_once(
+                    resource, current, old, new if owned else _copy(new), call, subresource, applied
+                )
             except store_types.Conflict:
                 continue
             except store_types.StoreError as error:
@@ -325,29 +340,34 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, config: Object, call: Call, *, subresource: str = ""
     ) -> tuple[Entry, bool]:
         """Applies a configuration. Gives the object as stored and whether it was created."""
-        metadata = _own_metadata(config)
-        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
-        config = {**config, "metadata": metadata}
+        lifecycle.place_in_namespace(_own_metadata(config), namespace, namespaced=resource.namespaced)
         if self.store.latest(Key(resource.storage_key, namespace, name)) is None:
             if subresource:
                 raise not_found(resource.plural, resource.group, name)
             return await self._create_applied(resource, namespace, name, config, call), True
 
-        def merged(old: Object) -> Object:
-            return _copy(self._apply(resource, old, config, call, subresource))
-
-        entry = await self.modify(resource, namespace, name, merged, call, subresource=subresource, applied=True)
+        entry = await self.modify(
+            resource,
+            namespace,
+            name,
+            lambda old: self._apply(resource, old, config, call, subresource),
+            call,
+            subresource=subresource,
+            applied=True,
+        )
         return entry, False
 
     async def _create_applied(self, resource: Resource, namespace: str, name: str, config: Object, call: Call) -> Entry:
-        if config["metadata"].get("uid"):
-            uid = config["metadata"]["uid"]
+        uid = _own_metadata(config).get("uid")
+        if uid:
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource.plural, resource.group, name, why)
         self._check_namespace(resource, namespace, name)
         obj = _copy(self._apply(resource, None, config, call, ""))
         metadata = _own_metadata(obj)
         metadata.pop("resourceVersion", None)
+        metadata["name"] = name
+        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
         return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, applied=True)
 
@@ -583,9 +603,3 @@ def _terminating(resource: Resource, namespace: str, name: str) -> ApiError:
         "field": "metadata.namespace",
     }
     return ApiError(error.code, error.reason, error.message, {**(error.details or {}), "causes": [cause]})
-
-
-def verb_allowed(resource: Resource, verb: str) -> None:
-    """Raises 405 for a verb that the resource does not have."""
-    if verb not in resource.verbs:
-        raise method_not_supported(resource.plural, resource.group, verb)

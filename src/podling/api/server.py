@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import orjson
 
@@ -394,7 +394,7 @@ class ApiServer:
             return new
 
         entry = await self.registry.modify(
-            resource, place, info.name, checked_change, call, subresource=info.subresource
+            resource, place, info.name, checked_change, call, subresource=info.subresource, owned=True
         )
         self._answer_entry(request, resource, query, entry, 200, call)
 
@@ -482,7 +482,7 @@ class ApiServer:
             resource,
             info.namespace,
             info.name,
-            lambda old: cast(Object, orjson.loads(orjson.dumps(scaled(paths, old, make(scale_of(paths, old)))))),
+            lambda old: scaled(paths, old, make(scale_of(paths, old))),
             call,
             subresource="scale",
         )
@@ -563,8 +563,10 @@ def _is_place_of(resource: Resource, info: RequestInfo) -> bool:
 
 
 def _takes(resource: Resource, info: RequestInfo) -> bool:
-    """Whether a verb fits the place: no create under a name, none without the namespace it needs."""
-    return info.verb != "create" or (not info.name and (bool(info.namespace) or not resource.namespaced))
+    """Whether a verb fits the place: a create the collection (in its namespace), an update an object."""
+    if info.verb == "create":
+        return not info.name and (bool(info.namespace) or not resource.namespaced)
+    return bool(info.name) or info.verb not in ("update", "patch")
 
 
 def _namespace(resource: Resource, info: RequestInfo) -> str:
