@@ -25,6 +25,9 @@ from podling.sandbox.services import Service
 READY_PATIENCE = 60.0
 """Seconds from the start of the processes to an API that answers."""
 
+SERVICES = {"daemon": "podling.daemon", "proxy": "podling.network.proxy"}
+"""What the zygote keeps running, each a module."""
+
 name_option = click.option(
     "--name", default=DEFAULT_NAME, show_default=True, metavar="NAME", help="Which cluster; several run side by side."
 )
@@ -171,16 +174,19 @@ def _is_free(port: int) -> bool:
 
 
 def _config(layout: Layout, record: ClusterRecord) -> boot.NodeConfig:
-    arguments = ["--home", str(layout.home), "--name", layout.name]
+    arguments = {
+        "daemon": ["--home", str(layout.home), "--name", layout.name],
+        "proxy": ["--run", str(layout.run)],
+    }
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     services: list[Service] = [
         {
             "name": name,
-            "argv": [sys.executable, "-m", module, *arguments],
+            "argv": [sys.executable, "-m", module, *arguments[name]],
             "env": environment,
             "log": str(layout.logs / f"{name}.log"),
         }
-        for name, module in (("daemon", "podling.daemon"), ("proxy", "podling.network.proxy"))
+        for name, module in SERVICES.items()
     ]
     return boot.NodeConfig(
         name=layout.name,

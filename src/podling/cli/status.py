@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -99,8 +100,24 @@ def _processes(running: Cluster) -> list[dict[str, Any]]:
     node = boot.find_node(str(running.layout.run))
     if node is None:
         return []
-    pids = {"helper": node.helper_pid, "zygote": node.zygote_pid, **boot.service_pids(str(running.layout.run))}
+    pids = {"helper": node.helper_pid, "zygote": node.zygote_pid, **_service_pids(node.zygote_pid)}
     return [{"name": name, "pid": pid, "memory": memory(pid)} for name, pid in pids.items()]
+
+
+def _service_pids(zygote: int) -> dict[str, int]:
+    """The zygote's children that are podling's own, by their program; the others are containers."""
+    try:
+        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    except OSError:
+        return {}
+    found: dict[str, int] = {}
+    for child in children:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            for name, module in cluster.SERVICES.items():
+                if words[1:3] == [b"-m", module.encode()]:
+                    found[name] = int(child)
+    return found
 
 
 def memory(pid: int) -> int:
