@@ -322,7 +322,7 @@ def replace_route(
 
 
 def delete_route(destination: str, prefix: int, index: int) -> Request:
-    """Remove a route; ESRCH when it is not there."""
+    """Remove a route, through whatever interface when `index` is 0; ESRCH when it is not there."""
     return Request(RTM_DELROUTE, 0, _route(destination, prefix, index, _TABLE_MAIN, _SCOPE_NOWHERE, _TYPE_ANY))
 
 
@@ -356,7 +356,8 @@ def _route(
     body = _route_header(prefix, table, scope, kind)
     if prefix:
         body += attribute(_RTA_DST, socket.inet_aton(destination))
-    body += attribute(_RTA_OIF, u32(index))
+    if index:
+        body += attribute(_RTA_OIF, u32(index))
     if gateway:
         body += attribute(_RTA_GATEWAY, socket.inet_aton(gateway))
     if source:

@@ -112,8 +112,3 @@ class ContainerState(TypedDict):
     """As a shell shows it: 128 + signal for a signal."""
     signal: NotRequired[int]
     oom_killed: NotRequired[bool]
-
-
-def link_name(ip: str) -> str:
-    """The node's end of a pod's link: an interface name has at most 15 characters, so the address is in hex."""
-    return "veth" + "".join(f"{int(part):02x}" for part in ip.split("."))
