@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from podling.api.client import Client, EventRecorder
 from podling.controllers import (
+    daemonset,
     endpoints,
     endpointslice,
     endpointslicemirroring,
@@ -15,6 +16,7 @@ from podling.controllers import (
     podgc,
     replicaset,
     serviceaccount,
+    statefulset,
     tainteviction,
 )
 from podling.controllers.clock import Clock, SystemClock
@@ -32,6 +34,8 @@ def all_controllers(*, root_ca: str) -> list[Controller]:
         deployment.controller(),
         replicaset.controller(replicaset.REPLICA_SET),
         replicaset.controller(replicaset.REPLICATION_CONTROLLER),
+        statefulset.controller(),
+        daemonset.controller(),
         endpointslice.controller(),
         endpoints.controller(),
         endpointslicemirroring.controller(),

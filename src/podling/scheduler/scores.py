@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 from math import sqrt
 
 from podling.api import meta
+from podling.controllers.placing import matches_node_term
 from podling.controllers.tolerating import pod_tolerates
-from podling.scheduler.filters import Attempt, matches_node_term, spread_selector, taints, term_matches
+from podling.scheduler.filters import Attempt, spread_selector, taints, term_matches
 from podling.scheduler.framework import NodeInfo
 from podling.store.types import Object
 

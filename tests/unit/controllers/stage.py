@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from podling.api.resources import Resource
 from podling.controllers import (
+    daemonset,
     endpoints,
     endpointslice,
     endpointslicemirroring,
@@ -15,6 +16,7 @@ from podling.controllers import (
     podgc,
     replicaset,
     serviceaccount,
+    statefulset,
     tainteviction,
 )
 from podling.controllers.deployment import controller as deployment
@@ -53,4 +55,6 @@ CAST: dict[str, Callable[[], Controller]] = {
     "nodes": nodelifecycle.controller,
     "taints": tainteviction.controller,
     "podgc": podgc.controller,
+    "statefulset": statefulset.controller,
+    "daemonset": daemonset.controller,
 }
