@@ -35,6 +35,12 @@ def _probe(directory: str) -> int:
     return "error" in outcome
 
 
+def _step(descriptor: int) -> None:
+    from podling.sandbox import oneshot
+
+    oneshot.main(descriptor)
+
+
 def _main(arguments: list[str]) -> int:
     _find_ourselves()
     command = arguments[0] if arguments else ""
@@ -43,6 +49,9 @@ def _main(arguments: list[str]) -> int:
         return 0
     if command == "probe":
         return _probe(arguments[1])
+    if command == "step":
+        _step(int(arguments[1]))
+        return 0
     sys.stderr.write(f"unknown command {command!r}\n")
     return 2
 

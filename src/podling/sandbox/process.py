@@ -95,9 +95,10 @@ def run_container(
     for descriptor in place.namespaces:
         syscalls.setns(descriptor)
     syscalls.unshare(syscalls.CLONE_NEWNS | syscalls.CLONE_NEWCGROUP)
-    bases = rootfs.prepare_bases(settings.cache_directory, rootless=settings.tier != "root")
+    rootless = not syscalls.in_initial_user_namespace()
+    bases = rootfs.prepare_bases(settings.cache_directory, rootless=rootless)
     unified = place.cgroups.describe()["version"] == 2
-    rootfs.enter(spec, rootfs.RootOptions(bases, settings.tier != "root", unified))
+    rootfs.enter(spec, rootfs.RootOptions(bases, rootless, unified))
     user = User(spec["uid"], spec["gid"], spec["groups"])
     _connect_stdio(stdio, status, user, spec["tty"])
     _set_oom_score(spec.get("oom_score_adj"))
@@ -267,8 +268,13 @@ def _reset_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def open_file_limits() -> tuple[int, int]:
+    """How many files this process may open: now, and if it asks."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
 def raise_open_files() -> tuple[int, int]:
     """Let this process open as many files as it may; returns the limits that were in force before."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return soft, hard
+    limits = open_file_limits()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limits[1], limits[1]))
+    return limits

@@ -56,7 +56,7 @@ def choose(directory: str) -> Tier:
 def candidates() -> Sequence[Tier]:
     """Tiers worth trying for this user, best first."""
     if os.geteuid() == 0:
-        return ("root",)
+        return ("root", "rootless-single")
     return ("rootless-subuid", "rootless-single") if subordinate_ids() else ("rootless-single",)
 
 
@@ -170,7 +170,7 @@ def _try_all(tier: Tier, scratch: str, connection: socket.socket) -> None:
         syscalls.unshare(syscalls.CLONE_NEWPID | syscalls.CLONE_NEWCGROUP)
         syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
         step = "overlay file systems"
-        _try_overlay(tier, scratch)
+        _try_overlay(scratch)
         step = "veth network links"
         with netlink.Netlink() as connection_to_kernel:
             own = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -190,11 +190,11 @@ def _try_all(tier: Tier, scratch: str, connection: socket.socket) -> None:
         os._exit(0)
 
 
-def _try_overlay(tier: Tier, scratch: str) -> None:
+def _try_overlay(scratch: str) -> None:
     for name in ("lower/directory", "upper", "work", "root"):
         os.makedirs(f"{scratch}/{name}")
     options = f"lowerdir={scratch}/lower,upperdir={scratch}/upper,workdir={scratch}/work"
-    options += "" if tier == "root" else ",userxattr"
+    options += "" if syscalls.in_initial_user_namespace() else ",userxattr"
     syscalls.mount("overlay", f"{scratch}/root", "overlay", data=options)
     os.rmdir(f"{scratch}/root/directory")
     os.mkdir(f"{scratch}/root/directory")
