@@ -1,8 +1,247 @@
-"""Job."""
+"""Job: pods that run until enough of them have succeeded."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, invalid_value, required
+from podling.api.meta import condition, parse_time
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds import printing
+from podling.kinds.batch import failurepolicy
+from podling.kinds.core import poddefaults, podspec, workload
+from podling.kinds.core.workload import fill
+from podling.kinds.printing import age, age_column, containers, doc, duration, name, name_column, template_columns
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_UID: Final = "batch.kubernetes.io/controller-uid"
+_NAME: Final = "batch.kubernetes.io/job-name"
+_OLD_UID: Final = "controller-uid"
+_OLD_NAME: Final = "job-name"
+_MODES: Final = ("NonIndexed", "Indexed")
+_REPLACEMENT: Final = ("Failed", "TerminatingOrFailed")
+_RESTART: Final = ("OnFailure", "Never")
+_COUNTS: Final = ("parallelism", "completions", "activeDeadlineSeconds", "backoffLimit", "ttlSecondsAfterFinished")
+_INDEX_COUNTS: Final = ("backoffLimitPerIndex", "maxFailedIndexes")
+_INDEXED_ONLY: Final = "requires indexed completion mode"
+_MAX_PARALLEL_INDEXED: Final = 100_000
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    if spec.get("completions") is None and spec.get("parallelism") is None:
+        spec["completions"] = 1
+    per_index = spec.get("backoffLimitPerIndex") is not None
+    fill(
+        spec,
+        parallelism=1,
+        backoffLimit=2**31 - 1 if per_index else 6,
+        completionMode="NonIndexed",
+        suspend=False,
+        manualSelector=False,
+        podReplacementPolicy="Failed" if spec.get("podFailurePolicy") else "TerminatingOrFailed",
+    )
+    failurepolicy.default(spec)
+    template: Object = spec.setdefault("template", {})
+    poddefaults.pod_template(template)
+    labels = part(template, "metadata").get("labels")
+    meta: Object = obj.setdefault("metadata", {})
+    if labels and not meta.get("labels"):
+        meta["labels"] = dict(labels)
+    obj.setdefault("status", {})
+
+
+def prepare(write: Write) -> None:
+    workload.keep_status(write)
+    if write.old is None:
+        if not write.new["spec"].get("manualSelector"):
+            _select_own_pods(write.new)
+    elif write.subresource != "status" and not write.new["spec"].get("selector"):
+        write.new["spec"]["selector"] = part(write.old, "spec").get("selector")
+
+
+def _select_own_pods(job: Object) -> None:
+    """Labels the template with the job's uid and selects by it. Labels that the job got from its template as a
+    default grow with it."""
+    meta, spec = job["metadata"], job["spec"]
+    template: Object = spec["template"]["metadata"]
+    before: Object = template.get("labels") or {}
+    own = {_OLD_UID: meta["uid"], _OLD_NAME: meta.get("name", ""), _UID: meta["uid"], _NAME: meta.get("name", "")}
+    template["labels"] = {**before, **own}
+    if before and meta.get("labels") == before:
+        meta["labels"] = dict(template["labels"])
+    selector: Object = spec.get("selector") or {}
+    spec["selector"] = {**selector, "matchLabels": {**(selector.get("matchLabels") or {}), _UID: meta["uid"]}}
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors + workload.status_counts(part(write.new, "status"), ("active", "succeeded", "failed", "ready"))
+    if write.old is None:
+        errors += _generated_selector(write.new)
+    spec = part(write.new, "spec")
+    errors += job_spec(spec, "spec")
+    if spec.get("selector") is None:
+        errors.append(required("spec.selector"))
+    else:
+        errors += fields.label_selector("spec.selector", spec["selector"])
+    errors += workload.selected_template(spec, "spec")
+    if write.old is not None:
+        errors += _update(spec, write.old)
+    return errors
+
+
+def _generated_selector(job: Object) -> list[FieldError]:
+    spec = part(job, "spec")
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return []
+    uid = part(job, "metadata").get("uid")
+    if spec["selector"] == {"matchLabels": {_UID: uid}}:
+        return []
+    return [invalid_value("spec.selector", spec["selector"], "`selector` not auto-generated")]
+
+
+def job_spec(spec: Object, path: str) -> list[FieldError]:
+    """A `JobSpec` without its selector: of a Job, or in a CronJob's template."""
+    errors = [e for key in (*_COUNTS, *_INDEX_COUNTS) for e in fields.non_negative(f"{path}.{key}", spec.get(key))]
+    if spec.get("backoffLimitPerIndex") is None and spec.get("maxFailedIndexes") is not None:
+        errors.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    errors += _completion_mode(spec, path)
+    errors += failurepolicy.failure_policy(spec, path)
+    errors += failurepolicy.success_policy(spec, path)
+    if (policy := spec.get("podReplacementPolicy")) is not None:
+        errors += _replacement(spec, policy, f"{path}.podReplacementPolicy")
+    errors += podspec.template(part(spec, "template"), f"{path}.template")
+    return errors + _restart_policy(spec, f"{path}.template.spec.restartPolicy")
+
+
+def _replacement(spec: Object, policy: str, path: str) -> list[FieldError]:
+    if spec.get("podFailurePolicy") is not None:
+        return fields.one_of(path, policy, ("Failed",))
+    return fields.one_of(path, policy, _REPLACEMENT)
+
+
+def _completion_mode(spec: Object, path: str) -> list[FieldError]:
+    mode = spec.get("completionMode")
+    if mode is None:
+        return []
+    errors = fields.one_of(f"{path}.completionMode", mode, _MODES)
+    if mode == "NonIndexed":
+        for key in _INDEX_COUNTS:
+            if spec.get(key) is not None:
+                errors.append(invalid_value(f"{path}.{key}", spec[key], _INDEXED_ONLY))
+    if mode == "Indexed":
+        if spec.get("completions") is None:
+            errors.append(required(f"{path}.completions", "when completion mode is Indexed"))
+        if (spec.get("parallelism") or 0) > _MAX_PARALLEL_INDEXED:
+            detail = f"must be less than or equal to {_MAX_PARALLEL_INDEXED} when completion mode is Indexed"
+            errors.append(invalid_value(f"{path}.parallelism", spec["parallelism"], detail))
+    return errors
+
+
+def _restart_policy(spec: Object, path: str) -> list[FieldError]:
+    policy = text(part(spec, "template", "spec"), "restartPolicy")
+    if policy not in _RESTART:
+        return [required(path, 'valid values: "OnFailure", "Never"')]
+    if spec.get("podFailurePolicy") is not None and policy != "Never":
+        return [invalid_value(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
+    if spec.get("backoffLimitPerIndex") is not None and policy != "Never":
+        return [invalid_value(path, policy, 'only "Never" is supported when backoffLimitPerIndex is specified')]
+    return []
+
+
+_SCHEDULING: Final = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+
+
+def _update(spec: Object, old: Object) -> list[FieldError]:
+    before = part(old, "spec")
+    errors = _completions(spec, before)
+    errors += fields.immutable("spec.selector", spec.get("selector"), before.get("selector"))
+    held = before.get("suspend") and not part(old, "status").get("startTime")
+    if _template(spec, held) != _template(before, held):
+        errors.append(invalid_value("spec.template", spec.get("template"), fields.IMMUTABLE))
+    for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
+        errors += fields.immutable(f"spec.{key}", spec.get(key), before.get(key))
+    return errors
+
+
+def _template(spec: Object, suspended: Any) -> Object:
+    """The part of a template that cannot change: while a job waits to start, where it may run can."""
+    template = part(spec, "template")
+    if not suspended:
+        return template
+    pod = {k: v for k, v in part(template, "spec").items() if k not in _SCHEDULING}
+    return {"spec": pod}
+
+
+def _completions(spec: Object, before: Object) -> list[FieldError]:
+    after = spec.get("completions")
+    if spec.get("completionMode") != "Indexed":
+        return fields.immutable("spec.completions", after, before.get("completions"))
+    if after == before.get("completions") or after is None or after == spec.get("parallelism"):
+        return []
+    return [invalid_value("spec.completions", after, "can only be modified in tandem with spec.parallelism")]
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Status", description="Status of the job."),
+        Column("Completions", description=doc("batch.v1.JobStatus.succeeded")),
+        Column("Duration", description="Time required to complete the job."),
+        age_column(),
+        *template_columns(doc("batch.v1.JobSpec.selector")),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec, status = part(obj, "spec"), part(obj, "status")
+    return [
+        name(obj),
+        _status(obj),
+        _completed(spec, status.get("succeeded") or 0),
+        _duration(status, now),
+        age(obj, now),
+        *containers(part(spec, "template")),
+        printing.selector(spec.get("selector")),
+    ]
+
+
+def _completed(spec: Object, succeeded: int) -> str:
+    if spec.get("completions") is not None:
+        return f"{succeeded}/{spec['completions']}"
+    parallelism = spec.get("parallelism") or 0
+    return f"{succeeded}/1 of {parallelism}" if parallelism > 1 else f"{succeeded}/1"
+
+
+def _duration(status: Object, now: datetime) -> str:
+    start, end = status.get("startTime"), status.get("completionTime")
+    if not start:
+        return ""
+    ended = parse_time(end) if end else now
+    return duration((ended - parse_time(start)).total_seconds())
+
+
+def _status(obj: Object) -> str:
+    def holds(kind: str) -> bool:
+        found = condition(obj, kind)
+        return found is not None and found.get("status") == "True"
+
+    for kind in ("Complete", "Failed"):
+        if holds(kind):
+            return kind
+    if part(obj, "metadata").get("deletionTimestamp"):
+        return "Terminating"
+    return next((k for k in ("Suspended", "FailureTarget", "SuccessCriteriaMet") if holds(k)), "Running")
+
+
+def _status_successful(obj: Object) -> str:
+    return str(part(obj, "status").get("succeeded") or 0)
 
 
 def resource() -> Resource:
@@ -16,4 +255,14 @@ def resource() -> Resource:
         schema="io.k8s.api.batch.v1.Job",
         categories=("all",),
         status=True,
+        strategy=Strategy(
+            default=default,
+            prepare=prepare,
+            validate=validate,
+            warn=workload.warn_template,
+            default_propagation="Orphan",
+        ),
+        columns=_columns(),
+        row=row,
+        selectable={"status.successful": _status_successful},
     )

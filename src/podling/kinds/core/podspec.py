@@ -194,8 +194,8 @@ def _resource_claims(items: Sequence[Object] | None, path: str) -> tuple[frozens
 def template(template_: Object, path: str) -> list[FieldError]:
     """A `PodTemplateSpec`."""
     meta = part(template_, "metadata")
-    errors = fields.labels(f"{path}.metadata.labels", meta.get("labels"))
-    errors += fields.annotations(f"{path}.metadata.annotations", meta.get("annotations"))
+    errors = fields.labels(f"{path}.labels", meta.get("labels"))
+    errors += fields.annotations(f"{path}.annotations", meta.get("annotations"))
     spec = part(template_, "spec")
     errors += pod_spec(spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):

@@ -1,0 +1,124 @@
+"""When a Job gives up or is content before the plain counts say so: `podFailurePolicy` and `successPolicy`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from podling.api.errors import FieldError, duplicate, invalid_value, required, too_many
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, part, text
+from podling.store.types import Object
+
+_ACTIONS: Final = ("Count", "FailIndex", "FailJob", "Ignore")
+_OPERATORS: Final = ("In", "NotIn")
+_STATUSES: Final = ("False", "True", "Unknown")
+_MAX_RULES: Final = 20
+_MAX_VALUES: Final = 255
+
+
+def default(spec: Object) -> None:
+    for rule in part(spec, "podFailurePolicy").get("rules") or ():
+        for pattern in rule.get("onPodConditions") or ():
+            if not pattern.get("status"):
+                pattern["status"] = "True"
+
+
+def failure_policy(spec: Object, path: str) -> list[FieldError]:
+    policy: Object | None = spec.get("podFailurePolicy")
+    if policy is None:
+        return []
+    rules: Sequence[Object] = policy.get("rules") or []
+    if len(rules) > _MAX_RULES:
+        return [too_many(f"{path}.podFailurePolicy.rules", len(rules), _MAX_RULES)]
+    held = {
+        text(c, "name") for k in ("containers", "initContainers") for c in part(spec, "template", "spec").get(k) or ()
+    }
+    return [e for at, rule in each(f"{path}.podFailurePolicy.rules", rules) for e in _rule(rule, spec, held, at)]
+
+
+def _omitted(path: str, detail: str) -> FieldError:
+    """An `Invalid` error that does not show its value."""
+    return FieldError("FieldValueInvalid", path, f"Invalid value: {detail}")
+
+
+def _rule(rule: Object, spec: Object, held: set[str], path: str) -> list[FieldError]:
+    action = text(rule, "action")
+    errors = fields.one_of_required(f"{path}.action", action, _ACTIONS)
+    if action == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
+        errors.append(invalid_value(f"{path}.action", action, "requires the backoffLimitPerIndex to be set"))
+    codes, patterns = rule.get("onExitCodes"), rule.get("onPodConditions")
+    if codes is not None:
+        errors += _exit_codes(codes, held, f"{path}.onExitCodes")
+    for at, pattern in each(f"{path}.onPodConditions", patterns):
+        errors += fields.check(f"{at}.type", text(pattern, "type"), names.qualified_name)
+        errors += fields.one_of_required(f"{at}.status", text(pattern, "status"), _STATUSES)
+    if codes is not None and patterns:
+        errors.append(_omitted(path, "specifying both OnExitCodes and OnPodConditions is not supported"))
+    if codes is None and not patterns:
+        errors.append(_omitted(path, "specifying one of OnExitCodes and OnPodConditions is required"))
+    return errors
+
+
+def _exit_codes(codes: Object, held: set[str], path: str) -> list[FieldError]:
+    operator, values = text(codes, "operator"), codes.get("values") or []
+    errors = fields.one_of_required(f"{path}.operator", operator, _OPERATORS)
+    container = codes.get("containerName")
+    if container is not None and container not in held:
+        detail = "must be one of the container or initContainer names in the pod template"
+        errors.append(invalid_value(f"{path}.containerName", container, detail))
+    if not values:
+        errors.append(invalid_value(f"{path}.values", values, "at least one value is required"))
+    elif len(values) > _MAX_VALUES:
+        errors.append(too_many(f"{path}.values", len(values), _MAX_VALUES))
+    return errors + _values(values, operator, f"{path}.values")
+
+
+def _values(values: Sequence[int], operator: str, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[int] = set()
+    for at, value in each(path, values):
+        if operator == "In" and value == 0:
+            errors.append(invalid_value(at, value, "must not be 0 for the In operator"))
+        if value in seen:
+            errors.append(duplicate(at, value))
+        seen.add(value)
+    if list(values) != sorted(values):
+        errors.append(invalid_value(path, values, "must be ordered"))
+    return errors
+
+
+def _shown(policy: Object) -> Object:
+    return {"Rules": [_shown_rule(r) for r in policy.get("rules") or ()] or None}
+
+
+def _shown_rule(rule: Object) -> dict[str, Any]:
+    return {"SucceededIndexes": rule.get("succeededIndexes"), "SucceededCount": rule.get("succeededCount")}
+
+
+def success_policy(spec: Object, path: str) -> list[FieldError]:
+    policy: Object | None = spec.get("successPolicy")
+    if policy is None:
+        return []
+    at = f"{path}.successPolicy"
+    if spec.get("completionMode") != "Indexed":
+        return [invalid_value(at, _shown(policy), "requires indexed completion mode")]
+    rules: Sequence[Object] = policy.get("rules") or []
+    if not rules:
+        return [required(f"{at}.rules", "at least one rules must be specified when the successPolicy is specified")]
+    if len(rules) > _MAX_RULES:
+        return [too_many(f"{at}.rules", len(rules), _MAX_RULES)]
+    completions = spec.get("completions") or 0
+    return [e for rule_at, rule in each(f"{at}.rules", rules) for e in _success_rule(rule, completions, rule_at)]
+
+
+def _success_rule(rule: Object, completions: int, path: str) -> list[FieldError]:
+    indexes, count = rule.get("succeededIndexes"), rule.get("succeededCount")
+    errors: list[FieldError] = []
+    if indexes is None and count is None:
+        errors.append(required(path, "at least one of succeededCount or succeededIndexes must be specified"))
+    errors += fields.non_negative(f"{path}.succeededCount", count)
+    if count is not None and count > completions:
+        detail = f"must be less than or equal to {completions} (the number of specified completions)"
+        errors.append(invalid_value(f"{path}.succeededCount", count, detail))
+    return errors
