@@ -175,6 +175,7 @@ class Connection(asyncio.Protocol):
         self._target = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
+        self._in_head = True
         self._head_size = 0
         self._body_size = 0
 
@@ -225,6 +226,15 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             if not self._refused:
                 self._refuse(400, str(error))
+        else:
+            self._count_head(len(data))
+
+    def _count_head(self, size: int) -> None:
+        """Counts what came while the head is not complete: the parser itself would keep any amount."""
+        if self._in_head:
+            self._head_size += size
+            if self._head_size > MAX_HEAD and not self._refused:
+                self._refuse(431, "Request Header Fields Too Large")
 
     def _after_upgrade(self, rest: bytes) -> None:
         if self._receiver is not None:
@@ -238,20 +248,14 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._target += url
-        self._count_head(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         before = self._headers.get(name)
         self._headers[name] = value if before is None else b"%b, %b" % (before, value)
-        self._count_head(len(name) + len(value))
-
-    def _count_head(self, size: int) -> None:
-        self._head_size += size
-        if self._head_size > MAX_HEAD:
-            self._refuse(431, "Request Header Fields Too Large")
 
     def on_headers_complete(self) -> None:
+        self._in_head = False
         if not self._refused and self._headers.get(b"expect", b"").lower() == b"100-continue":
             self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
