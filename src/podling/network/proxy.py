@@ -18,23 +18,32 @@ import asyncio
 import contextlib
 import errno
 import json
+import logging
+import resource
+import signal
 import socket
 import struct
+import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
 from podling.network.dns import ClusterNames, ServiceNames
 from podling.network.dns_server import DnsServer, HostNames
 from podling.network.layout import Layout
+from podling.network.node_links import prepare_node
 from podling.network.splice import Listener, dial_service
+from podling.sandbox.client import HostHelper
 
 SOCKET_NAME = "proxy.sock"
+HELPER_SOCKET_NAME = "helper.sock"
 MEMORY_NAME = "proxy.json"
 LINE_LIMIT = 64 << 20
 """Bytes of one message: the names of a large cluster."""
 
 _SAVE_AFTER = 0.5
+_NO_SUCH_NAME = (socket.EAI_NONAME, socket.EAI_NODATA)
 _ORIGINAL_DESTINATION = 80  # SO_ORIGINAL_DST, linux/netfilter_ipv4.h
 
 
@@ -230,6 +239,27 @@ class Proxy:
                 await self._open_port({"port": int(number), "ip": ip, "target": target})
 
 
+class HelperHost:
+    """The host helper as the proxy uses it."""
+
+    def __init__(self, helper: HostHelper) -> None:
+        self._helper = helper
+
+    async def listen(self, ip: str, port: int) -> socket.socket:
+        return await self._helper.listen(ip, port, backlog=4096)
+
+    async def connect(self, ip: str, port: int) -> socket.socket:
+        return await self._helper.connect(ip, port)
+
+    async def resolve(self, name: str) -> Sequence[str]:
+        try:
+            return await self._helper.resolve(name)
+        except socket.gaierror as error:
+            if error.errno in _NO_SUCH_NAME:
+                return []
+            raise
+
+
 async def serve(layout: Layout, host: Host, run: Path) -> None:
     """Runs until cancelled; the socket and the memory are files in `run`."""
     proxy = Proxy(layout, host, run / MEMORY_NAME)
@@ -241,4 +271,34 @@ async def serve(layout: Layout, host: Host, run: Path) -> None:
     try:
         await server.serve_forever()
     finally:
+        path.unlink(missing_ok=True)
         await proxy.stop()
+
+
+def command(python: str, run: Path, layout: Layout) -> list[str]:
+    """The command line of this process, for whoever starts it."""
+    return [python, "-m", "podling.network.proxy", str(run), json.dumps(asdict(layout))]
+
+
+async def _main(layout: Layout, run: Path) -> None:
+    task = asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    prepare_node(layout)
+    helper = await HostHelper.open(str(run / HELPER_SOCKET_NAME))
+    with contextlib.suppress(asyncio.CancelledError):
+        await serve(layout, HelperHost(helper), run)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Arguments: the cluster's run directory, where the host helper's socket is, and a `Layout` in JSON."""
+    run, layout = arguments
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    asyncio.run(_main(Layout(**json.loads(layout)), Path(run)))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
