@@ -24,7 +24,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from podling.images import accounts, config, copying, dockerfile, dockerignore, layers, references, view
+from podling.images import accounts, config, copying, dockerfile, dockerignore, hostsetup, layers, references, view
 from podling.images.config import ImageConfig, ImageDocument
 from podling.images.copying import Attributes
 from podling.images.dockerfile import (
@@ -43,7 +43,7 @@ from podling.images.dockerfile import (
     Stage,
 )
 from podling.images.errors import BuildError, ImageError
-from podling.images.execution import Execution, Runner, sandbox_runner
+from podling.images.execution import CannotRun, Execution, Runner, SandboxRunner
 from podling.images.manager import Images
 from podling.images.store import Image
 from podling.images.words import WordError, expand, expand_words
@@ -94,7 +94,7 @@ def build(
         dict(build_args or {}),
         progress,
         no_cache,
-        runner or sandbox_runner(images.store.root),
+        runner or SandboxRunner(images.store.root, hostsetup.setup(Path.home(), os.environ)),
     )
     state = work.run(target)
     work.note_unused_arguments()
@@ -561,7 +561,10 @@ class _Build:
     ) -> None:
         with self._store.staging() as staging:
             execution = replace(execution, mounts=tuple(mount.bind(staging / "mounts") for mount in mounts))
-            code = self._runner(execution, staging, lambda line: self._tell("output", line, step))
+            try:
+                code = self._runner(execution, staging, lambda line: self._tell("output", line, step))
+            except CannotRun as error:
+                raise step.error(f"RUN cannot be executed: {error}") from error
             if code != 0:
                 hint = "The command's output is above."
                 raise step.error(f'process "{shown}" did not complete successfully: exit code: {code}', hint)

@@ -1,16 +1,13 @@
-"""The images room as the node sees it (`podling.node.interfaces.Images`): find, pull, size.
+"""The images room as the node sees it (`podling.node.interfaces.Images`).
 
-The node decides by itself when a pull is due (it also writes the events); an image that was built here, or that the
-host stands in for without a registry being asked again, is found rather than pulled.
+The node asks first what is present, since it writes an event before a pull; what a pull is, and when it is not needed,
+is decided in `manager`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
-
-import orjson
 
 from podling.images import references
 from podling.images.credentials import Credentials
@@ -18,18 +15,9 @@ from podling.images.manager import Images, Policy
 from podling.images.store import Image
 
 
-@dataclass(frozen=True, slots=True)
-class RunnableImage:
-    """An image with its configuration in OCI's own field names."""
-
-    id: str
-    config: Mapping[str, Any]
-    lowers: Sequence[str]
-    host_base: bool
-    host_paths: Sequence[str]
-    reference: str
-    digest: str
-    note: str
+class HasId(Protocol):
+    @property
+    def id(self) -> str: ...
 
 
 class NodeImages:
@@ -38,37 +26,17 @@ class NodeImages:
     def __init__(self, images: Images) -> None:
         self._images = images
 
-    def present(self, reference: str, policy: str) -> RunnableImage | None:
+    def present(self, reference: str, policy: str) -> Image | None:
         """The image, if it need not be fetched under this policy; raises `ImageError` (InvalidImageName)."""
-        image = self._images.here(references.parse_image(reference), _policy(policy))
-        return self._runnable(image) if image else None
+        return self._images.here(references.parse_image(reference), _policy(policy))
 
-    async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> RunnableImage:
-        """Fetches it; raises `ImageError`."""
-        image = await self._images.ensure(reference, _policy(policy), credentials=Credentials(pull_secrets))
-        return self._runnable(image)
+    async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> Image:
+        """Fetches it; raises `ImageError`. `pull_secrets` are decoded `.dockerconfigjson` documents."""
+        return await self._images.ensure(reference, _policy(policy), credentials=Credentials(pull_secrets))
 
     def size(self, image: HasId) -> int:
         """In bytes, of all its layers."""
         return self._images.store.size(image.id)
-
-    def _runnable(self, image: Image) -> RunnableImage:
-        document = orjson.loads(self._images.store.document_bytes(image.id))
-        return RunnableImage(
-            image.id,
-            document.get("config") or {},
-            image.lowers,
-            image.host_base,
-            image.host_paths,
-            image.reference,
-            image.digest,
-            image.note,
-        )
-
-
-class HasId(Protocol):
-    @property
-    def id(self) -> str: ...
 
 
 def _policy(text: str) -> Policy:

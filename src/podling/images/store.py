@@ -27,6 +27,7 @@ import orjson
 from podling.images import config, layers, references
 from podling.images.config import ImageConfig, ImageDocument
 from podling.images.errors import ImageError
+from podling.sandbox import oneshot
 
 Origin = Literal["built", "pulled", "host"]
 _ID_LENGTH = 32
@@ -145,7 +146,7 @@ class Store:
         try:
             yield directory
         finally:
-            layers.remove_tree(directory)
+            _delete(directory)
 
     def commit(self, directory: Path, diff_id: str = "") -> str:
         """Makes a staged directory a layer; gives its diffID, which is computed unless it is known."""
@@ -160,7 +161,7 @@ class Store:
         except OSError:
             if not self.has_layer(diff_id):
                 raise
-            layers.remove_tree(directory)  # someone else was first: the same digest is the same content
+            _delete(directory)  # someone else was first: the same digest is the same content
         return diff_id
 
     def size(self, image_id: str) -> int:
@@ -259,7 +260,7 @@ class _Sweep:
         dead = [path for path in (self.root / name).iterdir() if path.name not in live and self._is_old(path)]
         for path in dead:
             if path.is_dir():
-                layers.remove_tree(path)
+                _delete(path)
             else:
                 path.unlink()
         return len(dead)
@@ -267,6 +268,14 @@ class _Sweep:
     def _is_old(self, path: Path) -> bool:
         """By the change of the inode, which the renaming into place sets, not by the content's times."""
         return self.now - path.lstat().st_ctime > _GRACE
+
+
+def _delete(tree: Path) -> None:
+    """Also what belongs to subordinate ids, which only a user namespace that has them may delete."""
+    try:
+        layers.remove_tree(tree)
+    except PermissionError:
+        oneshot.remove_tree(str(tree))
 
 
 def _short(digest: str) -> str:

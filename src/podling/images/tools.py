@@ -100,11 +100,11 @@ def best(tools: Iterable[Tool], wanted: Version) -> Tool | None:
 
 
 def _distance(version: Version, wanted: Version) -> tuple[int, ...]:
-    """Difference at each place that both have; at the first that differs, a newer one is a little nearer."""
-    distance: list[int] = []
-    for mine, theirs in zip(version, wanted, strict=False):
-        distance.append(abs(mine - theirs) * 2 - (mine > theirs))
-    return (*distance, *[0] * (4 - len(distance)))
+    """Difference at each place that is asked for: a newer one is a little nearer, an unknown one nearly right."""
+    return tuple(
+        abs(version[place] - number) * 2 - (version[place] > number) if place < len(version) else 1
+        for place, number in enumerate(wanted)
+    )
 
 
 def _tools(

@@ -232,13 +232,14 @@ def test_what_was_built_here_needs_no_registry(shelf: Shelf, images: Images, tmp
     assert shelf.requests == []
 
 
-def test_the_node_sees_ocis_own_words(shelf: Shelf, images: Images) -> None:
+def test_the_node_asks_what_is_present_before_it_pulls(shelf: Shelf, images: Images) -> None:
     shelf.image("v1", tar(a="12345"), Env=["A=1"], Cmd=["run"], WorkingDir="/w")
-    node = NodeImages(images)
-    assert node.find(f"{shelf.host}/app:v1") is None
-    image = asyncio.run(node.pull(f"{shelf.host}/app:v1", []))
-    assert image.config == {"Env": ["A=1"], "Cmd": ["run"], "WorkingDir": "/w"}
-    assert node.find(f"{shelf.host}/app:v1") == image
+    node, name = NodeImages(images), f"{shelf.host}/app:v1"
+    assert node.present(name, "IfNotPresent") is None
+    image = asyncio.run(node.pull(name, "IfNotPresent", []))
+    assert (image.config.env, image.config.cmd, image.config.working_dir) == (("A=1",), ("run",), "/w")
+    assert node.present(name, "IfNotPresent") == node.present(name, "Never") == image
+    assert node.present(name, "Always") is None
     assert node.size(image) >= 5
 
 
