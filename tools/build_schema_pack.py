@@ -41,12 +41,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
 }
 """Types with their own JSON and protobuf encoding."""
 
-KEY_DEFAULTS = {
-    ("io.k8s.api.core.v1.ContainerPort", "protocol"): "TCP",
-    ("io.k8s.api.core.v1.ServicePort", "protocol"): "TCP",
-}
-"""The only keys of associative lists that are optional and have a default."""
-
 DROPPED = {"description", "$schema"}
 
 
@@ -81,11 +75,11 @@ def definition(name: str, schema: dict[str, Any], go_fields: dict[str, list[list
     rows = {row[0]: row[1:] for row in go_fields.get(name, [])}
     for field, child in properties.items():
         if field in rows:
-            child["go"] = rows[field]
+            child["go"] = rows[field][:3]
+            if len(rows[field]) > 3:
+                child["default"] = rows[field][3]
         if field in {"kind", "apiVersion"}:
             child.pop("enum", None)
-        if (name, field) in KEY_DEFAULTS:
-            child["default"] = KEY_DEFAULTS[name, field]
     if rows:
         order = {field: index for index, field in enumerate(rows)}
         result["properties"] = dict(sorted(properties.items(), key=lambda item: order.get(item[0], len(order))))

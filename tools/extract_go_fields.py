@@ -8,7 +8,8 @@ script reads those facts (and no prose) out of checkouts of one release:
 
 For each struct, under its OpenAPI name, a list of `[json name, Go type, protobuf path, flags]`. Embedded structs
 are flattened as encoding/json does, which makes the protobuf path longer than one number. Flags: `*` pointer,
-`o` omitempty, `z` omitzero, `r` packed into a message of its own (`type Verbs []string`).
+`o` omitempty, `z` omitzero, `r` packed into a message of its own (`type Verbs []string`). A fifth element is the
+default that a `+default=` marker gives to the OpenAPI document.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
 ALIAS = re.compile(r"^type (\w+) = (\w+\.\w+)$", re.M)
 NULLABLE = re.compile(r"^// \+protobuf\.nullable=true\n(?:// .*\n)*\n?(?:// .*\n)*type (\w+) ", re.M)
 IMPORT = re.compile(r'^(?:import )?\s*(?:(\w+) )?"([\w./-]+)"', re.M)
-FIELD = re.compile(r"^\t(?:(\w+)\s+)?([*\[\]\w.]+)\s+`([^`]*)`", re.M)
+FIELD = re.compile(r"^((?:\t//.*\n)*)\t(?:(\w+)\s+)?([*\[\]\w.]+)\s+`([^`]*)`", re.M)
+DEFAULT = re.compile(r"// \+default=(\S+)")
 MODULES = {
     "k8s.io/api": "io.k8s.api",
     "k8s.io/apimachinery": "io.k8s.apimachinery",
@@ -42,6 +44,8 @@ class Field:
     flags: str
     embedded: str = ""
     """The struct (as `import/path.Name`) whose fields appear in place of this one."""
+    default: object = None
+    """Of a `+default=` marker."""
 
 
 @dataclass
@@ -74,7 +78,7 @@ def full_name(text: str, path: str, imports: dict[str, str]) -> str:
 
 
 def read_field(match: re.Match[str], path: str, imports: dict[str, str]) -> Field | None:
-    _, go_type, tags = match.groups()
+    comment, _, go_type, tags = match.groups()
     tag = re.search(r'json:"([^"]*)"', tags)
     if tag is None or tag.group(1) == "-":
         return None
@@ -82,12 +86,14 @@ def read_field(match: re.Match[str], path: str, imports: dict[str, str]) -> Fiel
     number = re.search(r'protobuf:"\w+,(\d+)', tags)
     flags = ("*" if go_type.startswith("*") else "") + ("o" if "omitempty" in options else "")
     flags += "z" if "omitzero" in options else ""
+    default = DEFAULT.search(comment)
     return Field(
         name,
         go_type_text(go_type, package_name(path), imports),
         int(number.group(1)) if number else None,
         flags,
         "" if name else full_name(go_type, path, imports),
+        json.loads(default.group(1)) if default and default.group(1)[0] in '"0123456789tf' else None,
     )
 
 
@@ -107,11 +113,12 @@ def flatten(name: str, facts: Facts) -> list[Row]:
     for entry in facts.structs[facts.aliases.get(name, name)]:
         if not entry.embedded:
             flags = entry.flags + ("r" if entry.go_type.rpartition("]")[2] in facts.messages else "")
-            rows.append([entry.name, entry.go_type, [entry.number] if entry.number else [], flags])
+            row: Row = [entry.name, entry.go_type, [entry.number] if entry.number else [], flags]
+            rows.append(row if entry.default is None else [*row, entry.default])
             continue
-        for child, go_type, numbers, flags in flatten(entry.embedded, facts):
+        for child, go_type, numbers, *rest in flatten(entry.embedded, facts):
             assert isinstance(numbers, list)
-            rows.append([child, go_type, [entry.number, *numbers] if entry.number and numbers else [], flags])
+            rows.append([child, go_type, [entry.number, *numbers] if entry.number and numbers else [], *rest])
     return rows
 
 

@@ -175,26 +175,38 @@ def _check_type(version: str, named: str, resource: Resource, refusal: Callable[
 
 
 def decode_patched(
-    live: Object, patched: Object, resource: Resource, schemas: Schemas, field_validation: str = "Warn"
+    live: Object,
+    patched: Object,
+    resource: Resource,
+    schemas: Schemas,
+    field_validation: str = "Warn",
+    *,
+    strategic: Object | None = None,
 ) -> Decoded:
-    """The outcome of a JSON, merge or strategic merge patch as an object of the kind.
+    """The outcome of a patch as an object of the kind; `strategic` is the document of a strategic merge patch.
 
-    Raises ApiError 422 (with the outcome in it, as the API server does) when it is none.
+    Raises ApiError 422 when it is none, with the outcome in it (or the strategic patch), as the API server does.
     """
-    version, named = patched.get("apiVersion", ""), patched.get("kind", "")
-    node = _node_of(version, named, resource, schemas) if isinstance(version, str) and isinstance(named, str) else None
+    version, named = patched.get("apiVersion") or resource.api_version, patched.get("kind") or resource.kind
+
+    def refusal(why: str) -> ApiError:
+        return patch.refused(patch.patched_json(live, patched) if strategic is None else gotext.plain(strategic), why)
+
+    if not isinstance(version, str) or not isinstance(named, str):
+        name = "kind" if isinstance(version, str) else "apiVersion"
+        problem = unmarshal_error(patched[name], "string", f".{name}")
+        raise refusal(f"couldn't get version/kind; json parse error: {problem}")
+    node = _node_of(version, named, resource, schemas)
     if node is None:
-        why = f'no kind "{gotext.plain(named)}" is registered for version "{gotext.plain(version)}" {_SCHEME}'
-        raise patch.refused(patch.patched_json(live, patched), why)
+        raise refusal(f'no kind "{named}" is registered for version "{version}" {_SCHEME}')
     try:
-        obj, strict = shape(patched, node)
+        obj, strict = shape(patched, node, unstructured=strategic is not None)
     except DecodeError as error:
-        raise patch.refused(patch.patched_json(live, patched), str(error)) from None
+        raise refusal(str(error)) from None
     if field_validation == "Ignore":
         strict = []
     elif strict and field_validation == "Strict":
-        why = "strict decoding error: " + ", ".join(strict)
-        raise patch.refused(patch.patched_json(live, patched), why)
+        raise refusal("strict decoding error: " + ", ".join(strict))
     return Decoded({"kind": named, "apiVersion": version, **_without_type(obj)}, strict)
 
 

@@ -136,7 +136,7 @@ class Node:
         self.key_defaults: Object = {}
         if self.keys:
             fields = self.element.fields
-            defaults = {key: fields[key].default for key in self.keys if key in fields}
+            defaults = {key: fields[key].key_default for key in self.keys if key in fields}
             self.key_defaults = {key: value for key, value in defaults.items() if value is not None}
 
     @property
@@ -197,6 +197,9 @@ class Node:
         return f"<Node {self.kind} {self.definition or self.go_type}>"
 
 
+_ZERO_KEYS: Final[dict[Kind, Any]] = {Kind.STRING: "", Kind.INTEGER: 0, Kind.BOOLEAN: False}
+
+
 class Field:
     """A field of a struct: its shape, and how Go and the patch formats treat it."""
 
@@ -243,6 +246,13 @@ class Field:
             go_type = self.schema["go"][0] if "go" in self.schema else ""
             self._node = self._schemas.compile(self.schema, go_type=go_type, structural=self._structural)
         return self._node
+
+    @property
+    def key_default(self) -> Any:
+        """What an absent list key counts as: its default in the published documents, `None` for none."""
+        if self.default is not None or self.pointer or self.omitempty:
+            return self.default
+        return _ZERO_KEYS.get(self.node.kind)
 
     @property
     def written_when_empty(self) -> bool:

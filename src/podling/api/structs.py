@@ -94,9 +94,59 @@ class _Walk:
         if len(self.strict) < MAX_STRICT_ERRORS and message not in self.strict:
             self.strict.append(message)
 
-    def mismatch(self, value: Any, go_type: str, place: _Place | None) -> None:
+    def mismatch(self, value: Any, node: Node, place: _Place | None) -> None:
+        """encoding/json goes on after a mismatch, and tells of the first."""
         if not self.error:
-            self.error = unmarshal_error(value, go_type, _go_path(place))
+            self.error = unmarshal_error(value, node.go_type or _GO_TYPES[node.kind], _go_path(place))
+
+
+class _Conversion(_Walk):
+    """The walk of apimachinery's converter of unstructured objects, which ends at the first mismatch."""
+
+    def mismatch(self, value: Any, node: Node, place: _Place | None) -> None:  # noqa: ARG002  it names no place
+        raise DecodeError(_conversion_error(value, node))
+
+
+_GO_TYPES: Final = {
+    Kind.STRUCT: "map[string]interface {}",
+    Kind.MAP: "map[string]interface {}",
+    Kind.LIST: "[]interface {}",
+    Kind.STRING: "string",
+    Kind.BOOLEAN: "bool",
+    Kind.INTEGER: "int64",
+    Kind.NUMBER: "float64",
+    Kind.BYTES: "[]uint8",
+}
+_CANNOT_RESTORE: Final = {
+    Kind.STRUCT: "cannot restore struct from: {}",
+    Kind.MAP: "cannot restore map from {}",
+    Kind.LIST: "cannot restore slice from {}",
+    Kind.BYTES: "cannot restore slice from {}",
+}
+
+
+def _conversion_error(value: Any, node: Node) -> str:
+    """Go converts between some kinds of numbers and strings that JSON may not; it words these apart."""
+    source = _go_kind(value)
+    if node.kind in _CANNOT_RESTORE:
+        return _CANNOT_RESTORE[node.kind].format(source)
+    is_number = source in {"int64", "float64"}
+    if (node.kind is Kind.STRING and source == "int64") or (node.kind is Kind.INTEGER and is_number):
+        return f"cannot convert {source} to {node.go_type or _GO_TYPES[node.kind]}"
+    target = f"int{node.bits}" if node.kind is Kind.INTEGER else _GO_TYPES[node.kind]
+    return f"unrecognized type: {target}"
+
+
+def _go_kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, int):
+        return "int64"
+    if isinstance(value, float):
+        return "float64"
+    if isinstance(value, str):
+        return "string"
+    return "slice" if isinstance(value, list) else "map"
 
 
 def unmarshal_error(value: Any, go_type: str, path: str = "") -> str:
@@ -119,13 +169,15 @@ def _number_text(value: float) -> str:
     return str(value) if isinstance(value, int) else repr(value).replace("e+", "e")
 
 
-def shape(value: Any, node: Node) -> tuple[Object, list[str]]:
+def shape(value: Any, node: Node, *, unstructured: bool = False) -> tuple[Object, list[str]]:
     """An object as Go would write it again, and the strict errors (`unknown field "spec.foo"`).
+
+    `unstructured` words mismatches as the converter does that strategic merge patches go through.
 
     Raises DecodeError. Never changes `value`; the result shares no container with it unless nothing is known of
     the part (`Kind.ANY`).
     """
-    walk = _Walk()
+    walk = _Conversion() if unstructured else _Walk()
     result = (_pruned if node.structural else _struct)(value, node, None, walk)
     if walk.error:
         raise DecodeError(walk.error)
@@ -163,7 +215,7 @@ _ZEROS: Final[dict[Kind, Any]] = {
 
 def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
     if not isinstance(value, dict):
-        walk.mismatch(value, node.go_type or "map[string]interface {}", place)
+        walk.mismatch(value, node, place)
         return {}
     items = cast(dict[str, Any], value)
     fields = node.fields
@@ -204,7 +256,7 @@ def _value(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
 
 def _map(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if not isinstance(value, dict):
-        walk.mismatch(value, node.go_type or "map[string]interface {}", place)
+        walk.mismatch(value, node, place)
         return {}
     items = cast(dict[str, Any], value)
     element = node.element
@@ -222,7 +274,7 @@ def _map(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
 
 def _list(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if not isinstance(value, list):
-        walk.mismatch(value, node.go_type or "[]interface {}", place)
+        walk.mismatch(value, node, place)
         return []
     element = node.element
     result: list[Any] = []
@@ -239,37 +291,36 @@ def _list(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
 def _string(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if isinstance(value, str):
         return value
-    walk.mismatch(value, node.go_type or "string", place)
+    walk.mismatch(value, node, place)
     return ""
 
 
 def _boolean(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if isinstance(value, bool):
         return value
-    walk.mismatch(value, node.go_type or "bool", place)
+    walk.mismatch(value, node, place)
     return False
 
 
 def _integer(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
-    go_type = node.go_type or "int64"
     if isinstance(value, int) and not isinstance(value, bool):
         limit = 1 << (node.bits - 1)
         if -limit <= value < limit:
             return value
-    walk.mismatch(value, go_type, place)
+    walk.mismatch(value, node, place)
     return 0
 
 
 def _number(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return value
-    walk.mismatch(value, node.go_type or "float64", place)
+    walk.mismatch(value, node, place)
     return 0
 
 
 def _bytes(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     if not isinstance(value, str):
-        walk.mismatch(value, node.go_type or "[]uint8", place)
+        walk.mismatch(value, node, place)
         return ""
     text = value.replace("\n", "").replace("\r", "")
     try:
