@@ -14,6 +14,7 @@ this process.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
 import errno
@@ -23,7 +24,6 @@ import resource
 import signal
 import socket
 import struct
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -277,7 +277,7 @@ async def serve(layout: Layout, host: Host, run: Path) -> None:
 
 def command(python: str, run: Path, layout: Layout) -> list[str]:
     """The command line of this process, for whoever starts it."""
-    return [python, "-m", "podling.network.proxy", str(run), json.dumps(asdict(layout))]
+    return [python, "-m", "podling.network.proxy", "--run", str(run), "--layout", json.dumps(asdict(layout))]
 
 
 async def _main(layout: Layout, run: Path) -> None:
@@ -291,14 +291,17 @@ async def _main(layout: Layout, run: Path) -> None:
         await serve(layout, HelperHost(helper), run)
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Arguments: the cluster's run directory, where the host helper's socket is, and a `Layout` in JSON."""
-    run, layout = arguments
+def main() -> None:
+    """The cluster's run directory is where the host helper's socket is."""
+    parser = argparse.ArgumentParser(prog="podling.network.proxy")
+    parser.add_argument("--run", type=Path, required=True, help="the cluster's run directory")
+    parser.add_argument("--layout", type=json.loads, default={}, help="the network's addresses, as JSON")
+    arguments = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    asyncio.run(_main(Layout(**json.loads(layout)), Path(run)))
+    asyncio.run(_main(Layout(**arguments.layout), arguments.run))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main()
