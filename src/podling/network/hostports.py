@@ -7,7 +7,6 @@ that a URL stays what it was; it is said by an event and written on the Service.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -166,16 +165,17 @@ class HostPorts:
             return
         if before is None and after is None:
             return
-        namespace, name = metadata["namespace"], metadata["name"]
-        with contextlib.suppress(ApiError):  # deleted meanwhile; another change brings us here again
-            if before != after:
-                await self._client.patch(
-                    "services", namespace, name, {"metadata": {"annotations": {ANNOTATION: after}}}
-                )
-            status: Object = {"loadBalancer": _status(chosen) or None}
-            await self._client.patch("services", namespace, name, {"status": status}, subresource="status")
+        try:
+            await self._write(metadata["namespace"], metadata["name"], after, _status(chosen))
+        except ApiError:
+            return  # deleted meanwhile, or refused: another change brings us here again
         if before != after:
             self._tell(service, balanced, chosen)
+
+    async def _write(self, namespace: str, name: str, annotation: str | None, balancer: Object) -> None:
+        await self._client.patch("services", namespace, name, {"metadata": {"annotations": {ANNOTATION: annotation}}})
+        status: Object = {"loadBalancer": balancer or None}
+        await self._client.patch("services", namespace, name, {"status": status}, subresource="status")
 
     def _tell(self, service: Object, ports: Mapping[str, Port], chosen: Mapping[str, int]) -> None:
         for name, number in chosen.items():

@@ -44,7 +44,7 @@ class ProxyClient:
     async def _connect(self) -> None:
         while True:
             with contextlib.suppress(OSError):
-                self._stream = await asyncio.open_unix_connection(self._path, limit=LINE_LIMIT)
+                self._stream = await asyncio.open_unix_connection(str(self._path), limit=LINE_LIMIT)
                 self._down.clear()
                 return
             await asyncio.sleep(_RETRY)
