@@ -1,8 +1,218 @@
-"""Ingress."""
+"""Ingress: which host and path leads to which service."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, invalid_value, required
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.printing import NONE, age, age_column, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
+_PATH_TYPES: Final = ("Exact", "ImplementationSpecific", "Prefix")
+_BAD_SEQUENCES: Final = ("//", "/./", "/../", "%2f", "%2F")
+_BAD_ENDINGS: Final = ("/..", "/.")
+_SHOWN_HOSTS: Final = 3
+
+
+def default(obj: Object) -> None:
+    for rule in obj.setdefault("spec", {}).get("rules") or ():
+        for path in part(rule, "http").get("paths") or ():
+            if path.get("pathType") == "":
+                path.pop("pathType")
+    obj.setdefault("status", {}).setdefault("loadBalancer", {})
+
+
+def prepare(write: Write) -> None:
+    if write.old is None:
+        write.new["status"] = {"loadBalancer": {}}
+    elif write.subresource != "status":
+        write.new["status"] = write.old.get("status") or {"loadBalancer": {}}
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors + _status(part(write.new, "status", "loadBalancer"))
+    spec = part(write.new, "spec")
+    annotation = part(write.new, "metadata", "annotations").get(_CLASS_ANNOTATION)
+    if write.old is None and annotation is not None and spec.get("ingressClassName") is not None:
+        detail = "can not be set when the class field is also set"
+        errors.append(invalid_value(f"annotations[{_CLASS_ANNOTATION}]", annotation, detail))
+    return errors + _spec(spec)
+
+
+def _spec(spec: Object) -> list[FieldError]:
+    rules: Sequence[Object] = spec.get("rules") or []
+    backend: Object | None = spec.get("defaultBackend")
+    errors: list[FieldError] = []
+    if not rules and backend is None:
+        # Kubernetes reports the rules where it means the whole spec.
+        detail = "either `defaultBackend` or `rules` must be specified"
+        errors.append(invalid_value("spec", spec.get("rules"), detail))
+    if backend is not None:
+        errors += _backend(backend, "spec.defaultBackend")
+    for at, rule in each("spec.rules", rules):
+        errors += _rule(rule, at)
+    for at, tls in each("spec.tls", spec.get("tls")):
+        errors += _tls(tls, at)
+    if (class_ := spec.get("ingressClassName")) is not None:
+        errors += fields.check("spec.ingressClassName", class_, names.dns1123_subdomain)
+    return errors
+
+
+def _host(host: str, path: str) -> list[FieldError]:
+    if "*" in host:
+        return fields.check(path, host, names.wildcard_dns1123_subdomain)
+    return fields.check(path, host, names.dns1123_subdomain)
+
+
+def _rule(rule: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if host := text(rule, "host"):
+        if not names.ip(host):
+            errors.append(invalid_value(f"{path}.host", host, "must be a DNS name, not an IP address"))
+        errors += _host(host, f"{path}.host")
+    http: Object | None = rule.get("http")
+    if http is None:
+        return errors
+    paths: Sequence[Object] = http.get("paths") or []
+    if not paths:
+        errors.append(required(f"{path}.http.paths"))
+    for at, item in each(f"{path}.http.paths", paths):
+        errors += _path(item, at)
+    return errors
+
+
+def _path(item: Object, path: str) -> list[FieldError]:
+    kind, value = item.get("pathType"), text(item, "path")
+    if kind is None:
+        return [required(f"{path}.pathType", "pathType must be specified")]
+    errors: list[FieldError] = []
+    match kind:
+        case "Exact" | "Prefix":
+            if not value.startswith("/"):
+                errors.append(invalid_value(f"{path}.path", value, "must be an absolute path"))
+            if value:
+                errors += _clean(value, f"{path}.path")
+        case "ImplementationSpecific":
+            if value and not value.startswith("/"):
+                errors.append(invalid_value(f"{path}.path", value, "must be an absolute path"))
+        case _:
+            errors += fields.one_of(f"{path}.pathType", kind, _PATH_TYPES)
+    return errors + _backend(part(item, "backend"), f"{path}.backend")
+
+
+def _clean(value: str, path: str) -> list[FieldError]:
+    errors = [invalid_value(path, value, f"must not contain '{bad}'") for bad in _BAD_SEQUENCES if bad in value]
+    return errors + [
+        invalid_value(path, value, f"cannot end with '{bad}'") for bad in _BAD_ENDINGS if value.endswith(bad)
+    ]
+
+
+def _backend(backend: Object, path: str) -> list[FieldError]:
+    service, other = backend.get("service"), backend.get("resource")
+    if other is not None and service is not None:
+        return [invalid_value(path, "", "cannot set both resource and service backends")]
+    if other is not None:
+        return typed_reference(other, f"{path}.resource")
+    if service is None:
+        return [required(path, "resource or service backend is required")]
+    errors: list[FieldError] = []
+    if not text(service, "name"):
+        errors.append(required(f"{path}.service.name"))
+    else:
+        errors += fields.check(f"{path}.service.name", service["name"], names.dns1123_label)
+    return errors + _port(part(service, "port"), f"{path}.service.port")
+
+
+def _port(port: Object, path: str) -> list[FieldError]:
+    named, number = text(port, "name"), port.get("number") or 0
+    if named and number:
+        return [invalid_value(path, "", "cannot set both port name & port number")]
+    if named:
+        return fields.check(f"{path}.name", named, names.port_name)
+    if number:
+        return fields.port(f"{path}.number", number)
+    return [required(path, "port name or number is required")]
+
+
+def typed_reference(reference: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if group := reference.get("apiGroup"):
+        errors += fields.check(f"{path}.apiGroup", group, names.dns1123_subdomain)
+    for key in ("kind", "name"):
+        value = text(reference, key)
+        if not value:
+            errors.append(required(f"{path}.{key}", f"{key} is required"))
+        else:
+            errors += fields.check(f"{path}.{key}", value, names.path_segment)
+    return errors
+
+
+def _tls(tls: Object, path: str) -> list[FieldError]:
+    errors = [e for at, host in each(f"{path}.hosts", tls.get("hosts")) for e in _host(host, at)]
+    if secret := text(tls, "secretName"):
+        errors += fields.check(f"{path}.secretName", secret, names.dns1123_subdomain)
+    return errors
+
+
+def _status(balancer: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for at, ingress in each("status.loadBalancer.ingress", balancer.get("ingress")):
+        if address := text(ingress, "ip"):
+            errors += fields.check(f"{at}.ip", address, names.ip)
+        if host := text(ingress, "hostname"):
+            if not names.ip(host):
+                detail = "must be a DNS name, not an IP address"
+                errors.append(invalid_value(f"{at}.hostname", host, detail))
+            errors += fields.check(f"{at}.hostname", host, names.dns1123_subdomain)
+    return errors
+
+
+def warn(write: Write) -> None:
+    annotations = part(write.new, "metadata", "annotations")
+    if write.old is None and _CLASS_ANNOTATION in annotations:
+        says = f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
+        write.warnings.append(says)
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column(
+            "Class",
+            description="The name of the IngressClass resource that should be used for additional configuration",
+        ),
+        Column("Hosts", description="Hosts that incoming requests are matched against before the ingress rule"),
+        Column("Address", description="Address is a list containing ingress points for the load-balancer"),
+        Column("Ports", description="Ports of TLS configurations that open"),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec = part(obj, "spec")
+    class_ = spec.get("ingressClassName") or part(obj, "metadata", "annotations").get(_CLASS_ANNOTATION) or NONE
+    ingress: list[Object] = part(obj, "status", "loadBalancer").get("ingress") or []
+    addresses = ",".join(dict.fromkeys(text(i, "ip") or text(i, "hostname") for i in ingress))
+    ports = "80, 443" if spec.get("tls") else "80"
+    return [name(obj), class_, _hosts(spec.get("rules") or []), addresses, ports, age(obj, now)]
+
+
+def _hosts(rules: Sequence[Object]) -> str:
+    hosts = [text(r, "host") for r in rules]
+    listed = [h for h in hosts if h]
+    if not listed:
+        return "*"
+    more = len(listed) - _SHOWN_HOSTS
+    return ",".join(listed[:_SHOWN_HOSTS]) + (f" + {more} more..." if more > 0 else "")
 
 
 def resource() -> Resource:
@@ -16,4 +226,7 @@ def resource() -> Resource:
         schema="io.k8s.api.networking.v1.Ingress",
         short_names=("ing",),
         status=True,
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=warn),
+        columns=_columns(),
+        row=row,
     )

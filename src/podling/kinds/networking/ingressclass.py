@@ -1,8 +1,88 @@
-"""IngressClass."""
+"""IngressClass: which controller serves an Ingress."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required, too_long
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.networking.ingress import typed_reference
+from podling.kinds.printing import NONE, age, age_column, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_MAX_CONTROLLER: Final = 250
+_SCOPES: Final = ("Cluster", "Namespace")
+
+
+def default(obj: Object) -> None:
+    parameters: Object | None = obj.setdefault("spec", {}).get("parameters")
+    if parameters is not None and parameters.get("scope") is None:
+        parameters["scope"] = "Cluster"
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    errors += _controller(text(spec, "controller"), "spec.controller")
+    if spec.get("parameters") is not None:
+        errors += _parameters(spec["parameters"], "spec.parameters")
+    if write.old is not None:
+        errors += fields.immutable("spec.controller", spec.get("controller"), part(write.old, "spec").get("controller"))
+    return errors
+
+
+def _controller(controller: str, path: str) -> list[FieldError]:
+    if len(controller) > _MAX_CONTROLLER:
+        return [too_long(path, _MAX_CONTROLLER)]
+    if not controller:
+        return [required(path)]
+    domain, slash, rest = controller.partition("/")
+    if not slash or not domain or not rest:
+        detail = 'must be a domain-prefixed path (such as "acme.io/foo")'
+        return [invalid_value(path, controller, detail)]
+    errors = fields.says(path, domain, names.dns1123_subdomain(domain))
+    return errors + fields.says(path, rest, names.http_path_in_domain(rest))
+
+
+def _parameters(parameters: Object, path: str) -> list[FieldError]:
+    errors = typed_reference(parameters, path)
+    scope, namespace = parameters.get("scope"), parameters.get("namespace")
+    if scope is None:
+        return [*errors, required(f"{path}.scope")]
+    if scope not in _SCOPES:
+        errors.append(not_supported(f"{path}.scope", scope, _SCOPES))
+    if scope == "Namespace":
+        if not namespace:
+            errors.append(required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'"))
+        else:
+            errors += fields.check(f"{path}.namespace", namespace, names.dns1123_label)
+    elif scope == "Cluster" and namespace is not None:
+        detail = "`parameters.scope` is set to 'Cluster'"
+        errors.append(forbidden_field(f"{path}.namespace", detail))
+    return errors
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Controller", description="Controller that is responsible for handling this class"),
+        Column("Parameters", description="A reference to a resource with additional parameters"),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec = part(obj, "spec")
+    parameters = part(spec, "parameters")
+    shown = NONE
+    if parameters:
+        group = text(parameters, "apiGroup")
+        shown = f"{text(parameters, 'kind')}{f'.{group}' if group else ''}/{text(parameters, 'name')}"
+    return [name(obj), text(spec, "controller"), shown, age(obj, now)]
 
 
 def resource() -> Resource:
@@ -14,4 +94,7 @@ def resource() -> Resource:
         singular="ingressclass",
         namespaced=False,
         schema="io.k8s.api.networking.v1.IngressClass",
+        strategy=Strategy(default=default, validate=validate),
+        columns=_columns(),
+        row=row,
     )

@@ -1,8 +1,54 @@
-"""IPAddress."""
+"""IPAddress: an address of the service range, and the object that it was given to."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+import ipaddress
+from datetime import datetime
+from typing import Any
+
+from podling.api.errors import FieldError, required
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def _canonical(value: str, prefix: bool) -> list[str]:
+    """The name is the address in its canonical form."""
+    if prefix:
+        return []
+    if names.ip(value):
+        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
+    shown = str(ipaddress.ip_address(value))
+    return [] if shown == value else [f"must be in canonical form ({shown!r})".replace("'", '"')]
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write, _canonical)
+    spec = part(write.new, "spec")
+    if write.old is not None:
+        return errors + fields.immutable(
+            "spec.parentRef", spec.get("parentRef"), part(write.old, "spec").get("parentRef")
+        )
+    parent: Object | None = spec.get("parentRef")
+    if parent is None:
+        return [*errors, required("spec.parentRef")]
+    if group := text(parent, "group"):
+        errors += fields.check("spec.parentRef.group", group, names.dns1123_subdomain)
+    for key in ("resource", "name"):
+        errors += fields.check_required(f"spec.parentRef.{key}", text(parent, key), names.path_segment)
+    if namespace := text(parent, "namespace"):
+        errors += fields.check("spec.parentRef.namespace", namespace, names.dns1123_label)
+    return errors
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    parent = part(obj, "spec", "parentRef")
+    kind = ".".join(filter(None, (text(parent, "resource"), text(parent, "group"))))
+    shown = "/".join(filter(None, (kind, text(parent, "namespace"), text(parent, "name"))))
+    return [name(obj), shown, age(obj, now)]
 
 
 def resource() -> Resource:
@@ -15,4 +61,11 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.networking.v1.IPAddress",
         short_names=("ip",),
+        strategy=Strategy(validate=validate),
+        columns=(
+            name_column(),
+            Column("ParentRef", description=doc("networking.v1.IPAddressSpec.parentRef")),
+            age_column(),
+        ),
+        row=row,
     )

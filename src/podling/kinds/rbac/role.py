@@ -1,17 +1,29 @@
-"""Role."""
+"""Role: what may be done in a namespace."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.errors import FieldError
+from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.rbac import rules
+from podling.kinds.validation import names
+from podling.kinds.validation.meta import object_meta
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write, names.segment_name)
+    return errors + rules.rules(write.new.get("rules"), "rules", namespaced=True)
 
 
 def resource() -> Resource:
     return Resource(
-        group="rbac.authorization.k8s.io",
+        group=rules.GROUP,
         version="v1",
         kind="Role",
         plural="roles",
         singular="role",
         namespaced=True,
         schema="io.k8s.api.rbac.v1.Role",
+        strategy=Strategy(validate=validate, generation=None),
+        columns=rules.role_columns(),
+        row=rules.role_row,
     )

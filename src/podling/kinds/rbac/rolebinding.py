@@ -1,17 +1,27 @@
-"""RoleBinding."""
+"""RoleBinding: who has a role in a namespace."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.errors import FieldError
+from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.printing import doc
+from podling.kinds.rbac import rules
+
+
+def validate(write: Write) -> list[FieldError]:
+    return rules.binding(write, ("Role", "ClusterRole"))
 
 
 def resource() -> Resource:
     return Resource(
-        group="rbac.authorization.k8s.io",
+        group=rules.GROUP,
         version="v1",
         kind="RoleBinding",
         plural="rolebindings",
         singular="rolebinding",
         namespaced=True,
         schema="io.k8s.api.rbac.v1.RoleBinding",
+        strategy=Strategy(default=rules.default_binding, validate=validate, generation=None),
+        columns=rules.binding_columns("roleBinding", doc("rbac.v1.RoleBinding.roleRef")),
+        row=rules.binding_row,
     )
