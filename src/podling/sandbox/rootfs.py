@@ -172,21 +172,21 @@ def _make_in_upper(target: str, top: str, upper: str, lowers: Sequence[str]) -> 
 
 
 def _mount_overlay(target: str, lowers: Sequence[str], upper: str, work: str, rootless: bool) -> None:
-    """Mount an overlay. The kernel takes one page of options, so long paths are given relative to their parent."""
-    options = f"upperdir={_escaped(upper)},workdir={_escaped(work)}" + (",userxattr" if rootless else "")
-    lower = ":".join(_escaped(path) for path in lowers)
-    if len(options) + len(lower) + len(",lowerdir=") < _PAGE:
-        syscalls.mount("overlay", target, "overlay", data=f"lowerdir={lower},{options}")
+    """Mount an overlay. The kernel takes one page of options, so many long paths are given through short links."""
+    options = f",upperdir={_escaped(upper)},workdir={_escaped(work)}" + (",userxattr" if rootless else "")
+    lower = "lowerdir=" + ":".join(_escaped(path) for path in lowers)
+    if len(lower) + len(options) < _PAGE:
+        syscalls.mount("overlay", target, "overlay", data=lower + options)
         return
-    parent = os.path.commonpath(lowers)
-    before = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    os.chdir(parent)
-    try:
-        lower = ":".join(_escaped(os.path.relpath(path, parent)) for path in lowers)
-        syscalls.mount("overlay", target, "overlay", data=f"lowerdir={lower},{options}")
-    finally:
-        os.fchdir(before)
-        os.close(before)
+    links = f"{target}.layers"
+    os.makedirs(links)
+    for number, path in enumerate(lowers):
+        os.symlink(path, f"{links}/{number}")
+    os.chdir(links)
+    lower = "lowerdir=" + ":".join(str(number) for number in range(len(lowers)))
+    syscalls.mount("overlay", target, "overlay", data=lower + options)
+    os.chdir("/")
+    shutil.rmtree(links)
 
 
 def _escaped(path: str) -> str:
