@@ -23,7 +23,7 @@ from podling.api.schema import Schemas
 from podling.store.types import Object
 
 JSON: Final = "application/json"
-V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 VERSION: Final = "v1.36.2"
 
 _DESCRIPTIONS_MINOR: Final = "v1.36.0"

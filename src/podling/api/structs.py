@@ -103,7 +103,7 @@ class _Walk:
 class _Conversion(_Walk):
     """The walk of apimachinery's converter of unstructured objects, which ends at the first mismatch."""
 
-    def mismatch(self, value: Any, node: Node, place: _Place | None) -> None:  # noqa: ARG002  it names no place
+    def mismatch(self, value: Any, node: Node, place: _Place | None) -> None:
         raise DecodeError(_conversion_error(value, node))
 
 
