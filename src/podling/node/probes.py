@@ -3,17 +3,17 @@
 A `Prober` belongs to one run of one container and drives up to three probes by timers of the event loop; between two
 checks it costs a timer and nothing else. `Count` holds the thresholds, pure. Rules: the kubelet's prober worker.
 
-Beyond the kubelet: a readiness or startup probe that has not yet succeeded is also tried between its periods, soon
-after the start and then ever less often. Such a try can only report success. So a pod that listens after 80 ms is ready
-after about 100 ms, also with `periodSeconds: 10`; a real kubelet does much the same by probing anew at each change of
-status.
+A probe without an initial delay is first counted one period after the start, as with a kubelet, whose ticks begin
+before the container does. Beyond the kubelet: until a readiness or startup probe has succeeded once, it is also tried
+between its periods, at once and then ever less often. Such a try can only report success. So a pod that listens after
+80 ms is ready after about 100 ms, also with `periodSeconds: 10`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -24,8 +24,10 @@ Kind = Literal["startup", "readiness", "liveness"]
 KINDS: tuple[Kind, ...] = ("startup", "readiness", "liveness")
 _TITLES = {"startup": "Startup", "readiness": "Readiness", "liveness": "Liveness"}
 
-FIRST_EXTRA = 0.05
-"""Seconds after a first failure until the first try between periods; each next one waits twice as long."""
+FIRST_PAUSE = 0.02
+FIRST_PAUSE_EXEC = 0.1
+PAUSE_GROWTH = 1.5
+"""Seconds until the first try between periods (a command costs more than a connection), and how pauses grow."""
 
 Check = Callable[[Object], Awaitable[Outcome]]
 """Carries out one probe (the object in the spec); bounded by the probe's own timeout."""
@@ -115,32 +117,34 @@ class Prober:
         loop = asyncio.get_running_loop()
         count = Count(probe.get("successThreshold", 1), probe.get("failureThreshold", 3))
         period = float(probe.get("periodSeconds", 10))
-        await asyncio.sleep(max(0.0, probe.get("initialDelaySeconds", 0) - self._age))
+        delay = float(probe.get("initialDelaySeconds", 0))
+        await asyncio.sleep(max(0.0, delay - self._age))
+        tick = loop.time() + (0.0 if delay else period)
         eager = kind == "startup" or (kind == "readiness" and not self._ready)
-        tick = loop.time()
+        pauses = _growing_pauses(probe) if eager else iter(())
         while True:
-            outcome = await self._check(probe)
-            if self._counted(kind, outcome, count):
-                return
-            eager = eager and outcome.verdict not in (Verdict.SUCCESS, Verdict.WARNING)
-            tick += period
-            if eager and await self._succeeds_before(tick, probe):
-                eager = False
+            if await self._succeeds_before(tick, probe, pauses):
+                pauses = iter(())
                 if self._counted(kind, Outcome(Verdict.SUCCESS), count):
                     return
             await asyncio.sleep(tick - loop.time())
-            tick = max(tick, loop.time() - period)
+            outcome = await self._check(probe)
+            if self._counted(kind, outcome, count):
+                return
+            if outcome.verdict in (Verdict.SUCCESS, Verdict.WARNING):
+                pauses = iter(())
+            tick = max(tick + period, loop.time())
 
-    async def _succeeds_before(self, deadline: float, probe: Object) -> bool:
+    async def _succeeds_before(self, deadline: float, probe: Object, pauses: Iterator[float]) -> bool:
         """Tries between periods; failures are kept to itself."""
         loop = asyncio.get_running_loop()
-        pause = FIRST_EXTRA
-        while loop.time() + pause < deadline:
+        for pause in pauses:
+            if loop.time() + pause >= deadline:
+                return False
             await asyncio.sleep(pause)
             outcome = await self._check(probe)
             if outcome.verdict in (Verdict.SUCCESS, Verdict.WARNING):
                 return True
-            pause *= 2
         return False
 
     def _counted(self, kind: Kind, outcome: Outcome, count: Count) -> bool:
@@ -158,6 +162,13 @@ class Prober:
             self._started = True
             self.start()
         return kind == "startup" or (kind == "liveness" and not decided)
+
+
+def _growing_pauses(probe: Object) -> Iterator[float]:
+    pause = FIRST_PAUSE_EXEC if "exec" in probe else FIRST_PAUSE
+    while True:
+        yield pause
+        pause *= PAUSE_GROWTH
 
 
 def _spawn(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
