@@ -36,6 +36,7 @@ from podling.api.resources import Resource, Write
 from podling.api.schema import Node, Schemas
 from podling.api.selectors import Selection
 from podling.api.served import Served
+from podling.api.structs import zero_of
 from podling.store import types as store_types
 from podling.store.store import Store
 from podling.store.types import Entry, Key, Object
@@ -184,6 +185,7 @@ class Registry:
         resource.strategy.default(obj)
         if resource.status:
             obj.pop("status", None)
+            obj.update(self._empty_status(resource))
         if not applied:
             obj = self.track(resource, None, obj, call)
         write = self._new_write(resource, "CREATE", obj, None, call)
@@ -194,6 +196,11 @@ class Registry:
             if resource.strategy.released is not None:
                 resource.strategy.released(write.new)
             raise self._api_error(resource, cast(str, obj["metadata"].get("name") or ""), error) from error
+
+    def _empty_status(self, resource: Resource) -> Object:
+        """The status of a new object: as Go writes an empty struct; nothing for custom resources."""
+        written = self.node(resource).written
+        return {field.name: zero_of(field) for field in written if field.name == "status"}
 
     async def _store_new(self, resource: Resource, namespace: str, write: Write, *, generated: bool) -> Entry:
         metadata = write.new["metadata"]

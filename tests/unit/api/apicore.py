@@ -170,6 +170,7 @@ class World:
         self.store = store
         self.port = port
         self._connections: list[Http] = []
+        self._first: Http | None = None
 
     async def connect(self, tls: ssl.SSLContext | None = None) -> Http:
         name = "localhost" if tls else None
@@ -178,9 +179,9 @@ class World:
         return http
 
     async def request(self, method: str, path: str, body: Any = None, **headers: str) -> Answer:
-        if not self._connections:
-            await self.connect()
-        return await self._connections[0].request(method, path, body, **headers)
+        if self._first is None:
+            self._first = await self.connect()
+        return await self._first.request(method, path, body, **headers)
 
     async def watch(self, path: str, **headers: str) -> Http:
         http = await self.connect()

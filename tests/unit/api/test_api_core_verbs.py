@@ -1,0 +1,514 @@
+"""Create, read, update, patch, delete: what is stored, what is refused, and in which words."""
+
+# ruff: noqa: E501  the messages are Kubernetes' and stay in one piece
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from apicore import (
+    APPLY,
+    CONFIG_MAP,
+    CONFIG_MAPS,
+    DEPLOYMENTS,
+    JSON_PATCH,
+    MERGE,
+    PODS,
+    STRATEGIC,
+    World,
+    config_map,
+    deployment,
+    pod,
+    run,
+)
+
+from podling.api.admission import Admission
+from podling.api.errors import ApiError
+from podling.api.requests import Attributes, Decision
+from podling.api.resources import User, Write
+
+
+def test_the_system_fills_in_the_metadata_of_a_new_object(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = config_map("a")
+        body["metadata"] |= {"uid": "mine", "creationTimestamp": "2001-01-01T00:00:00Z", "generation": 7}
+        answer = await world.request("POST", CONFIG_MAPS, body)
+        metadata = answer.json["metadata"]
+        assert answer.status == 201
+        assert metadata["creationTimestamp"] == "2026-01-02T03:04:05Z"
+        assert metadata["namespace"] == "default"
+        assert metadata["uid"] != "mine"
+        assert "generation" not in metadata
+        assert metadata["managedFields"][0]["manager"] == "tester"
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).json == answer.json
+
+    run(tmp_path, scenario)
+
+
+def test_a_name_is_generated_and_never_collides(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = {"metadata": {"generateName": "job-"}}
+        answers = await asyncio.gather(*(world.request("POST", CONFIG_MAPS, body) for _ in range(1)))
+        name = answers[0].json["metadata"]["name"]
+        assert name.startswith("job-")
+        assert len(name) == len("job-") + 5
+        world.server.registry.random.seed(1)
+        first = (await world.request("POST", CONFIG_MAPS, body)).json["metadata"]["name"]
+        world.server.registry.random.seed(1)
+        second = await world.request("POST", CONFIG_MAPS, body)
+        assert second.status == 201
+        assert second.json["metadata"]["name"] != first
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "message"),
+    [
+        (
+            {"metadata": {}},
+            422,
+            'ConfigMap "" is invalid: metadata.name: Required value: name or generateName is required',
+        ),
+        ({"metadata": {"name": "taken"}}, 409, 'configmaps "taken" already exists'),
+        (
+            {"metadata": {"name": "x", "namespace": "other"}},
+            400,
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (
+            {"metadata": {"name": "x", "resourceVersion": "5"}},
+            500,
+            "resourceVersion should not be set on objects to be created",
+        ),
+    ],
+)
+def test_a_create_is_refused(tmp_path: Path, body: Any, code: int, message: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("taken"))
+        answer = await world.request("POST", CONFIG_MAPS, body)
+        assert (answer.status, answer.json["code"], answer.json["message"]) == (code, code, message)
+
+    run(tmp_path, scenario)
+
+
+def test_a_new_object_needs_a_namespace_that_exists_and_stays(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        missing = await world.request("POST", "/api/v1/namespaces/none/configmaps", config_map("a"))
+        assert (missing.status, missing.json["message"]) == (404, 'namespaces "none" not found')
+        going = {"metadata": {"name": "going", "finalizers": ["example.com/f"]}}
+        await world.request("POST", "/api/v1/namespaces", going)
+        await world.request("DELETE", "/api/v1/namespaces/going")
+        refused = await world.request("POST", "/api/v1/namespaces/going/configmaps", config_map("a"))
+        assert (refused.status, refused.json["details"]["causes"][0]["reason"]) == (403, "NamespaceTerminating")
+        again = await world.request("POST", "/api/v1/namespaces", {"metadata": {"name": "going"}})
+        assert again.json["message"] == 'object is being deleted: namespaces "going" already exists'
+        kept = await world.request("DELETE", "/api/v1/namespaces/default")
+        assert kept.json["message"] == 'namespaces "default" is forbidden: this namespace may not be deleted'
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    "path", ["/api/v1/nopes", "/api/v2/pods", "/apis/apps/v9/deployments", f"{CONFIG_MAPS}/c/status"]
+)
+def test_what_is_not_served_is_not_found_in_json(tmp_path: Path, path: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", path)
+        assert answer.status == 404
+        assert answer.json["message"] == "the server could not find the requested resource"
+        assert answer.json["details"] == {}
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("path", ["/nope", "/apis/nope/v1/x"])
+def test_what_is_outside_the_api_is_not_found_in_text(tmp_path: Path, path: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", path)
+        assert (answer.status, answer.body) == (404, b"404 page not found\n")
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", f"{CONFIG_MAPS}/a"), ("PATCH", CONFIG_MAPS), ("PUT", CONFIG_MAPS), ("POST", "/api/v1/configmaps")],
+)
+def test_a_verb_in_the_wrong_place_is_not_allowed(tmp_path: Path, method: str, path: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request(method, path, {}, Content_Type=MERGE)
+        assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed")
+
+    run(tmp_path, scenario)
+
+
+def test_an_update_with_a_stale_resource_version_is_a_conflict(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        old = await world.create(CONFIG_MAP, config_map("a", k="1"))
+        fresh = {**old, "data": {"k": "2"}}
+        assert (await world.request("PUT", f"{CONFIG_MAPS}/a", fresh)).status == 200
+        stale = await world.request("PUT", f"{CONFIG_MAPS}/a", {**fresh, "data": {"k": "3"}})
+        assert stale.status == 409
+        assert stale.json["message"] == (
+            'Operation cannot be fulfilled on configmaps "a": the object has been modified; '
+            "please apply your changes to the latest version and try again"
+        )
+        assert (await world.request("PUT", f"{CONFIG_MAPS}/a", config_map("a", k="4"))).json["data"] == {"k": "4"}
+
+    run(tmp_path, scenario)
+
+
+def test_an_update_that_changes_nothing_keeps_the_resource_version(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        before = (await world.request("POST", CONFIG_MAPS, config_map("a"))).json["metadata"]["resourceVersion"]
+        for method, body, kind in (
+            ("PUT", config_map("a"), "application/json"),
+            ("PATCH", {"data": {"k": "v"}}, MERGE),
+            ("PATCH", [], JSON_PATCH),
+        ):
+            answer = await world.request(method, f"{CONFIG_MAPS}/a", body, Content_Type=kind)
+            assert (answer.status, answer.json["metadata"]["resourceVersion"]) == (200, before)
+
+    run(tmp_path, scenario)
+
+
+def test_an_update_cannot_change_what_the_system_owns(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        old = await world.create(CONFIG_MAP, config_map("a"))
+        changed = {**config_map("a", k="2")}
+        changed["metadata"] |= {"creationTimestamp": "2001-01-01T00:00:00Z", "generation": 9}
+        metadata = (await world.request("PUT", f"{CONFIG_MAPS}/a", changed)).json["metadata"]
+        assert (metadata["uid"], metadata["creationTimestamp"]) == (
+            old["metadata"]["uid"],
+            old["metadata"]["creationTimestamp"],
+        )
+        changed["metadata"]["uid"] = "other"
+        refused = await world.request("PUT", f"{CONFIG_MAPS}/a", changed)
+        assert refused.status == 409
+        assert "Precondition failed: UID in precondition: other" in refused.json["message"]
+
+    run(tmp_path, scenario)
+
+
+def test_the_four_kinds_of_patches(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("POST", PODS, pod("p"))
+        path = f"{PODS}/p"
+
+        async def patch(body: Any, kind: str, query: str = "") -> Any:
+            answer = await world.request("PATCH", path + query, body, Content_Type=kind)
+            assert answer.status == 200, answer.json
+            return answer.json
+
+        merged = await patch({"metadata": {"labels": {"a": "1", "b": "2"}}}, MERGE)
+        assert merged["metadata"]["labels"] == {"a": "1", "b": "2"}
+        edited = await patch([{"op": "remove", "path": "/metadata/labels/b"}], JSON_PATCH)
+        assert edited["metadata"]["labels"] == {"a": "1"}
+        containers = {"spec": {"containers": [{"name": "c", "image": "j"}, {"name": "d", "image": "k"}]}}
+        strategic = await patch(containers, STRATEGIC)
+        assert sorted(c["name"] + c["image"] for c in strategic["spec"]["containers"]) == ["cj", "dk"]
+        config = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"applied": "yes"}}}
+        applied = await patch(config, APPLY, "?fieldManager=m")
+        assert applied["metadata"]["labels"] == {"a": "1", "applied": "yes"}
+
+    run(tmp_path, scenario)
+
+
+def test_apply_creates_what_is_not_there(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config_map("a"), Content_Type=APPLY)
+        assert answer.status == 201
+        assert answer.json["metadata"]["managedFields"][0]["operation"] == "Apply"
+        unnamed = await world.request("PATCH", f"{CONFIG_MAPS}/a", config_map("a"), Content_Type=APPLY)
+        assert (unnamed.status, unnamed.json["details"]["causes"][0]["field"]) == (422, "fieldManager")
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "code", "message"),
+    [
+        ("text/plain", b"{}", 415, "415: Unsupported Media Type"),
+        (MERGE, b"[]", 400, "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        (MERGE, b"null", 400, "Invalid JSON Patch"),
+        (JSON_PATCH, b"{}", 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
+        (MERGE, b'{"metadata":{"name":"b"}}', 400, "the name of the object (b) does not match the name on the URL (a)"),
+        (JSON_PATCH, b'[{"op":"test","path":"/data/k","value":"x"}]', 422, "the server rejected our request due to an error in our request"),
+    ],
+)  # fmt: skip
+def test_a_patch_is_refused(tmp_path: Path, kind: str, body: bytes, code: int, message: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a", body, Content_Type=kind)
+        assert (answer.status, answer.json["message"]) == (code, message)
+
+    run(tmp_path, scenario)
+
+
+def test_unknown_fields_are_refused_warned_of_or_dropped(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = {"metadata": {"name": "a"}, "nope": 1}
+        strict = await world.request("POST", f"{CONFIG_MAPS}?fieldValidation=Strict", body)
+        assert strict.status == 400
+        warned = await world.request("POST", CONFIG_MAPS, body)
+        assert warned.headers["Warning"] == '299 - "unknown field \\"nope\\""'
+        ignored = await world.request("PUT", f"{CONFIG_MAPS}/a?fieldValidation=Ignore", body)
+        assert (ignored.status, "Warning" in ignored.headers, "nope" in ignored.json) == (200, False, False)
+
+    run(tmp_path, scenario)
+
+
+def test_the_generation_counts_changes_of_the_spec_and_status_is_kept_apart(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = {**deployment("d"), "status": {"replicas": 7}}
+        created = (await world.request("POST", DEPLOYMENTS, body)).json
+        assert (created["metadata"]["generation"], created["status"]) == (1, {})
+        body["spec"]["replicas"] = 2
+        updated = (await world.request("PUT", f"{DEPLOYMENTS}/d", body)).json
+        assert (updated["metadata"]["generation"], updated["status"]) == (2, {})
+        status = {"spec": {"replicas": 9}, "status": {"replicas": 2}}
+        patched = (await world.request("PATCH", f"{DEPLOYMENTS}/d/status", status, Content_Type=MERGE)).json
+        assert patched["metadata"]["generation"] == 2
+        assert (patched["spec"]["replicas"], patched["status"]) == (2, {"replicas": 2})
+
+    run(tmp_path, scenario)
+
+
+def test_a_workload_is_scaled(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("POST", DEPLOYMENTS, deployment("d", 3))
+        scale = (await world.request("GET", f"{DEPLOYMENTS}/d/scale")).json
+        assert (scale["kind"], scale["spec"], scale["status"]["selector"]) == ("Scale", {"replicas": 3}, "app=d")
+        patch = {"spec": {"replicas": 5}}
+        patched = await world.request("PATCH", f"{DEPLOYMENTS}/d/scale", patch, Content_Type=MERGE)
+        assert patched.json["spec"] == {"replicas": 5}
+        assert (await world.request("GET", f"{DEPLOYMENTS}/d")).json["metadata"]["generation"] == 2
+        scale["spec"]["replicas"] = 1
+        assert (await world.request("PUT", f"{DEPLOYMENTS}/d/scale", scale)).status == 409
+        negative = await world.request(
+            "PATCH", f"{DEPLOYMENTS}/d/scale", {"spec": {"replicas": -1}}, Content_Type=MERGE
+        )
+        assert negative.json["message"] == (
+            'Scale.autoscaling "d" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0'
+        )
+
+    run(tmp_path, scenario)
+
+
+def test_a_dry_run_answers_like_a_write_and_stores_nothing(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        created = await world.request("POST", f"{CONFIG_MAPS}?dryRun=All", config_map("a"))
+        assert (created.status, "resourceVersion" in created.json["metadata"]) == (201, False)
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).status == 404
+        await world.create(CONFIG_MAP, config_map("a", k="1"))
+        changed = await world.request("PUT", f"{CONFIG_MAPS}/a?dryRun=All", config_map("a", k="2"))
+        assert changed.json["data"] == {"k": "2"}
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a", {"dryRun": ["All"]})).json["status"] == "Success"
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).json["data"] == {"k": "1"}
+        bad = await world.request("POST", f"{CONFIG_MAPS}?dryRun=Some", config_map("b"))
+        assert (bad.status, bad.json["details"]["kind"]) == (422, "CreateOptions")
+
+    run(tmp_path, scenario)
+
+
+def test_a_delete_answers_what_was_deleted(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        obj = await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("DELETE", f"{CONFIG_MAPS}/a")
+        details = {"name": "a", "kind": "configmaps", "uid": obj["metadata"]["uid"]}
+        assert (answer.json["status"], answer.json["details"]) == ("Success", details)
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a")).status == 404
+
+    run(tmp_path, scenario)
+
+
+def test_preconditions_guard_a_delete(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        obj = await world.create(CONFIG_MAP, config_map("a"))
+        other = await world.request("DELETE", f"{CONFIG_MAPS}/a", {"preconditions": {"uid": "other"}})
+        assert (other.status, other.json["details"]["kind"]) == (409, "ConfigMap")
+        stale = await world.request("DELETE", f"{CONFIG_MAPS}/a", {"preconditions": {"resourceVersion": "1"}})
+        assert stale.status == 409
+        right = {k: obj["metadata"][k] for k in ("uid", "resourceVersion")}
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a", {"preconditions": right})).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_finalizers_keep_an_object_until_the_last_is_gone(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = config_map("a")
+        body["metadata"]["finalizers"] = ["example.com/one", "example.com/two"]
+        await world.request("POST", CONFIG_MAPS, body)
+        marked = (await world.request("DELETE", f"{CONFIG_MAPS}/a")).json
+        assert marked["metadata"]["deletionTimestamp"] == "2026-01-02T03:04:05Z"
+        assert marked["metadata"]["deletionGracePeriodSeconds"] == 0
+        again = (await world.request("DELETE", f"{CONFIG_MAPS}/a")).json
+        assert again["metadata"]["resourceVersion"] == marked["metadata"]["resourceVersion"]
+        path = f"{CONFIG_MAPS}/a"
+        one = await world.request("PATCH", path, {"metadata": {"finalizers": ["example.com/two"]}}, Content_Type=MERGE)
+        assert one.json["metadata"]["finalizers"] == ["example.com/two"]
+        last = await world.request("PATCH", path, {"metadata": {"finalizers": None}}, Content_Type=MERGE)
+        assert (last.status, "finalizers" in last.json["metadata"]) == (200, False)
+        assert (await world.request("GET", path)).status == 404
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("options", "finalizers"),
+    [
+        ({"propagationPolicy": "Foreground"}, ["foregroundDeletion"]),
+        ({"propagationPolicy": "Orphan"}, ["orphan"]),
+        ({"orphanDependents": True}, ["orphan"]),
+    ],
+)
+def test_propagation_is_left_to_the_garbage_collector_as_a_finalizer(
+    tmp_path: Path, options: Any, finalizers: list[str]
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("DELETE", f"{CONFIG_MAPS}/a", options)
+        assert answer.json["metadata"]["finalizers"] == finalizers
+
+    run(tmp_path, scenario)
+
+
+def test_a_pod_on_a_node_is_given_its_grace_period_which_can_only_be_shortened(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("POST", PODS, pod("p", node="n"))
+
+        async def delete(body: Any = None) -> tuple[int, str]:
+            metadata = (await world.request("DELETE", f"{PODS}/p", body)).json["metadata"]
+            return metadata["deletionGracePeriodSeconds"], metadata["deletionTimestamp"][-3:-1]
+
+        assert await delete() == (30, "35")
+        assert await delete({"gracePeriodSeconds": 10}) == (10, "15")
+        assert await delete({"gracePeriodSeconds": 100}) == (10, "15")
+        assert await delete({"gracePeriodSeconds": 0}) == (0, "05")
+        assert (await world.request("GET", f"{PODS}/p")).status == 404
+
+    run(tmp_path, scenario)
+
+
+def test_a_pod_without_a_node_is_deleted_at_once_and_shown(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        created = (await world.request("POST", PODS, pod("p"))).json
+        deleted = (await world.request("DELETE", f"{PODS}/p")).json
+        assert deleted["metadata"]["uid"] == created["metadata"]["uid"]
+        assert deleted["metadata"]["generation"] == 2
+        assert (await world.request("GET", f"{PODS}/p")).status == 404
+
+    run(tmp_path, scenario)
+
+
+def test_a_collection_is_deleted_by_selector(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for number in range(300):
+            await world.create(CONFIG_MAP, config_map(f"c{number}", {"odd": str(number % 2)}))
+        deleted = await world.request("DELETE", f"{CONFIG_MAPS}?labelSelector=odd%3D1")
+        assert len(deleted.names) == 150
+        left = await world.request("GET", CONFIG_MAPS)
+        assert {item["metadata"]["labels"]["odd"] for item in left.json["items"]} == {"0"}
+
+    run(tmp_path, scenario)
+
+
+def test_admission_changes_and_refuses_in_its_place(tmp_path: Path) -> None:
+    async def label(write: Write) -> None:
+        write.new["metadata"].setdefault("labels", {})["admitted"] = write.operation
+        write.warnings.append("be careful")
+
+    def refuse(write: Write) -> None:
+        if write.new["metadata"]["name"] == "bad":
+            assert write.new["metadata"]["labels"]["admitted"]
+            raise ApiError(403, "Forbidden", "no")
+
+    async def scenario(world: World) -> None:
+        good = await world.request("POST", CONFIG_MAPS, config_map("good"))
+        assert good.json["metadata"]["labels"] == {"admitted": "CREATE"}
+        assert good.headers["Warning"] == '299 - "be careful"'
+        assert (await world.request("POST", CONFIG_MAPS, config_map("bad"))).status == 403
+
+    run(tmp_path, scenario, admission=Admission(mutating=[label], validating=[refuse]))
+
+
+def test_who_may_not_is_told_what(tmp_path: Path) -> None:
+    def authorize(user: User, attributes: Attributes) -> Decision:
+        return Decision(attributes.path == "/readyz")
+
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", f"{CONFIG_MAPS}/a")
+        assert answer.status == 403
+        assert answer.json["message"] == (
+            'configmaps "a" is forbidden: User "admin" cannot get resource "configmaps" in API group "" '
+            'in the namespace "default"'
+        )
+        listing = await world.request("GET", DEPLOYMENTS.replace("namespaces/default/", ""))
+        assert listing.json["message"].endswith('resource "deployments" in API group "apps" at the cluster scope')
+        assert (await world.request("GET", "/metrics")).json["message"] == (
+            'forbidden: User "admin" cannot get path "/metrics"'
+        )
+        assert (await world.request("GET", "/readyz")).status == 200
+
+    run(tmp_path, scenario, authorize=authorize)
+
+
+def test_many_writers_of_one_object_lose_nothing(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        connections = [await world.connect() for _ in range(16)]
+        for number, http in enumerate(connections):
+            await http.send("PATCH", f"{CONFIG_MAPS}/a", {"data": {f"k{number}": "x"}}, Content_Type=MERGE)
+        assert {(await http.answer()).status for http in connections} == {200}
+        data = (await world.request("GET", f"{CONFIG_MAPS}/a")).json["data"]
+        assert data.keys() >= {f"k{number}" for number in range(16)}
+
+    run(tmp_path, scenario)
+
+
+def test_a_full_disk_is_told_to_the_client_and_reads_go_on(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        world.store._disk._db.execute("PRAGMA max_page_count = 1")  # type: ignore[reportPrivateUsage]
+        full = await world.request("POST", CONFIG_MAPS, config_map("b", k="x" * 100_000))
+        assert full.status == 507
+        assert "no space left on the disk" in full.json["message"]
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).status == 200
+        world.store._disk._db.execute("PRAGMA max_page_count = 100000")  # type: ignore[reportPrivateUsage]
+        assert (await world.request("POST", CONFIG_MAPS, config_map("b"))).status == 201
+
+    run(tmp_path, scenario)
+
+
+def test_health_is_the_sum_of_the_checks(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        assert (await world.request("GET", "/livez?verbose")).body == b"[+]ping ok\nlivez check passed\n"
+        world.server.add_check("node", lambda: "not there yet")
+        broken = await world.request("GET", "/readyz")
+        assert (broken.status, b"[-]node failed: not there yet" in broken.body) == (500, True)
+        assert (await world.request("GET", "/readyz/ping")).body == b"ok"
+        assert (await world.request("GET", "/readyz/none")).status == 404
+
+    run(tmp_path, scenario)
+
+
+def test_requests_are_counted(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("GET", f"{CONFIG_MAPS}/nope")
+        text = (await world.request("GET", "/metrics")).body.decode()
+        label = 'verb="get",group="",version="v1",resource="configmaps",subresource=""'
+        assert f'apiserver_request_total{{{label},code="404"}} 1' in text
+        assert f"apiserver_request_duration_seconds_count{{{label}}} 1" in text
+
+    run(tmp_path, scenario)
+
+
+def test_the_version_is_that_of_the_kubernetes_that_is_spoken(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        assert (await world.request("GET", "/version")).json["gitVersion"] == "v1.36.2"
+
+    run(tmp_path, scenario)
