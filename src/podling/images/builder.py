@@ -58,7 +58,10 @@ _PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Something to tell the user. `number` of `total` steps; `text` is the instruction, a line of output or a note."""
+    """Something to tell the user. `number` of `total` steps; `text` is the instruction, a line of output or a note.
+
+    A step ends as `done`, or as `cached` when nothing had to be done for it.
+    """
 
     kind: Literal["start", "cached", "done", "output", "note"]
     text: str
@@ -192,6 +195,7 @@ class _Build:
         self._done: dict[int, _State] = {}
         self._used: set[str] = set()
         self._bases: dict[str, Image] = {}
+        self._fetched = False
         self._globals = self._global_arguments()
         self._number = 0
         self._total = 0
@@ -292,9 +296,10 @@ class _Build:
         step = self._next_step(stage, stage.line, text)
         began = time.monotonic()
         earlier = self._earlier(name, stage)
+        self._fetched = False
         self._tell("start", text, step)
         state = _copied(self._done[earlier.index]) if earlier else self._from_image(name, step)
-        self._tell("done", text, step, time.monotonic() - began)
+        self._tell("done" if self._fetched else "cached", text, step, time.monotonic() - began)
         for trigger in state.config.on_build if earlier is None else ():
             self._execute(self._next_trigger(stage, trigger), state, stage)
         if earlier is None:
@@ -323,12 +328,14 @@ class _Build:
     def _image(self, name: str, step: _Step) -> Image:
         if name not in self._bases:
             try:
-                image = asyncio.run(self._images.ensure(name, "IfNotPresent"))
+                present = self._images.find(name)
+                image = present or asyncio.run(self._images.ensure(name, "IfNotPresent"))
             except ImageError as error:
                 hint = "Check the name, or that the registry can be reached."
                 raise step.error(f"{name}: {error.message}", hint) from error
             if image.note:
                 self._tell("note", image.note, step)
+            self._fetched = present is None and image.origin == "pulled"
             self._bases[name] = image
         return self._bases[name]
 
@@ -341,7 +348,7 @@ class _Build:
         self._tell("cached" if cached else "done", instruction.text, step, time.monotonic() - began)
 
     def _apply(self, instruction: Instruction, state: _State, stage: Stage, step: _Step) -> bool:
-        """Whether the outcome came from the cache."""
+        """Whether nothing had to be done: the outcome was known, or the step only describes the image."""
         action = instruction.action
         match action:
             case Copy():
@@ -357,7 +364,7 @@ class _Build:
                 state.environment.update({self._word(name, state.lookup, step.line): v for name, v in pairs.items()})
             case _:
                 state.config = self._described(action, state, step)
-        return False
+        return True
 
     def _arg(self, action: Arg, state: _State, step: _Step) -> None:
         for name, default in action.items:
@@ -428,7 +435,7 @@ class _Build:
         tree = self._tree(state)
         found = tree.entry(view.resolve(tree, path))
         if found is not None and found.is_directory:
-            return False
+            return True
         owner = self._account(state.config.user, state, step)
         key = self._key(state, "workdir", path, str(owner.uid), str(owner.gid))
         return self._cached(state, key, lambda layer: _make_workdir(layer, path, (owner.uid, owner.gid)), step)

@@ -135,8 +135,12 @@ class Store:
         return self.layer(diff_id).is_dir()
 
     def lowers(self, diff_ids: Iterable[str]) -> tuple[str, ...]:
-        """The layers' directories, topmost first, from the order of the configuration (bottom first)."""
-        return tuple(str(self.layer(diff_id)) for diff_id in reversed(tuple(diff_ids)))
+        """The layers' directories, topmost first, from the order of the configuration (bottom first).
+
+        A layer that occurs twice counts where it is topmost: an overlay takes it only once, and all that the lower one
+        has is in the upper one too.
+        """
+        return tuple(dict.fromkeys(str(self.layer(diff_id)) for diff_id in reversed(tuple(diff_ids))))
 
     @contextmanager
     def staging(self) -> Generator[Path]:

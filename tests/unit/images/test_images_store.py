@@ -43,6 +43,11 @@ def test_an_image_is_found_by_name_and_id(store: Store) -> None:
     assert store.find(references.parse("app:v2")) is None
 
 
+def test_a_layer_that_occurs_twice_is_stacked_once(store: Store) -> None:
+    one, two = add_layer(store, a="1"), add_layer(store, b="2")
+    assert store.lowers([one, two, one]) == (str(store.layer(one)), str(store.layer(two)))
+
+
 def test_equal_documents_are_one_image(store: Store) -> None:
     assert add(store, "a:1").id == add(store, "b:1").id
     assert [image.reference for image in store.images()] == ["docker.io/library/a:1", "docker.io/library/b:1"]
