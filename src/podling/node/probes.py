@@ -73,7 +73,7 @@ def note_of(kind: Kind, outcome: Outcome) -> Note | None:
 class Prober:
     """The probes of one run of a container.
 
-    `report(kind, healthy)` is called when a probe's state is decided; `tell(note)` for each event.
+    `report(kind, healthy)` is called when a probe's state is decided anew; `tell(note)` for each event.
     """
 
     def __init__(
@@ -98,6 +98,7 @@ class Prober:
             kind: container[f"{kind}Probe"] for kind in KINDS if container.get(f"{kind}Probe")
         }
         self._tasks: dict[Kind, asyncio.Task[None]] = {}
+        self._decided: dict[Kind, bool] = {}
 
     def start(self) -> None:
         kinds: Iterable[Kind] = ("readiness", "liveness") if self._started else ("startup",)
@@ -157,7 +158,9 @@ class Prober:
         decided = count.add(outcome.verdict is not Verdict.FAILURE)
         if decided is None:
             return False
-        self._report(kind, decided)
+        if self._decided.get(kind) is not decided:
+            self._decided[kind] = decided
+            self._report(kind, decided)
         if kind == "startup" and decided:
             self._started = True
             self.start()
