@@ -1,8 +1,42 @@
-"""MutatingAdmissionPolicy."""
+"""MutatingAdmissionPolicy: changes in CEL that every matching write is given."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.errors import FieldError, required
+from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.admissionregistration import policies
+from podling.kinds.core.poddefaults import fill
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def default(obj: Object) -> None:
+    policies.default_policy(obj)
+    fill(obj["spec"], "reinvocationPolicy", "Never")
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    errors += policies.common(spec, "spec")
+    errors += policies.variables(spec.get("variables"), "spec.variables")
+    if not spec.get("mutations"):
+        errors.append(required("spec.mutations", "mutations must contain at least one item"))
+    for at, mutation in each("spec.mutations", spec.get("mutations")):
+        errors += _mutation(mutation, at)
+    policy = text(spec, "reinvocationPolicy")
+    return errors + fields.one_of_required("spec.reinvocationPolicy", policy, ("IfNeeded", "Never"))
+
+
+def _mutation(mutation: Object, path: str) -> list[FieldError]:
+    kind = text(mutation, "patchType")
+    errors = fields.one_of_required(f"{path}.patchType", kind, ("ApplyConfiguration", "JSONPatch"))
+    key = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}.get(kind)
+    if key is not None and not text(part(mutation, key), "expression").strip():
+        errors.append(required(f"{path}.{key}.expression", "expression is not specified"))
+    return errors
 
 
 def resource() -> Resource:
@@ -15,4 +49,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
         categories=("api-extensions",),
+        strategy=Strategy(default=default, validate=validate),
+        columns=policies.policy_columns("Mutations"),
+        row=policies.policy_row("mutations"),
     )

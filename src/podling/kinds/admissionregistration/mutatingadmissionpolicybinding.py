@@ -1,8 +1,21 @@
-"""MutatingAdmissionPolicyBinding."""
+"""MutatingAdmissionPolicyBinding: where a mutating policy holds, and with what parameters."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.errors import FieldError
+from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.admissionregistration import policies, webhooks
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.meta import object_meta
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    errors += fields.check_required("spec.policyName", text(spec, "policyName"), names.dns1123_subdomain)
+    errors += webhooks.parameter_reference(spec.get("paramRef"), "spec.paramRef")
+    return errors + webhooks.match_resources(spec.get("matchResources"), "spec.matchResources")
 
 
 def resource() -> Resource:
@@ -15,4 +28,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicyBinding",
         categories=("api-extensions",),
+        strategy=Strategy(default=policies.default_binding, validate=validate),
+        columns=policies.binding_columns(),
+        row=policies.binding_row,
     )

@@ -1,8 +1,9 @@
-"""MutatingWebhookConfiguration."""
+"""MutatingWebhookConfiguration: webhooks that may change what is written."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.resources import Resource, Strategy
+from podling.kinds.admissionregistration import webhooks
 
 
 def resource() -> Resource:
@@ -15,4 +16,9 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
         categories=("api-extensions",),
+        strategy=Strategy(
+            default=webhooks.default_mutating, validate=webhooks.validate_mutating, generation=webhooks.generation
+        ),
+        columns=webhooks.columns(),
+        row=webhooks.row,
     )

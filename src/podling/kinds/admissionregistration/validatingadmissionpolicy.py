@@ -1,8 +1,49 @@
-"""ValidatingAdmissionPolicy."""
+"""ValidatingAdmissionPolicy: rules in CEL that every matching write has to satisfy."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.errors import FieldError, duplicate, required
+from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.admissionregistration import policies
+from podling.kinds.core.workload import keep_status
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def default(obj: Object) -> None:
+    policies.default_policy(obj)
+    obj.setdefault("status", {})
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    if write.subresource == "status":
+        return errors
+    spec = part(write.new, "spec")
+    errors += policies.common(spec, "spec")
+    errors += policies.variables(spec.get("variables"), "spec.variables")
+    if not spec.get("validations") and not spec.get("auditAnnotations"):
+        detail = "validations or auditAnnotations must contain at least one item"
+        return [*errors, required("spec.validations", detail), required("spec.auditAnnotations", detail)]
+    for at, item in each("spec.validations", spec.get("validations")):
+        errors += policies.validation(item, at)
+    return errors + _audit(spec, text(part(write.new, "metadata"), "name"))
+
+
+def _audit(spec: Object, policy: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, annotation in each("spec.auditAnnotations", spec.get("auditAnnotations")):
+        key = text(annotation, "key")
+        errors += fields.check(f"{at}.key", f"{policy}/{key}", names.qualified_name)
+        if key in seen:
+            errors.append(duplicate(f"{at}.key", key))
+        seen.add(key)
+        if not text(annotation, "valueExpression").strip():
+            errors.append(required(f"{at}.valueExpression", "valueExpression is not specified"))
+    return errors
 
 
 def resource() -> Resource:
@@ -16,4 +57,7 @@ def resource() -> Resource:
         schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
         categories=("api-extensions",),
         status=True,
+        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
+        columns=policies.policy_columns("Validations"),
+        row=policies.policy_row("validations"),
     )

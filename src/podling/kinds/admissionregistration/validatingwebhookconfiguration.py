@@ -1,8 +1,9 @@
-"""ValidatingWebhookConfiguration."""
+"""ValidatingWebhookConfiguration: webhooks that may refuse what is written."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from podling.api.resources import Resource, Strategy
+from podling.kinds.admissionregistration import webhooks
 
 
 def resource() -> Resource:
@@ -15,4 +16,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
         categories=("api-extensions",),
+        strategy=Strategy(default=webhooks.default, validate=webhooks.validate, generation=webhooks.generation),
+        columns=webhooks.columns(),
+        row=webhooks.row,
     )

@@ -1,8 +1,88 @@
-"""CSIDriver."""
+"""CSIDriver: what Kubernetes should know of a storage driver."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, duplicate
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.volumes import csi_driver
+from podling.kinds.core.workload import fill
+from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_MODES: Final = ("Ephemeral", "Persistent")
+_FS_GROUP: Final = ("File", "None", "ReadWriteOnceWithFSType")
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    fill(
+        spec,
+        attachRequired=True,
+        podInfoOnMount=False,
+        storageCapacity=False,
+        fsGroupPolicy="ReadWriteOnceWithFSType",
+        requiresRepublish=False,
+        seLinuxMount=False,
+    )
+    if not spec.get("volumeLifecycleModes"):
+        spec["volumeLifecycleModes"] = ["Persistent"]
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    if write.old is None:
+        errors += csi_driver(text(part(write.new, "metadata"), "name"), "metadata.name")
+    if (policy := spec.get("fsGroupPolicy")) is not None:
+        errors += fields.one_of("spec.fsGroupPolicy", policy, _FS_GROUP)
+    seen: set[str] = set()
+    for at, token in each("spec.tokenRequests", spec.get("tokenRequests")):
+        audience = text(token, "audience")
+        if audience in seen:
+            errors.append(duplicate(f"{at}.audience", audience))
+        seen.add(audience)
+    for at, mode in each("spec.volumeLifecycleModes", spec.get("volumeLifecycleModes")):
+        errors += fields.one_of(at, mode, _MODES)
+    if write.old is not None:
+        before = part(write.old, "spec")
+        for key in ("attachRequired", "volumeLifecycleModes"):
+            path = f"spec.{'attachedRequired' if key == 'attachRequired' else key}"
+            errors += fields.immutable(path, spec.get(key), before.get(key))
+    return errors
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("AttachRequired", "boolean", description=doc("storage.v1.CSIDriverSpec.attachRequired")),
+        Column("PodInfoOnMount", "boolean", description=doc("storage.v1.CSIDriverSpec.podInfoOnMount")),
+        Column("StorageCapacity", "boolean", description=doc("storage.v1.CSIDriverSpec.storageCapacity")),
+        Column("TokenRequests", description=doc("storage.v1.CSIDriverSpec.tokenRequests")),
+        Column("RequiresRepublish", "boolean", description=doc("storage.v1.CSIDriverSpec.requiresRepublish")),
+        Column("Modes", description=doc("storage.v1.CSIDriverSpec.volumeLifecycleModes")),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec = part(obj, "spec")
+    tokens = ",".join(text(t, "audience") for t in spec.get("tokenRequests") or ())
+    return [
+        name(obj),
+        spec.get("attachRequired", True),
+        bool(spec.get("podInfoOnMount")),
+        bool(spec.get("storageCapacity")),
+        tokens or UNSET,
+        bool(spec.get("requiresRepublish")),
+        ",".join(spec.get("volumeLifecycleModes") or ()) or "<none>",
+        age(obj, now),
+    ]
 
 
 def resource() -> Resource:
@@ -14,4 +94,7 @@ def resource() -> Resource:
         singular="csidriver",
         namespaced=False,
         schema="io.k8s.api.storage.v1.CSIDriver",
+        strategy=Strategy(default=default, validate=validate, returns_deleted=True),
+        columns=_columns(),
+        row=row,
     )

@@ -1,8 +1,103 @@
-"""StorageClass."""
+"""StorageClass: how volumes are made for claims that name it."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, duplicate, invalid_value, required, too_long
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+_RECLAIM: Final = ("Delete", "Retain")
+_BINDING: Final = ("Immediate", "WaitForFirstConsumer")
+_MAX_PARAMETERS: Final = 512
+_MAX_PARAMETER_BYTES: Final = 256 * 1024
+_DEFAULT_MARKS: Final = (
+    "storageclass.kubernetes.io/is-default-class",
+    "storageclass.beta.kubernetes.io/is-default-class",
+)
+
+
+def default(obj: Object) -> None:
+    if obj.get("reclaimPolicy") is None:
+        obj["reclaimPolicy"] = "Delete"
+    if obj.get("volumeBindingMode") is None:
+        obj["volumeBindingMode"] = "Immediate"
+
+
+def validate(write: Write) -> list[FieldError]:
+    new, old = write.new, write.old
+    errors = object_meta(write)
+    if old is not None:
+        for key in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
+            errors += fields.immutable(key, new.get(key), old.get(key))
+        return errors
+    provisioner = text(new, "provisioner")
+    if not provisioner:
+        errors.append(required("provisioner"))
+    else:
+        errors += fields.says("provisioner", provisioner, names.qualified_name(provisioner.lower()))
+    errors += parameters(new.get("parameters"), "parameters")
+    errors += fields.one_of_required("reclaimPolicy", text(new, "reclaimPolicy"), _RECLAIM)
+    errors += fields.one_of_required("volumeBindingMode", text(new, "volumeBindingMode"), _BINDING)
+    return errors + _topologies(new)
+
+
+def parameters(values: Object | None, path: str) -> list[FieldError]:
+    given = values or {}
+    if len(given) > _MAX_PARAMETERS:
+        return [too_long(path, _MAX_PARAMETERS)]
+    errors = [invalid_value(path, key, "field can not be empty.") for key in given if not key]
+    if sum(len(k.encode()) + len(v.encode()) for k, v in given.items()) > _MAX_PARAMETER_BYTES:
+        errors.append(too_long(path, _MAX_PARAMETER_BYTES))
+    return errors
+
+
+def _topologies(obj: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for at, term in each("allowedTopologies", obj.get("allowedTopologies")):
+        seen: set[str] = set()
+        for expression_at, expression in each(f"{at}.matchLabelExpressions", term.get("matchLabelExpressions")):
+            key, values = text(expression, "key"), expression.get("values") or []
+            if not values:
+                errors.append(required(f"{expression_at}.values"))
+            for value_at, value in each(f"{expression_at}.values", values):
+                if values.count(value) > 1 and values.index(value) < int(value_at.rpartition("[")[2][:-1]):
+                    errors.append(duplicate(value_at, value))
+            errors += fields.check(f"{expression_at}.key", key, names.qualified_name)
+            if key in seen:
+                errors.append(duplicate(f"{expression_at}.key", key))
+            seen.add(key)
+    return errors
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("Provisioner", description=doc("storage.v1.StorageClass.provisioner")),
+        Column("ReclaimPolicy", description=doc("storage.v1.StorageClass.reclaimPolicy")),
+        Column("VolumeBindingMode", description=doc("storage.v1.StorageClass.volumeBindingMode")),
+        Column("AllowVolumeExpansion", description=doc("storage.v1.StorageClass.allowVolumeExpansion")),
+        age_column(),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    marks = (obj.get("metadata") or {}).get("annotations") or {}
+    is_default = any(marks.get(mark) == "true" for mark in _DEFAULT_MARKS)
+    return [
+        name(obj) + (" (default)" if is_default else ""),
+        text(obj, "provisioner"),
+        text(obj, "reclaimPolicy") or "Delete",
+        text(obj, "volumeBindingMode") or UNSET,
+        bool(obj.get("allowVolumeExpansion")),
+        age(obj, now),
+    ]
 
 
 def resource() -> Resource:
@@ -15,4 +110,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.storage.v1.StorageClass",
         short_names=("sc",),
+        strategy=Strategy(default=default, validate=validate, generation=None, returns_deleted=True),
+        columns=_columns(),
+        row=row,
     )

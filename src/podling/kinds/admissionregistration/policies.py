@@ -1,0 +1,133 @@
+"""Admission policies and their bindings: what validating and mutating ones have in common.
+
+Expressions are checked for being there; compiling them is the work of the admission that evaluates them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from podling.api.errors import FieldError, duplicate, invalid_value, required
+from podling.api.resources import Column
+from podling.kinds.admissionregistration import webhooks
+from podling.kinds.core.poddefaults import fill
+from podling.kinds.printing import UNSET, age, age_column, name, name_column
+from podling.kinds.validation import fields
+from podling.kinds.validation.fields import each, part, text
+from podling.store.types import Object
+
+_REASONS: Final = ("Forbidden", "Invalid", "RequestEntityTooLarge")
+
+
+def default_policy(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    fill(spec, "failurePolicy", "Fail")
+    webhooks.default_match(spec.get("matchConstraints"))
+
+
+def default_binding(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    webhooks.default_parameters(spec.get("paramRef"))
+    webhooks.default_match(spec.get("matchResources"))
+
+
+def common(spec: Object, path: str) -> list[FieldError]:
+    """The rules for `matchConstraints`, `failurePolicy`, `paramKind` and the conditions."""
+    errors: list[FieldError] = []
+    policy = spec.get("failurePolicy")
+    if policy is None:
+        errors.append(required(f"{path}.failurePolicy"))
+    else:
+        errors += fields.one_of(f"{path}.failurePolicy", policy, webhooks.FAILURE_POLICIES)
+    errors += webhooks.parameter_kind(spec.get("paramKind"), f"{path}.paramKind")
+    match: Object | None = spec.get("matchConstraints")
+    if match is None:
+        errors.append(required(f"{path}.matchConstraints"))
+    else:
+        errors += webhooks.match_resources(match, f"{path}.matchConstraints")
+        if not match.get("resourceRules"):
+            errors.append(required(f"{path}.matchConstraints.resourceRules"))
+    return errors + webhooks.match_conditions(spec.get("matchConditions"), f"{path}.matchConditions")
+
+
+def variables(items: Sequence[Object] | None, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, variable in each(path, items):
+        named = text(variable, "name")
+        if not named:
+            errors.append(required(f"{at}.name", "name is not specified"))
+        elif not webhooks.is_cel_identifier(named):
+            errors.append(invalid_value(f"{at}.name", named, "must be a valid CEL identifier"))
+        elif named in seen:
+            errors.append(duplicate(f"{at}.name", named))
+        seen.add(named)
+        if not text(variable, "expression").strip():
+            errors.append(required(f"{at}.expression", "expression is not specified"))
+    return errors
+
+
+def validation(item: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    if not text(item, "expression").strip():
+        errors.append(required(f"{path}.expression", "expression is not specified"))
+    message = text(item, "message")
+    if message and not message.strip():
+        errors.append(invalid_value(f"{path}.message", message, "message must be non-empty if specified"))
+    elif "\n" in message.strip():
+        errors.append(invalid_value(f"{path}.message", message, "message must not contain line breaks"))
+    elif "\n" in text(item, "expression").strip() and not message:
+        detail = "message must be specified if expression contains line breaks"
+        errors.append(required(f"{path}.message", detail))
+    if (reason := item.get("reason")) is not None:
+        errors += fields.one_of(f"{path}.reason", reason, _REASONS)
+    return errors
+
+
+def policy_columns(what: str) -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column(
+            what,
+            "integer",
+            description=f"{what} indicates the number of {what.lower()} rules defined in this configuration",
+        ),
+        Column("ParamKind", description="ParamKind specifies the kind of resources used to parameterize this policy"),
+        age_column(),
+    )
+
+
+def policy_row(key: str) -> Any:
+    def row(obj: Object, now: datetime) -> list[Any]:
+        spec = part(obj, "spec")
+        kind = part(spec, "paramKind")
+        shown = f"{text(kind, 'apiVersion')}/{text(kind, 'kind')}" if kind else UNSET
+        return [name(obj), len(spec.get(key) or ()), shown, age(obj, now)]
+
+    return row
+
+
+def binding_columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column(
+            "PolicyName", description="PolicyName indicates the policy definition which the policy binding binded to"
+        ),
+        Column("ParamRef", description="ParamRef indicates the param resource which sets the configration param"),
+        age_column(),
+    )
+
+
+def binding_row(obj: Object, now: datetime) -> list[Any]:
+    spec = part(obj, "spec")
+    reference = part(spec, "paramRef")
+    shown = UNSET
+    if reference:
+        if text(reference, "name"):
+            prefix = f"{reference['namespace']}/" if reference.get("namespace") else "*/"
+            shown = prefix + text(reference, "name")
+        elif reference.get("selector") is not None:
+            shown = str(reference["selector"])
+    return [name(obj), text(spec, "policyName"), shown, age(obj, now)]
