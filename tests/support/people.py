@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TEST_USER = "podling-test"
+TEST_USER = f"podling-e2e-{os.getpid()}"
+"""Of this test run alone: several may go on at once."""
 
 
 @dataclass(frozen=True)
@@ -123,21 +124,23 @@ def _install(venv: Path) -> None:
     subprocess.run(["chown", "-R", f"{TEST_USER}:", str(venv.parent)], check=True)
 
 
-def _public_python() -> str:
-    candidates = [os.path.realpath(sys.executable), "/usr/bin/python3", "/usr/local/bin/python3"]
-    nobody = pwd.getpwnam("nobody").pw_uid
+def _public_python() -> Path:
+    candidates = [Path(sys.executable).resolve(), Path("/usr/bin/python3"), Path("/usr/local/bin/python3")]
     for candidate in candidates:
-        probe = (
-            subprocess.run(
-                [candidate, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
-                user=nobody,
-                capture_output=True,
-                cwd="/",
-                check=False,
-            )
-            if os.path.exists(candidate)
-            else None
-        )
-        if probe is not None and probe.returncode == 0:
+        if _everyone_may_run(candidate):
             return candidate
     raise RuntimeError(f"no Python 3.11 or newer that every user may run, among {candidates}")
+
+
+def _everyone_may_run(python: Path) -> bool:
+    try:
+        probe = subprocess.run(
+            [python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"],
+            user=pwd.getpwnam("nobody").pw_uid,
+            capture_output=True,
+            cwd="/",
+            check=False,
+        )
+    except (FileNotFoundError, PermissionError):
+        return False
+    return probe.returncode == 0

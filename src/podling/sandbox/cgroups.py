@@ -80,16 +80,23 @@ def detect(cluster: str, *, mounts: str = "/proc/self/mountinfo", own: str = "/p
         roots = {name: _below(v1[name], groups.get(name, "/"), cluster) for name in _V1_CONTROLLERS if name in v1}
         with contextlib.suppress(OSError):
             for root in roots.values():
-                os.makedirs(root, exist_ok=True)
+                _make_own(root)
             return V1Cgroups(roots)
     elif unified is not None:
         root = _below(unified, groups.get("", "/"), cluster)
         with contextlib.suppress(OSError):
-            os.makedirs(root, exist_ok=True)
+            _make_own(root)
             found = V2Cgroups(root)
             found.prepare()
             return found
     return NoCgroups()
+
+
+def _make_own(root: str) -> None:
+    """Makes a group, or finds it there and ours. Raises `OSError` where it belongs to somebody else."""
+    os.makedirs(root, exist_ok=True)
+    if not os.access(root, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), root)
 
 
 def reopen(description: Description) -> Cgroups:

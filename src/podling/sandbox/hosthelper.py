@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import queue
@@ -175,11 +176,12 @@ class HostHelper:
 def main(configuration: Configuration, ready: int) -> None:
     """Start a node and serve it until its end. What `boot` waits for is written to `ready` once."""
     run = configuration["run_directory"]
+    syscalls.set_process_name("podling-host")
     try:
         lock = os.open(f"{run}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         tier = configuration["tier"] or tiers.choose(run)
-        groups = cgroups.detect(configuration["name"])
+        groups = cgroups.detect(_group_name(configuration))
         node: dict[str, Any] = {"helper": os.getpid(), "zygote": None, "tier": tier, "cgroups": groups.describe()}
         _write_whole(f"{run}/node.json", json.dumps(node))
         zygote_pid, zygote = _start_zygote(configuration, tier, groups, ready)
@@ -199,6 +201,12 @@ def main(configuration: Configuration, ready: int) -> None:
     _clean_up(run, groups)
 
 
+def _group_name(configuration: Configuration) -> str:
+    """Clusters of one name may belong to different users, or to different homes of one user."""
+    digest = hashlib.sha256(os.fsencode(configuration["run_directory"])).hexdigest()
+    return f"{configuration['name']}-{digest[:8]}"
+
+
 def _clean_up(run: str, groups: Cgroups) -> None:
     """After the zygote: the kernel took namespaces, mounts and links; groups and sockets are ours to remove."""
     for name in ("helper.sock", "zygote.sock"):
@@ -214,8 +222,7 @@ def _start_zygote(configuration: Configuration, tier: Tier, groups: Cgroups, rea
     A process enters a PID namespace only by birth, so one child enters all the others and forks the zygote, which
     becomes ours when that child ends.
     """
-    prctl_subreaper = 36
-    syscalls.prctl(prctl_subreaper, 1)
+    syscalls.prctl(syscalls.PR_SET_CHILD_SUBREAPER, 1)
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     middle = os.fork()
     if middle == 0:
@@ -271,6 +278,7 @@ def _enter_namespaces(configuration: Configuration, tier: Tier, groups: Cgroups,
 
 def _become_zygote(configuration: Configuration, tier: Tier, groups: Cgroups, line: socket.socket) -> None:
     """In pid 1 of the node's namespaces."""
+    syscalls.set_process_name("podling-zygote")
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_SLAVE)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     prepare_node(configuration["hostname"])
