@@ -21,6 +21,7 @@ from podling.controllers import (
 )
 from podling.controllers.clock import Clock, SystemClock
 from podling.controllers.deployment import controller as deployment
+from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
 
 
@@ -36,6 +37,7 @@ def all_controllers(*, root_ca: str) -> list[Controller]:
         replicaset.controller(replicaset.REPLICATION_CONTROLLER),
         statefulset.controller(),
         daemonset.controller(),
+        job.controller(),
         endpointslice.controller(),
         endpoints.controller(),
         endpointslicemirroring.controller(),

@@ -107,13 +107,14 @@ def _epoch(moment: datetime | None) -> float:
 def from_template(
     template: Object, owner: Object, *, namespace: str, generate_name: str = "", name: str = ""
 ) -> Object:
-    """A pod of a controller's template: its labels, annotations, finalizers and spec, owned by the controller."""
+    """A pod of a controller's template: its labels, annotations, finalizers and spec, owned by the controller.
+
+    A pod with a `name` of its own tells the `generateName`, too, as upstream's do.
+    """
     wanted = meta.metadata(template)
-    metadata: Object = {"namespace": namespace}
+    metadata: Object = {"namespace": namespace, "generateName": generate_name}
     if name:
         metadata["name"] = name
-    else:
-        metadata["generateName"] = generate_name
     for part in ("labels", "annotations", "finalizers"):
         if wanted.get(part):
             metadata[part] = wanted[part]

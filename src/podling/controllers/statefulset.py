@@ -175,7 +175,10 @@ class _Look:
             if meta.name(kept) == revision:
                 template = history.template_of(kept)
         name = f"{meta.name(self.set)}-{ordinal}"
-        pod = podlib.from_template(template, self.set, namespace=meta.namespace(self.set), name=name)
+        prefix = podlib.generate_name(meta.name(self.set))
+        pod = podlib.from_template(
+            template, self.set, namespace=meta.namespace(self.set), generate_name=prefix, name=name
+        )
         labels = {**meta.labels(pod), history.POD_LABEL: revision, **_identity(name, ordinal)}
         spec = {**pod["spec"], "hostname": name, **self._volumes(template, ordinal)}
         if meta.spec(self.set).get("serviceName"):

@@ -20,6 +20,7 @@ from podling.controllers import (
     tainteviction,
 )
 from podling.controllers.deployment import controller as deployment
+from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller
 
 
@@ -56,5 +57,6 @@ CAST: dict[str, Callable[[], Controller]] = {
     "taints": tainteviction.controller,
     "podgc": podgc.controller,
     "statefulset": statefulset.controller,
+    "job": job.controller,
     "daemonset": daemonset.controller,
 }

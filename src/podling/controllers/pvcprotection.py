@@ -1,0 +1,115 @@
+"""Storage object in use protection: a claim stays while a pod uses it, a volume while a claim is bound to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from podling.api import meta
+from podling.api.client import Client
+from podling.controllers import pods as podlib
+from podling.controllers.actions import Action, Patch
+from podling.controllers.runtime import Controller, ObjectKey, Watch, itself, looking, service_account
+from podling.store.types import Change, Object
+
+CLAIMS = "persistentvolumeclaims"
+VOLUMES = "persistentvolumes"
+CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
+VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    resource: str
+    finalizer: str
+    object: Object
+    used_by: str | None
+    """What uses it, in words."""
+
+
+def claims_of(pod: Object) -> Iterable[str]:
+    for volume in meta.items(pod, "spec", "volumes"):
+        if "persistentVolumeClaim" in volume:
+            yield volume["persistentVolumeClaim"]["claimName"]
+        elif "ephemeral" in volume:
+            yield f"{meta.name(pod)}-{volume['name']}"
+
+
+def observe_claim(client: Client, key: ObjectKey) -> Snapshot | None:
+    claim = client.get(CLAIMS, key.namespace, key.name)
+    if claim is None:
+        return None
+    user = _user(client, claim) if meta.deleting(claim) else None
+    return Snapshot(resource=CLAIMS, finalizer=CLAIM_FINALIZER, object=claim, used_by=user)
+
+
+def _user(client: Client, claim: Object) -> str | None:
+    for pod in client.list("pods", meta.namespace(claim)):
+        ended = podlib.phase(pod) in ("Succeeded", "Failed")
+        if not ended and meta.spec(pod).get("nodeName") and meta.name(claim) in claims_of(pod):
+            return f"pod {meta.name(pod)}"
+    return None
+
+
+def observe_volume(client: Client, key: ObjectKey) -> Snapshot | None:
+    volume = client.get(VOLUMES, "", key.name)
+    if volume is None:
+        return None
+    bound = meta.status(volume).get("phase") == "Bound"
+    user = "the claim that is bound to it" if bound else None
+    return Snapshot(resource=VOLUMES, finalizer=VOLUME_FINALIZER, object=volume, used_by=user)
+
+
+def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
+    """Adds the finalizer to what lives, takes it from what goes when nothing uses it."""
+    obj, finalizer = snapshot.object, snapshot.finalizer
+    present = finalizer in meta.finalizers(obj)
+    if not meta.deleting(obj):
+        return [] if present else [_set(snapshot, [*meta.finalizers(obj), finalizer], "what is in use shall not go")]
+    if not present or snapshot.used_by is not None:
+        return []
+    return [_set(snapshot, [f for f in meta.finalizers(obj) if f != finalizer], "nothing uses it any longer")]
+
+
+def _set(snapshot: Snapshot, finalizers: list[str], why: str) -> Patch:
+    obj = snapshot.object
+    metadata: Object = {
+        "uid": meta.uid(obj),
+        "resourceVersion": meta.metadata(obj).get("resourceVersion"),
+        "finalizers": finalizers or None,
+    }
+    return Patch(
+        why=why,
+        resource=snapshot.resource,
+        namespace=meta.namespace(obj),
+        name=meta.name(obj),
+        patch={"metadata": metadata},
+    )
+
+
+def _of_pod(_client: Client, change: Change) -> Iterable[ObjectKey]:
+    """The claims of a pod that ended or went."""
+    pod = change.entry.object
+    if change.type == "DELETED" or podlib.phase(pod) in ("Succeeded", "Failed"):
+        yield from (ObjectKey(change.entry.key.namespace, name) for name in claims_of(pod))
+
+
+def _controller(
+    name: str, resource: str, watches: Iterable[Watch], observe: Callable[[Client, ObjectKey], Snapshot | None]
+) -> Controller:
+    return Controller(
+        name=f"{name}-controller",
+        user=service_account(f"{name}-controller"),
+        resource=resource,
+        watches=(Watch(resource=resource, keys=itself), *watches),
+        reconcile=looking(observe, decide),
+    )
+
+
+def claim_protection() -> Controller:
+    return _controller("pvc-protection", CLAIMS, [Watch(resource="pods", keys=_of_pod)], observe_claim)
+
+
+def volume_protection() -> Controller:
+    return _controller("pv-protection", VOLUMES, [], observe_volume)
