@@ -138,7 +138,7 @@ def _joined(resource: Resource, page: Page) -> bytes:
 def _yaml(obj: Object) -> bytes:
     """As sigs.k8s.io/yaml writes it: keys in order, no flow style."""
     dumper = cast("type[yaml.SafeDumper]", getattr(yaml, "CSafeDumper", yaml.SafeDumper))
-    return cast(bytes, yaml.dump(obj, Dumper=dumper, encoding="utf-8", allow_unicode=True, width=1 << 20))
+    return yaml.dump(obj, Dumper=dumper, encoding="utf-8", allow_unicode=True, width=1 << 20)
 
 
 def _is_pretty(request: Request, form: Form, query: Query) -> bool:

@@ -347,7 +347,9 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, config: Object, call: Call, *, subresource: str = ""
     ) -> tuple[Entry, bool]:
         """Applies a configuration. Gives the object as stored and whether it was created."""
-        lifecycle.place_in_namespace(_own_metadata(config), namespace, namespaced=resource.namespaced)
+        metadata = _own_metadata(config)
+        lifecycle.check_name_matches(name, metadata)
+        lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         if self.store.latest(Key(resource.storage_key, namespace, name)) is None:
             if subresource:
                 raise not_found(resource.plural, resource.group, name)

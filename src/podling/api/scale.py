@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, cast
 
-from podling.api.errors import FieldError, invalid, invalid_value
+from podling.api import meta
+from podling.api.ages import age
+from podling.api.errors import invalid, invalid_value
 from podling.api.resources import Column, Resource, ScalePaths
 from podling.api.selectors import Requirement, format_requirements
-from podling.api.table import NAME_DESCRIPTION
+from podling.api.table import CREATED_DESCRIPTION, NAME_DESCRIPTION
 from podling.store.types import Object
+
+
+def _row(scale: Object, now: datetime) -> list[Any]:
+    return [
+        scale["metadata"]["name"],
+        meta.spec(scale).get("replicas", 0),
+        scale["status"]["replicas"],
+        age(scale, now),
+    ]
+
 
 SCALE = Resource(
     group="autoscaling",
@@ -20,10 +33,11 @@ SCALE = Resource(
     schema="io.k8s.api.autoscaling.v1.Scale",
     columns=(
         Column("Name", "string", "", NAME_DESCRIPTION),
-        Column("Desired", "integer", "", "Number of desired replicas."),
-        Column("Available", "integer", "", "Number of available replicas."),
-        Column("Age", "string", "", "Age of the object."),
+        Column("Desired", "integer", "", "replicas is the desired number of instances for the scaled object."),
+        Column("Available", "integer", "", "replicas is the actual number of observed instances of the scaled object."),
+        Column("Age", "string", "", CREATED_DESCRIPTION),
     ),
+    row=_row,
 )
 """The kind of the bodies; it is not a resource of its own."""
 
@@ -49,16 +63,25 @@ def scale_of(paths: ScalePaths, obj: Object) -> Object:
 
 def scaled(paths: ScalePaths, obj: Object, scale: Object) -> Object:
     """The workload with the replicas of `scale`. Raises 422."""
-    replicas = cast(int, (scale.get("spec") or {}).get("replicas") or 0)
-    errors: list[FieldError] = []
+    replicas = cast(int, meta.spec(scale).get("replicas") or 0)
     if replicas < 0:
-        errors.append(invalid_value("spec.replicas", replicas, "must be greater than or equal to 0"))
-    if errors:
-        raise invalid(SCALE.kind, SCALE.group, obj["metadata"]["name"], errors)
+        error = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
+        raise invalid(SCALE.kind, SCALE.group, obj["metadata"]["name"], [error])
     changed = with_path(obj, paths.spec_replicas.split("."), replicas)
-    version = (scale.get("metadata") or {}).get("resourceVersion")
+    version = meta.metadata(scale).get("resourceVersion")
     metadata = {**changed["metadata"], "resourceVersion": version or obj["metadata"]["resourceVersion"]}
     return {**changed, "metadata": metadata}
+
+
+def scale_configuration(resource: Resource, paths: ScalePaths, scale: Object) -> Object:
+    """What an applied Scale means as a configuration of the workload, whose `managedFields` own the replicas."""
+    spec = meta.spec(scale)
+    config: Object = {
+        "kind": resource.kind,
+        "apiVersion": resource.api_version,
+        "metadata": meta.metadata(scale),
+    }
+    return with_path(config, paths.spec_replicas.split("."), spec["replicas"]) if "replicas" in spec else config
 
 
 def at_path(obj: Object, path: str) -> Any:

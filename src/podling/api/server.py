@@ -7,6 +7,7 @@ discovery, OpenAPI, metrics) and subresources that need a node or a signer are h
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
 import time
@@ -43,7 +44,7 @@ from podling.api.requests import (
     parse_path,
 )
 from podling.api.resources import Resource, User
-from podling.api.scale import SCALE, scale_of, scaled
+from podling.api.scale import SCALE, scale_configuration, scale_of, scaled
 from podling.api.schema import Schemas
 from podling.api.served import Served
 from podling.api.table import check_include_object
@@ -71,6 +72,7 @@ VERSION: Mapping[str, str] = {
 _NOT_FOUND = "the server could not find the requested resource"
 _NOT_ALLOWED = "the server does not allow this method on the requested resource"
 _LONGEST_MANAGER = 128
+_TRIM_EVERY = 60.0
 _SUB_VERBS = frozenset({"get", "update", "patch"})
 
 
@@ -145,6 +147,7 @@ class ApiServer:
         self._handlers = _Handlers()
         self._http = HttpServer(self._serve, self._observe)
         self._verbs = self._verb_table()
+        self._trimming: asyncio.TimerHandle | None = None
         self._publish()
         self.served.on_change(self._publish)
 
@@ -190,13 +193,26 @@ class ApiServer:
 
     async def listen(self, host: str, port: int, *, tls: ssl.SSLContext | None = None) -> int:
         """Listens; gives the port. Raises `OSError`."""
+        self._keep_trim()
         return await self._http.listen(host, port, tls=tls)
 
     async def listen_on(self, sock: Any, *, tls: ssl.SSLContext | None = None) -> None:
+        self._keep_trim()
         await self._http.listen_on(sock, tls=tls)
 
     async def close(self) -> None:
+        if self._trimming is not None:
+            self._trimming.cancel()
         await self._http.close()
+
+    def _keep_trim(self) -> None:
+        """From the first socket on: lets go, now and then, of parsed objects that nobody reads."""
+        if self._trimming is None:
+            self._trimming = asyncio.get_running_loop().call_later(_TRIM_EVERY, self._trim)
+
+    def _trim(self) -> None:
+        self.registry.store.trim()
+        self._trimming = asyncio.get_running_loop().call_later(_TRIM_EVERY, self._trim)
 
     # From request to answer
 
@@ -399,8 +415,7 @@ class ApiServer:
         self._answer_entry(request, resource, query, entry, 200, call)
 
     async def _apply(self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call) -> None:
-        if "fieldManager" not in query:
-            raise invalid("PatchOptions", "meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
+        _require_manager(query)
         config = self.decoded(request, resource, call)
         entry, created = await self.registry.apply(
             resource, _namespace(resource, info), info.name, config, call, subresource=info.subresource
@@ -477,6 +492,10 @@ class ApiServer:
         assert resource.scale is not None
         paths = resource.scale
         call = self._call(request, user, query, info.verb)
+        if info.verb == "patch" and check_patch_type(resource, request.header(b"content-type")) == APPLY_PATCH:
+            entry = await self._apply_scale(request, resource, info, query, call)
+            self._answer_scale(request, resource, query, entry)
+            return
         make = self._scale_maker(request, resource, info, call)
         entry = await self.registry.modify(
             resource,
@@ -487,6 +506,17 @@ class ApiServer:
             subresource="scale",
         )
         self._answer_scale(request, resource, query, entry)
+
+    async def _apply_scale(
+        self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call
+    ) -> Entry:
+        assert resource.scale is not None
+        _require_manager(query)
+        config = scale_configuration(resource, resource.scale, self.decoded(request, SCALE, call))
+        entry, _ = await self.registry.apply(
+            resource, info.namespace, info.name, config, call, subresource=info.subresource
+        )
+        return entry
 
     def _scale_maker(
         self, request: Request, resource: Resource, info: RequestInfo, call: Call
@@ -615,6 +645,11 @@ def _check_write_options(verb: str, dry_run: str, validation: str, manager: str)
         errors.append(not_supported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"]))
     if errors:
         raise invalid(_OPTION_KINDS.get(verb, "UpdateOptions"), "meta.k8s.io", "", errors)
+
+
+def _require_manager(query: Query) -> None:
+    if "fieldManager" not in query:
+        raise invalid("PatchOptions", "meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
 
 
 def _check_scale_name(scale: Object, url_name: str) -> None:

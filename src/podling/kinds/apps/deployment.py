@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
-from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
+from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write, spec_differs
 from podling.kinds import printing
 from podling.kinds.core import poddefaults, workload
 from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
@@ -122,6 +122,11 @@ def row(obj: Object, now: datetime) -> list[Any]:
     ]
 
 
+def _changed(old: Object, new: Object) -> bool:
+    """Annotations count as well: the controller passes them on to ReplicaSets."""
+    return spec_differs(old, new) or old["metadata"].get("annotations") != new["metadata"].get("annotations")
+
+
 def resource() -> Resource:
     return Resource(
         group="apps",
@@ -136,7 +141,11 @@ def resource() -> Resource:
         status=True,
         scale=ScalePaths(),
         strategy=Strategy(
-            default=default, prepare=workload.keep_status, validate=validate, warn=workload.warn_template
+            default=default,
+            prepare=workload.keep_status,
+            validate=validate,
+            warn=workload.warn_template,
+            generation=_changed,
         ),
         columns=_columns(),
         row=row,

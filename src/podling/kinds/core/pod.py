@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value
-from podling.api.meta import condition_is
+from podling.api.meta import condition_is, timestamp
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import poddefaults, podspec, scheduling
 from podling.kinds.core.podwarnings import warn
@@ -62,7 +62,7 @@ def _first_status(write: Write) -> Object:
                 "type": "PodScheduled",
                 "status": "False",
                 "lastProbeTime": None,
-                "lastTransitionTime": None,
+                "lastTransitionTime": timestamp(write.now),
                 "reason": "SchedulingGated",
                 "message": "Scheduling is blocked due to non-empty scheduling gates",
             }
@@ -535,6 +535,8 @@ def resource() -> Resource:
             validate=validate,
             warn=warn,
             graceful_deletion=graceful_deletion,
+            returns_deleted=True,
+            returns_deleted=True,
         ),
         columns=_columns(),
         row=row,
@@ -549,4 +551,5 @@ def resource() -> Resource:
             "status.podIP": _status("podIP"),
             "status.nominatedNodeName": _status("nominatedNodeName"),
         },
+        indexed=("spec.nodeName",),
     )
