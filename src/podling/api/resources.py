@@ -106,6 +106,8 @@ class Strategy:
     `spec.finalizers`."""
     returns_deleted: bool = False
     """Whether a DELETE that removes at once answers with the object instead of a Status (pods, services, ...)."""
+    status_on_create: bool = False
+    """Whether a create may bring a status: a node says what it has when it registers."""
     default_propagation: str = "Background"
     create_on_update: bool = False
     """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""

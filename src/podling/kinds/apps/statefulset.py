@@ -60,6 +60,15 @@ def _status(status: Object) -> None:
 def prepare(write: Write) -> None:
     workload.keep_status(write)
     _status(write.new["status"])
+    _drop_max_unavailable(write)
+
+
+def _drop_max_unavailable(write: Write) -> None:
+    """`maxUnavailable` is behind a feature gate that is closed: only who has it already keeps it."""
+    rolling: Object = part(write.new, "spec", "updateStrategy").get("rollingUpdate") or {}
+    held = part(write.old or {}, "spec", "updateStrategy", "rollingUpdate").get("maxUnavailable")
+    if held is None:
+        rolling.pop("maxUnavailable", None)
 
 
 def validate(write: Write) -> list[FieldError]:

@@ -127,7 +127,8 @@ def _metric(metric: Object, path: str) -> list[FieldError]:
     if not kind:
         errors.append(required(f"{path}.type", "must specify a metric source type"))
     if kind not in _SOURCES:
-        return [*errors, not_supported(f"{path}.type", kind, _METRIC_TYPES)]
+        # Two checks say the same.
+        return [*errors, *[not_supported(f"{path}.type", kind, _METRIC_TYPES)] * 2]
     given = [key for key in _SOURCES.values() if metric.get(key) is not None]
     wanted = _SOURCES[kind]
     if metric.get(wanted) is not None:

@@ -107,7 +107,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         _source(obj),
         text(obj, "message").strip(),
         first,
-        str(_count(obj)),
+        _count(obj),
         name(obj),
     ]
 

@@ -123,7 +123,7 @@ def resource() -> Resource:
         short_names=("no",),
         status=True,
         subresources=("proxy",),
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, status_on_create=True),
         columns=_columns(),
         row=row,
         selectable={

@@ -35,13 +35,19 @@ def prepare(write: Write) -> None:
 def _same_sources(spec: Object) -> None:
     """`dataSource` and `dataSourceRef` mean the same where both can say it."""
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    if source and not reference:
+    if source and not reference and not _restorable(source):
+        del spec["dataSource"]
+    elif source and not reference:
         spec["dataSourceRef"] = dict(source)
     elif reference and not source and not reference.get("namespace"):
-        group, kind = text(reference, "apiGroup"), text(reference, "kind")
-        known = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
-        if (group, kind) in known:
+        if _restorable(reference):
             spec["dataSource"] = dict(reference)
+
+
+def _restorable(source: Object) -> bool:
+    """Whether it is one of the two kinds that claims could be filled from first."""
+    known = (("", "PersistentVolumeClaim"), ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+    return (text(source, "apiGroup"), text(source, "kind")) in known
 
 
 def validate(write: Write) -> list[FieldError]:

@@ -536,7 +536,6 @@ def resource() -> Resource:
             warn=warn,
             graceful_deletion=graceful_deletion,
             returns_deleted=True,
-            returns_deleted=True,
         ),
         columns=_columns(),
         row=row,

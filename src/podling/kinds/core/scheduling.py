@@ -179,13 +179,12 @@ _UNSATISFIABLE: Final = ("DoNotSchedule", "ScheduleAnyway")
 
 def topology_spread(items: Sequence[Object] | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    seen: set[tuple[str, str]] = set()
-    for at, constraint in each(path, items):
+    pairs = [(text(c, "topologyKey"), text(c, "whenUnsatisfiable")) for c in items or ()]
+    for index, (at, constraint) in enumerate(each(path, items)):
         errors += _constraint(constraint, at)
-        pair = (text(constraint, "topologyKey"), text(constraint, "whenUnsatisfiable"))
-        if pair in seen:
-            errors.append(duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", f"{{{pair[0]}, {pair[1]}}}"))
-        seen.add(pair)
+        if pairs[index] in pairs[index + 1 :]:
+            shown = f"{{{pairs[index][0]}, {pairs[index][1]}}}"
+            errors.append(duplicate(f"{at}.{{topologyKey, whenUnsatisfiable}}", shown))
         errors += _constraint_details(constraint, at)
     return errors
 

@@ -7,13 +7,14 @@ one IPv4 range.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address, IPv4Network, ip_address
 from typing import Any, Final
 
 from podling.api.errors import FieldError, invalid, invalid_value
 from podling.api.resources import Reader, Write
 from podling.kinds.core.addresses import Exhausted, OutOfRange, Owner, Pool, Taken
 from podling.kinds.core.servicerules import cluster_ip_rules, needs_cluster_ip, needs_health_check, needs_node_ports
+from podling.kinds.validation import names
 from podling.kinds.validation.fields import part, text
 from podling.store.types import Object
 
@@ -220,7 +221,7 @@ def _owner(service: Object) -> Owner:
 
 def _addresses(spec: Object) -> set[int]:
     given: list[Any] = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]
-    return {int(IPv4Address(ip)) for ip in given if ip and ip != "None" and ":" not in ip}
+    return {int(ip_address(ip)) for ip in given if ip and not names.ip(ip) and ":" not in ip}
 
 
 def _used_ports(spec: Object) -> set[int]:

@@ -38,7 +38,7 @@ def selector(
 def selected_template(spec: Object, path: str) -> list[FieldError]:
     """The template's labels must be such that the selector picks its pods. No selector picks nothing."""
     picks: Object | None = spec.get("selector")
-    labels = part(spec, "template", "metadata").get("labels")
+    labels = fields.go_map(part(spec, "template", "metadata").get("labels"))
     if picks is not None and (fields.selector_empty(picks) or matches_selector(picks, labels or {})):
         return []
     return [invalid_value(f"{path}.template.metadata.labels", labels or None, _MISMATCH)]

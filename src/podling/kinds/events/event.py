@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from podling.api.errors import FieldError
+from podling.api.errors import FieldError, invalid
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.core import event
 from podling.kinds.validation.meta import object_meta
@@ -36,13 +36,14 @@ def from_core(obj: Object) -> Object:
 
 
 def validate(write: Write) -> list[FieldError]:
-    """The paths are those of the core API: Kubernetes checks the stored form."""
+    """The paths, and the kind that is refused, are those of the core API: Kubernetes checks the stored form."""
     new = to_core(write.new)
     errors = event.rules(new, "reportingController")
     errors += object_meta(write)
-    if write.old is None:
-        return errors + event.new_rules(new)
-    return errors + event.unchanged(new, to_core(write.old))
+    errors += event.new_rules(new) if write.old is None else event.unchanged(new, to_core(write.old))
+    if errors:
+        raise invalid("Event", "", write.new["metadata"].get("name") or "", errors)
+    return []
 
 
 def _selectable() -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _port(port: Object, path: str) -> list[FieldError]:
         errors.append(invalid_value(f"{path}.endPort", end, "may not be specified when `port` is non-numeric"))
     elif end is not None:
         if end < number:
-            errors.append(invalid_value(f"{path}.endPort", end, "must be greater than or equal to `port`"))
+            errors.append(invalid_value(f"{path}.endPort", number, "must be greater than or equal to `port`"))
         errors += fields.port(f"{path}.endPort", end)
     return errors
 

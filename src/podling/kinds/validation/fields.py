@@ -167,6 +167,6 @@ def int_or_percent_is_zero(value: Any) -> bool:
     return value == 0 if isinstance(value, int) else percent_of(value) == 0
 
 
-def go_struct(fields: Sequence[tuple[str, Any]]) -> Object:
-    """The value of a struct as Kubernetes prints its internal types: Go's field names, in Go's order, all of them."""
-    return dict(fields)
+def go_map(values: Mapping[str, Any] | None) -> Object | None:
+    """A map as Go prints it: by key, `null` when it is empty."""
+    return dict(sorted(values.items())) if values else None
