@@ -1,6 +1,6 @@
 """The sandbox's own programs, run as a file so that they need neither the installed packages nor `site`.
 
-python -S -E .../podling/sandbox/__main__.py node <descriptor> <configuration as JSON>
+python -S -E .../podling/sandbox/__main__.py node <descriptor> <name>  < configuration
 python -S -E .../podling/sandbox/__main__.py probe <directory>
 python -S -E .../podling/sandbox/__main__.py step <descriptor>
 """
@@ -15,13 +15,17 @@ def _find_ourselves() -> None:
     sys.path[0] = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
-def _node(descriptor: int, configuration: str) -> None:
+def _node(descriptor: int) -> None:
     from podling.sandbox import hosthelper
 
+    configuration = json.load(sys.stdin)
     if os.fork():
         os._exit(0)  # whoever started us waits for this one only, and never becomes the parent of the node
     os.set_inheritable(descriptor, False)
-    hosthelper.main(json.loads(configuration), descriptor)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    hosthelper.main(configuration, descriptor)
 
 
 def _probe(directory: str) -> int:
@@ -45,7 +49,7 @@ def _main(arguments: list[str]) -> int:
     _find_ourselves()
     command = arguments[0] if arguments else ""
     if command == "node":
-        _node(int(arguments[1]), arguments[2])
+        _node(int(arguments[1]))
         return 0
     if command == "probe":
         return _probe(arguments[1])

@@ -146,22 +146,21 @@ def clean_up_after_crash(run_directory: str) -> None:
 
 
 def _spawn(config: NodeConfig, writer: int) -> None:
+    """Start the host helper. Its configuration goes in by stdin: arguments are for every user to see."""
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
-    message = json.dumps(
-        {
-            "name": config.name,
-            "hostname": config.hostname,
-            "run_directory": os.path.abspath(config.run_directory),
-            "cache_directory": os.path.abspath(config.cache_directory),
-            "tier": config.tier,
-            "services": list(config.services),
-        }
-    )
+    message = {
+        "name": config.name,
+        "hostname": config.hostname,
+        "run_directory": os.path.abspath(config.run_directory),
+        "cache_directory": os.path.abspath(config.cache_directory),
+        "tier": config.tier,
+        "services": list(config.services),
+    }
     log = os.open(f"{config.run_directory}/node.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
     try:
         outcome = subprocess.run(
-            [config.python, "-S", "-E", program, "node", str(writer), message],
-            stdin=subprocess.DEVNULL,
+            [config.python, "-S", "-E", program, "node", str(writer), config.name],
+            input=json.dumps(message).encode(),
             stdout=log,
             stderr=log,
             pass_fds=[writer],

@@ -12,7 +12,9 @@ import itertools
 import os
 import select
 import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
 
 READABLE = select.EPOLLIN
@@ -70,14 +72,22 @@ class Loop:
             for descriptor, events in self._epoll.poll(self._patience()):
                 handler = self._handlers.get(descriptor)
                 if handler is not None:
-                    handler(events)
+                    _guarded(lambda handler=handler, events=events: handler(events))
             while self._timers and self._timers[0][0] <= time.monotonic():
-                heapq.heappop(self._timers)[2]()
+                _guarded(heapq.heappop(self._timers)[2])
 
     def _patience(self) -> float:
         if not self._timers:
             return -1
         return max(0.0, self._timers[0][0] - time.monotonic())
+
+
+def _guarded(callback: Callable[[], object]) -> None:
+    try:
+        callback()
+    except Exception:  # noqa: BLE001  one failed callback must not end the node; the log tells of it
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def _woken(number: int, frame: object) -> None:

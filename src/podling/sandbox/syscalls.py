@@ -49,8 +49,8 @@ PR_SET_PDEATHSIG = 1
 PR_CAPBSET_DROP = 24
 PR_SET_SECCOMP = 22
 PR_SET_NAME = 15
+PR_SET_CHILD_SUBREAPER = 36
 PR_SET_NO_NEW_PRIVS = 38
-PR_SET_DUMPABLE = 4
 
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
 _OPEN_TREE = 428
@@ -112,6 +112,12 @@ def sethostname(name: str) -> None:
 
 def prctl(option: int, argument: int = 0) -> int:
     return _checked(_libc.prctl(option, argument, 0, 0, 0), f"prctl {option}")
+
+
+def set_process_name(name: str) -> None:
+    """At most 15 characters; what `ps -o comm` shows."""
+    block = ctypes.create_string_buffer(name.encode())
+    prctl(PR_SET_NAME, ctypes.addressof(block))
 
 
 def open_tree(path: str, *, directory: int = AT_FDCWD, recursive: bool = True) -> int:

@@ -93,6 +93,7 @@ class Container:
         self.outputs: list[Output] = []
         self.log: LogFile | None = None
         self.started_at = 0.0
+        self.frozen = False
         self.end: dict[str, Any] | None = None
 
     @property
@@ -199,6 +200,8 @@ class Zygote:
             self._fail(call, error.kind, str(error))
         except OSError as error:
             self._fail(call, "Failed", error.strerror or str(error))
+        except (KeyError, TypeError, ValueError) as error:
+            self._fail(call, "Invalid", f"{type(error).__name__}: {error}")
         finally:
             wire.close_all(call.descriptors)
 
@@ -261,7 +264,6 @@ class Zygote:
         try:
             pid = os.fork()
             if pid == 0:
-                os.close(ready)
                 _pause()
         finally:
             syscalls.setns(self._own_pid_namespace)
@@ -427,17 +429,24 @@ class Zygote:
         container = self._container(call.message["container"])
         if container.end is None:
             os.kill(container.pid, call.message["signal"])
+            if container.frozen and call.message["signal"] == signal.SIGKILL:
+                self._set_frozen(container, frozen=False)  # what is frozen by a v1 freezer does not even die
         self._answer(call, None)
 
     def _freeze(self, call: Call) -> None:
         """Stop or continue all processes of a container."""
         container = self._container(call.message["container"])
-        frozen: bool = call.message["frozen"]
-        if container.end is None and not self._cgroups.freeze(container.group, frozen):
-            for pid in statistics.processes_beside(container.pid):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+        if container.end is None:
+            self._set_frozen(container, frozen=bool(call.message["frozen"]))
         self._answer(call, None)
+
+    def _set_frozen(self, container: Container, *, frozen: bool) -> None:
+        container.frozen = frozen
+        if self._cgroups.freeze(container.group, frozen):
+            return
+        for pid in statistics.processes_beside(container.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
 
     def _remove(self, call: Call) -> None:
         container = self._containers.get(call.message["container"])
@@ -651,11 +660,15 @@ def _end_of(status: int) -> dict[str, Any]:
 
 def _pause() -> NoReturn:
     """Reap orphans for ever."""
-    signal.set_wakeup_fd(-1)
-    os.setsid()
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
-    os.closerange(3, 1 << 16)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-    while True:
-        signal.pause()
+    try:
+        signal.set_wakeup_fd(-1)
+        os.setsid()
+        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        syscalls.set_process_name("pause")
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+        os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+        while True:
+            signal.pause()
+    finally:
+        os._exit(1)
