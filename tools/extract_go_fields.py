@@ -20,8 +20,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+FILE = re.compile(r"types.*\.go|watch\.go|group_version\.go")
 STRUCT = re.compile(r"^type (\w+) struct \{\n(.*?)^\}", re.M | re.S)
-ALIAS = re.compile(r"^type (\w+) = (\w+\.\w+)$", re.M)
+ALIAS = re.compile(r"^type (\w+) (?:= )?(\w+\.\w+)$", re.M)
 NULLABLE = re.compile(r"^// \+protobuf\.nullable=true\n(?:// .*\n)*\n?(?:// .*\n)*type (\w+) ", re.M)
 IMPORT = re.compile(r'^(?:import )?\s*(?:(\w+) )?"([\w./-]+)"', re.M)
 FIELD = re.compile(r"^((?:\t//.*\n)*)\t(?:(\w+)\s+)?([*\[\]\w.]+)\s+`([^`]*)`", re.M)
@@ -110,7 +111,7 @@ def read_file(file: Path, path: str, facts: Facts) -> None:
 
 def flatten(name: str, facts: Facts) -> list[Row]:
     rows: list[Row] = []
-    for entry in facts.structs[facts.aliases.get(name, name)]:
+    for entry in facts.structs.get(facts.aliases.get(name, name), []):
         if not entry.embedded:
             flags = entry.flags + ("r" if entry.go_type.rpartition("]")[2] in facts.messages else "")
             row: Row = [entry.name, entry.go_type, [entry.number] if entry.number else [], flags]
@@ -131,10 +132,10 @@ def open_api_name(name: str) -> str:
 def main(arguments: list[str]) -> None:
     facts = Facts()
     for module, _, root in (argument.partition("=") for argument in arguments):
-        for file in sorted(Path(root).rglob("types*.go")):
-            if "test" not in str(file.relative_to(root)):
+        for file in sorted(Path(root).rglob("*.go")):
+            if FILE.fullmatch(file.name) and "test" not in str(file.relative_to(root)):
                 read_file(file, f"{module}/{file.parent.relative_to(root)}", facts)
-    table = {open_api_name(name): flatten(name, facts) for name in sorted(facts.structs)}
+    table = {open_api_name(name): flatten(name, facts) for name in sorted({*facts.structs, *facts.aliases})}
     lines = [f"{json.dumps(name)}: {json.dumps(rows, separators=(',', ':'))}" for name, rows in table.items() if rows]
     (Path(__file__).parent / "go_fields.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{len(lines)} structs, {sum(map(len, table.values()))} fields")

@@ -80,10 +80,10 @@ def _go_error(source: str, error: json.JSONDecodeError) -> str:
     place = error.pos
     if error.msg.startswith("Unterminated string"):
         return END
-    if error.msg.startswith("Illegal trailing comma"):
-        place = _next_character(source, place + 1)
-    else:
-        place = _next_character(source, place)
+    if error.msg.startswith("Invalid \\"):
+        place += 1
+    elif not error.msg.startswith("Invalid control"):
+        place = _next_character(source, place + error.msg.startswith("Illegal trailing comma"))
     if place >= len(source):
         return END
     character = source[place]

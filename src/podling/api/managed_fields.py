@@ -319,7 +319,8 @@ def apply(
         merged, owners = application.forgiven(managers, refused.conflicts)
     if manager == "kubectl":
         merged = _with_last_applied(merged, config)
-    return _with_entries(merged, owners)
+    result = _with_entries(merged, owners)
+    return keep_times(live, result) if live is not None else result
 
 
 def _check(config: Object, node: Node) -> None:
