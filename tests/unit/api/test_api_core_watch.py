@@ -248,7 +248,8 @@ def test_an_event_tells_who_saw_what_where() -> None:
 
     (event,) = recorded(write)
     assert event["involvedObject"] == {
-        "kind": "Pod", "apiVersion": "v1", "name": "p", "namespace": "ns", "uid": "u", "fieldPath": "spec.containers{c}",
+        "kind": "Pod", "apiVersion": "v1", "name": "p", "namespace": "ns", "uid": "u",
+        "fieldPath": "spec.containers{c}",
     }  # fmt: skip
     assert (event["source"], event["type"], event["reason"]) == (
         {"component": "kubelet", "host": "n"},
