@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 from podling.api.client import Client, EventRecorder
 from podling.controllers import (
+    clusterroleaggregation,
+    cronjob,
     daemonset,
+    disruption,
     endpoints,
     endpointslice,
     endpointslicemirroring,
@@ -14,10 +17,14 @@ from podling.controllers import (
     namespace,
     nodelifecycle,
     podgc,
+    pvcprotection,
     replicaset,
+    resourcequota,
     serviceaccount,
     statefulset,
     tainteviction,
+    ttl,
+    volumebinder,
 )
 from podling.controllers.clock import Clock, SystemClock
 from podling.controllers.deployment import controller as deployment
@@ -38,6 +45,15 @@ def all_controllers(*, root_ca: str) -> list[Controller]:
         statefulset.controller(),
         daemonset.controller(),
         job.controller(),
+        cronjob.controller(),
+        ttl.controller(),
+        disruption.controller(),
+        resourcequota.controller(),
+        volumebinder.claim_binder(),
+        volumebinder.volume_phases(),
+        pvcprotection.claim_protection(),
+        pvcprotection.volume_protection(),
+        clusterroleaggregation.controller(),
         endpointslice.controller(),
         endpoints.controller(),
         endpointslicemirroring.controller(),
