@@ -153,7 +153,7 @@ def _decide_main(plan: Plan, pod: Object, slots: Mapping[str, Slot], now: float)
             continue
         slot = slots[container["name"]]
         if not slot.running:
-            if slot.current is None or may_restart(container, pod, slot.current.exit_code or 0):
+            if slot.current is None or slot.pending or may_restart(container, pod, slot.current.exit_code or 0):
                 kept = True
                 _start(plan, pod, slot, now)
             continue

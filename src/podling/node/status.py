@@ -236,7 +236,7 @@ def _computed_phase(pod: Object, facts: Facts) -> str:
         return initializing
     mains = [(c, facts.slots[c["name"]]) for c, role in containers_of(pod) if role is Role.MAIN]
     ends = [slot.current for _, slot in mains if slot.current is not None and slot.current.ended]
-    if any(slot.current is None or not (slot.running or slot.current.ended) for _, slot in mains):
+    if any(slot.current is None or (slot.pending and slot.previous is None) for _, slot in mains):
         return "Pending"
     if len(ends) < len(mains):
         return "Running"

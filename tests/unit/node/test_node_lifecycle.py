@@ -82,6 +82,15 @@ class TestMainContainers:
         run(pod, slots, "b", code=3)
         assert decide(pod, slots, NOW).stop_pod
 
+    def test_one_that_is_just_being_started_keeps_the_pod(self) -> None:
+        pod = make_pod(restartPolicy="Never", containers=[container("a"), container("b")])
+        slots = slots_of(pod)
+        run(pod, slots, "a", code=0)
+        run(pod, slots, "b").started_at = 0.0
+        plan = decide(pod, slots, NOW)
+        assert not plan.stop_pod
+        assert plan.start == []
+
     def test_on_failure_restarts_only_failures(self) -> None:
         pod = make_pod(restartPolicy="OnFailure", containers=[container("a"), container("b")])
         slots = slots_of(pod)

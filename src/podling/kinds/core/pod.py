@@ -506,6 +506,11 @@ def _status(key: str) -> Any:
     return lambda obj: text(part(obj, "status"), key)
 
 
+def spec_changed(old: Object, new: Object) -> bool:
+    """Being bound to a node is no new generation: what the pod is to be stays the same."""
+    return {**part(old, "spec"), "nodeName": None} != {**part(new, "spec"), "nodeName": None}
+
+
 def resource() -> Resource:
     return Resource(
         group="",
@@ -534,6 +539,7 @@ def resource() -> Resource:
             prepare=prepare,
             validate=validate,
             warn=warn,
+            generation=spec_changed,
             graceful_deletion=graceful_deletion,
             returns_deleted=True,
         ),
