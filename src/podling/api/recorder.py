@@ -211,11 +211,11 @@ class Recorder:
 
     async def _count_up(self, written: _Written, event: Object) -> bool:
         """Joins `event` to an earlier one; false if that is gone (events are kept for an hour)."""
-        patch = {
-            "count": written.count + 1,
-            "lastTimestamp": event["lastTimestamp"],
-            "message": event["message"],
-        }
+        count = written.count + 1
+        if event.get("action"):
+            patch: Object = {"series": {"count": count, "lastObservedTime": event["eventTime"]}}
+        else:
+            patch = {"count": count, "lastTimestamp": event["lastTimestamp"], "message": event["message"]}
         try:
             await self._client.patch("events", event["metadata"]["namespace"], written.name, patch)
         except ApiError as error:
