@@ -166,7 +166,9 @@ class FakeCluster:
         if metadata.get("uid", old["metadata"]["uid"]) != old["metadata"]["uid"]:
             raise errors.conflict(key.resource, "", key.name, "Precondition failed: UID in precondition")
         if subresource == "status":
-            changed = {**old, "status": new.get("status", {})}
+            changed = {**old, "metadata": metadata}
+            if "status" in new:
+                changed["status"] = new["status"]
         elif subresource == "finalize":
             changed = {**old, "spec": new["spec"]}
         else:

@@ -196,7 +196,10 @@ class _Look:
         return new
 
     def revision_of_deployment(self) -> list[Action]:
-        """The deployment tells the revision of its new replica set."""
+        """The deployment tells the revision of its new replica set.
+
+        By way of the status, since a change of annotations in the main resource would raise its generation.
+        """
         new = self.new_object()
         if new is None:
             return []
@@ -210,6 +213,7 @@ class _Look:
                 namespace=meta.namespace(self.deployment),
                 name=meta.name(self.deployment),
                 patch={"metadata": {"annotations": {rules.REVISION: revision}}},
+                subresource="status",
             )
         ]
 
