@@ -144,8 +144,7 @@ class Registry:
     def index(self, resource: Resource) -> None:
         """Makes the store keep the indexes that a resource asks for."""
         for name in resource.indexed:
-            function = resource.selectable[name]
-            self.store.add_index(resource.storage_key, name, lambda obj, read=function: (read(obj),))
+            self.store.add_index(resource.storage_key, name, _index_function(resource, name))
 
     # Creating
 
@@ -183,7 +182,7 @@ class Registry:
         applied: bool = False,
     ) -> Entry:
         resource.strategy.default(obj)
-        if resource.status:
+        if resource.status and not resource.strategy.status_on_create:
             obj.pop("status", None)
             obj.update(self._empty_status(resource))
         if not applied:
@@ -538,6 +537,11 @@ def _check_version(resource: Resource, current: Entry, metadata: Object) -> None
         raise conflict(resource.plural, resource.group, current.key.name, OBJECT_MODIFIED)
 
 
+def _index_function(resource: Resource, name: str) -> Callable[[Object], tuple[str]]:
+    read, convert = resource.selectable[name], resource.from_storage
+    return (lambda obj: (read(obj),)) if convert is None else (lambda obj: (read(convert(obj)),))
+
+
 def _own_metadata(obj: Object) -> Object:
     """A copy of the metadata that may be changed; `{}` where there is none."""
     return {**cast(Object, obj.get("metadata") or {})}
@@ -564,7 +568,7 @@ def _separated(resource: Resource, old: Object, new: Object, subresource: str) -
 
 def _set_generation(write: Write) -> None:
     differs = write.resource.strategy.generation
-    if write.old is None or differs is None:
+    if write.old is None or differs is None or write.subresource == "status":
         return
     before = cast(int, write.old["metadata"].get("generation") or 0)
     write.new["metadata"]["generation"] = before + 1 if differs(write.old, write.new) else before

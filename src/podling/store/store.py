@@ -233,6 +233,9 @@ class Store:
                 self._disk.commit([write.change for write in batch], floor)
             except StorageFailed as error:
                 failure = error
+            except Exception as error:  # noqa: BLE001  a thread that ended would let every later write wait for ever
+                _log.exception("the disk thread failed")
+                failure = StorageFailed(f"{self._disk.path}: {error}")
             try:
                 loop.call_soon_threadsafe(self._committed, batch, floor, failure)
             except RuntimeError:
