@@ -190,7 +190,9 @@ def decode_patched(
     version, named = patched.get("apiVersion") or resource.api_version, patched.get("kind") or resource.kind
 
     def refusal(why: str) -> ApiError:
-        return patch.refused(patch.patched_json(live, patched) if strategic is None else gotext.plain(strategic), why)
+        if strategic is not None:
+            return patch.refused(gotext.plain(strategic), why)
+        return patch.refused(patch.patched_json(live, patched, schemas.node(resource.schema)), why)
 
     if not isinstance(version, str) or not isinstance(named, str):
         name = "kind" if isinstance(version, str) else "apiVersion"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import orjson
@@ -23,11 +24,26 @@ class JsonError(ValueError):
 
 
 def loads(text: bytes) -> Any:
-    """Raises JsonError."""
+    """Raises JsonError. What is no Unicode becomes U+FFFD, as in Go."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
+        pass
+    try:
+        return _with_replacements(json.loads(text.decode(errors="replace"), parse_constant=_refuse))
+    except (ValueError, RecursionError):
         raise JsonError(syntax_error(text)) from None
+
+
+def _with_replacements(value: Any) -> Any:
+    """Half surrogate pairs, which Python lets through, replaced."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, dict):
+        members = cast(dict[str, Any], value)
+        replaced = {_with_replacements(key): _with_replacements(item) for key, item in members.items()}
+        return members.renewed(replaced) if isinstance(members, RepeatedKeys) else replaced
+    return [_with_replacements(item) for item in cast(list[Any], value)] if isinstance(value, list) else value
 
 
 def loads_strict(text: bytes) -> Any:
@@ -36,25 +52,33 @@ def loads_strict(text: bytes) -> Any:
     if len(orjson.dumps(value)) == len(text.strip()):
         # Compact as clients write it, and nothing got lost: no key can have been there twice.
         return value
+    repetitions: list[RepeatedKeys] = []
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        plain = dict(pairs)
+        if len(plain) == len(pairs):
+            return plain
+        marked = RepeatedKeys(plain)
+        marked.repeated = _repeated(name for name, _ in pairs)
+        repetitions.append(marked)
+        return marked
+
     try:
-        return json.loads(text, object_pairs_hook=_pairs)
+        marked = json.loads(text, object_pairs_hook=members)
     except (ValueError, RecursionError):
         return value
+    return _with_replacements(marked) if repetitions else value
 
 
-def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members = dict(pairs)
-    if len(members) == len(pairs):
-        return members
-    marked = RepeatedKeys(members)
+def _repeated(names: Iterable[str]) -> tuple[str, ...]:
+    """Each name that was there before, once, in the order of its return."""
     seen: set[str] = set()
-    repeated: list[str] = []
-    for name, _ in pairs:
-        if name in seen and name not in repeated:
-            repeated.append(name)
+    again: dict[str, None] = {}
+    for name in names:
+        if name in seen:
+            again[name] = None
         seen.add(name)
-    marked.repeated = tuple(repeated)
-    return marked
+    return tuple(again)
 
 
 def syntax_error(text: bytes) -> str:

@@ -45,18 +45,37 @@ def _patch_error(text: str, why: str) -> Any:
     return invalid_value("patch", text, why)
 
 
-def patched_json(live: Any, patched: Any) -> str:
-    """The outcome of a JSON or merge patch as its error shows it: what the patch touched has its keys sorted."""
-    return _encode(live, patched).decode()
+def patched_json(live: Any, patched: Any, node: Node | None = None) -> str:
+    """The outcome of a JSON or merge patch as its error shows it.
+
+    What the patch touched has its keys sorted; the rest stands as Go wrote it, in the order of the struct's fields.
+    """
+    return _encode(live, patched, node).decode()
 
 
-def _encode(live: Any, patched: Any) -> bytes:
-    if patched is live or not isinstance(patched, dict):
+def _encode(live: Any, patched: Any, node: Node | None) -> bytes:
+    if not isinstance(patched, dict):
         return orjson.dumps(patched)
-    before = cast(Object, live) if isinstance(live, dict) else {}
     members = cast(Object, patched)
-    parts = [orjson.dumps(key) + b":" + _encode(before.get(key), members[key]) for key in sorted(members)]
-    return b"{" + b",".join(parts) + b"}"
+    if patched is live:
+        return orjson.dumps(_in_go_order(members, node))
+    before = cast(Object, live) if isinstance(live, dict) else {}
+
+    def member(key: str) -> bytes:
+        child = node.child(key) if node is not None else None
+        return orjson.dumps(key) + b":" + _encode(before.get(key), members[key], child)
+
+    return b"{" + b",".join(map(member, sorted(members))) + b"}"
+
+
+def _in_go_order(value: Any, node: Node | None) -> Any:
+    if isinstance(value, list) and node is not None and node.kind is Kind.LIST:
+        return [_in_go_order(item, node.element) for item in cast(Items, value)]
+    if not isinstance(value, dict) or node is None or node.kind is not Kind.STRUCT:
+        return value  # pyright: ignore[reportUnknownVariableType]
+    members = cast(Object, value)
+    names = [*(name for name in node.fields if name in members), *(name for name in members if name not in node.fields)]
+    return {name: _in_go_order(members[name], node.child(name)) for name in names}
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
@@ -80,8 +99,9 @@ class _Inapplicable(Exception):
 
 
 def json_patch(target: Object, operations: Sequence[Object]) -> Object:
-    """RFC 6902, with the leniences of the library that Kubernetes uses: negative indexes, a path without `/`, replacing or
-    copying a member that is not there.
+    """RFC 6902, with the leniences of the library that Kubernetes uses.
+
+    Indexes may be negative, a path may lack its first `/`, and a member that is not there may be replaced or copied.
 
     Raises ApiError: 413 for too many operations, 422 for one that cannot be applied.
     """

@@ -1,7 +1,7 @@
 """`resource.Quantity`: parsing, comparison and canonical form (k8s.io/apimachinery/pkg/api/resource).
 
-A quantity is exact to a billionth (what is finer is rounded away from zero) and at most 2^63-1. Go keeps it as a
-scaled integer; here it is a plain `int` of nano-units, which Python neither overflows nor rounds.
+A quantity is exact to a billionth (what is finer is rounded away from zero). Go keeps it as a scaled integer; here it
+is a plain `int` of nano-units, which Python neither overflows nor rounds.
 """
 
 from __future__ import annotations
@@ -26,6 +26,11 @@ _DECIMAL_SUFFIX = {exponent: suffix for suffix, exponent in _DECIMAL.items()}
 _BINARY_SUFFIX = {exponent: suffix for suffix, exponent in _BINARY.items()}
 _LONGEST_EXPONENT = 6
 """Digits of an exponent that are looked at: more would only make a huge power of ten."""
+_GREATEST_EXPONENT = 40
+"""Powers of ten beyond this count as the greatest amount; Go would compute with them."""
+_DECIMAL_DIGITS = 18
+_BINARY_DIGITS = 14
+"""Up to so many digits Go uses an int64, and may keep the text; in binary each ten bits of the suffix cost three."""
 
 
 class Format(StrEnum):
@@ -91,16 +96,17 @@ def parse(text: str) -> Quantity:
 
 
 def _scaled(digits: int, base: int, exponent: int, decimals: int) -> int:
-    """`digits * base**exponent / 10**decimals` in nano-units, rounded up, never above the greatest amount."""
+    """`digits * base**exponent / 10**decimals` in nano-units, rounded up; a binary amount is at most 2^63-1."""
     if not digits:
         return 0
-    if base == 10 and exponent - decimals > 18:
+    if base == 10 and exponent - decimals > _GREATEST_EXPONENT:
         return _MAX
     if base == 10 and exponent - decimals < -9 - len(str(digits)):
         return 1
     numerator = digits * NANO * (base**exponent if exponent > 0 else 1)
     denominator = 10**decimals * (base**-exponent if exponent < 0 else 1)
-    return min(-(-numerator // denominator), _MAX)
+    nanos = -(-numerator // denominator)
+    return min(nanos, _MAX) if base == 2 else nanos
 
 
 def of(value: int | float | str) -> Quantity:
@@ -112,8 +118,28 @@ def of(value: int | float | str) -> Quantity:
 
 @lru_cache(maxsize=4096)
 def canonical(text: str) -> str:
-    """How the API server writes the quantity: `1000m` is `1`, `0.5` is `500m`, `1024Mi` is `1Gi`."""
-    return str(parse(text))
+    """How the API server writes the quantity: `1000m` is `1`, `0.5` is `500m`, `1024Mi` is `1Gi`. Raises QuantityError.
+
+    What Go holds for canonical already it writes as it came, and by its rule of thumb so is `+1` or `01Mi`.
+    """
+    quantity = parse(text)
+    return text if _is_kept(text) else str(quantity)
+
+
+def _is_kept(text: str) -> bool:
+    match = _SYNTAX.fullmatch(text)
+    if match is None:
+        return False
+    _, whole, fraction, suffix = match.groups()
+    _, exponent, notation = _scale(suffix)
+    whole, fraction = whole.lstrip("0") or "0", fraction or ""
+    digits = whole + fraction
+    if notation is Format.BINARY_SI:
+        is_short = not fraction and len(whole) + int(exponent * 0.3) <= _BINARY_DIGITS
+        return is_short and int(whole) % 8 != 0
+    scale = exponent - len(fraction)
+    is_short = len(digits) <= _DECIMAL_DIGITS and scale >= -9
+    return is_short and scale % 3 == 0 and not digits.endswith("000") and digits[0] != "0"
 
 
 def _text(nanos: int, notation: Format) -> str:

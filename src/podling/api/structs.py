@@ -40,6 +40,12 @@ class RepeatedKeys(dict[str, Any]):
 
     repeated: tuple[str, ...] = ()
 
+    def renewed(self, members: dict[str, Any]) -> RepeatedKeys:
+        """The same marks on other members."""
+        result = RepeatedKeys(members)
+        result.repeated = self.repeated
+        return result
+
 
 class _Place:
     """Where the walk is: a link to the place above, and the step from there."""

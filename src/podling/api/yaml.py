@@ -61,7 +61,7 @@ _QUOTED: Final = "!"
 class _Loader(yaml.CBaseLoader):
     """Composes nodes; resolves nothing."""
 
-    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:  # noqa: ARG002  PyYAML calls it so
+    def resolve(self, kind: type[yaml.Node], value: Any, implicit: Any) -> str:
         if kind is yaml.ScalarNode:
             return _PLAIN if implicit[0] else _QUOTED
         return _QUOTED

@@ -260,6 +260,11 @@ def test_broken_json_is_described_as_go_does(text: bytes, words: str) -> None:
     assert str(caught.value) == words
 
 
+def test_what_is_no_unicode_is_replaced() -> None:
+    assert gojson.loads(b'{"a":"\\ud83d","b":"\xff"}') == {"a": "\ufffd", "b": "\ufffd"}
+    assert gojson.loads_strict(b'{"a":"\\ud83d"}') == {"a": "\ufffd"}
+
+
 @given(st.binary(max_size=200))
 def test_no_bytes_break_the_json_reader(text: bytes) -> None:
     try:
