@@ -593,7 +593,7 @@ async def limits(bench: Bench) -> dict[str, Any]:
         description = await bench.sandbox.describe()
         seen: dict[str, Any] = {"version": description["cgroups"]["version"]}
         await bench.pod(cgroup="burstable/podp")
-        eat = "python3 -c 'x = bytearray(200 << 20); print(len(x))'"
+        eat = "python3 -c 'import time; x = bytearray(200 << 20); time.sleep(5); print(len(x))'; exit $?"
         seen["out of memory"] = await bench.run("eater", eat, limits={"memory_bytes": 50 << 20})
         seen["crowd"] = await bench.run(
             "crowd", "for i in 1 2 3 4 5 6 7 8; do sleep 1 & done; wait", limits={"pids": 5}

@@ -19,9 +19,9 @@ def _node(descriptor: int) -> None:
     from podling.sandbox import hosthelper
 
     configuration = json.load(sys.stdin)
+    os.set_inheritable(descriptor, False)
     if os.fork():
         os._exit(0)  # whoever started us waits for this one only, and never becomes the parent of the node
-    os.set_inheritable(descriptor, False)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)

@@ -11,11 +11,12 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,7 +147,30 @@ def clean_up_after_crash(run_directory: str) -> None:
 
 
 def _spawn(config: NodeConfig, writer: int) -> None:
-    """Start the host helper. Its configuration goes in by stdin: arguments are for every user to see."""
+    """Start the host helper, in a control group of its own if the user's service manager gives one."""
+    delegated = delegation_command(os.environ)
+    if delegated and _run_program(config, writer, delegated) == 0:
+        return
+    if _run_program(config, writer, []) != 0:
+        raise NodeError(f"the node did not start; see {config.run_directory}/node.log")
+
+
+def delegation_command(environment: Mapping[str, str], unified: str = "/sys/fs/cgroup") -> list[str]:
+    """The beginning of a command line that runs the rest in a delegated control group; empty when nothing does.
+
+    Without one an unprivileged user's limits on memory and CPU would not hold: a login session's own group belongs to
+    the system.
+    """
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    if os.geteuid() == 0 or not os.path.exists(f"{unified}/cgroup.controllers"):
+        return []
+    if not runtime or not os.path.exists(f"{runtime}/systemd/private") or shutil.which("systemd-run") is None:
+        return []
+    return ["systemd-run", "--user", "--scope", "--quiet", "--collect", "--property=Delegate=yes", "--"]
+
+
+def _run_program(config: NodeConfig, writer: int, prefix: Sequence[str]) -> int:
+    """The configuration goes in by stdin: arguments are for every user of the machine to see."""
     program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__main__.py")
     message = {
         "name": config.name,
@@ -158,8 +182,8 @@ def _spawn(config: NodeConfig, writer: int) -> None:
     }
     log = os.open(f"{config.run_directory}/node.log", os.O_CREAT | os.O_APPEND | os.O_WRONLY | os.O_CLOEXEC, 0o640)
     try:
-        outcome = subprocess.run(
-            [config.python, "-S", "-E", program, "node", str(writer), config.name],
+        return subprocess.run(
+            [*prefix, config.python, "-S", "-E", program, "node", str(writer), config.name],
             input=json.dumps(message).encode(),
             stdout=log,
             stderr=log,
@@ -167,11 +191,9 @@ def _spawn(config: NodeConfig, writer: int) -> None:
             start_new_session=True,
             cwd="/",
             check=False,
-        )
+        ).returncode
     finally:
         os.close(log)
-    if outcome.returncode != 0:
-        raise NodeError(f"the node did not start; see {config.run_directory}/node.log")
 
 
 def _read_node(run_directory: str) -> dict[str, Any] | None:

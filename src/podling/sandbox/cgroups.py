@@ -71,6 +71,10 @@ class Cgroups(Protocol):
 
     def oom_kills(self, group: str) -> int: ...
 
+    def limits_memory(self) -> bool:
+        """Whether the kernel holds groups to their memory limits."""
+        ...
+
 
 def detect(cluster: str, *, mounts: str = "/proc/self/mountinfo", own: str = "/proc/self/cgroup") -> Cgroups:
     """The best that this process may use: unified, v1, none. Makes the cluster's group."""
@@ -158,6 +162,9 @@ class NoCgroups:
         del group
         return 0
 
+    def limits_memory(self) -> bool:
+        return False
+
 
 class V1Cgroups:
     """One hierarchy per controller."""
@@ -210,6 +217,9 @@ class V1Cgroups:
             return _table(f"{self._path('memory', group)}/memory.oom_control").get("oom_kill", 0)
         return 0
 
+    def limits_memory(self) -> bool:
+        return "memory" in self._roots
+
     def _path(self, controller: str, group: str) -> str:
         return f"{self._roots[controller]}/{group}".rstrip("/")
 
@@ -227,11 +237,17 @@ class V2Cgroups:
     def prepare(self) -> None:
         """Switch on the controllers from our parent downwards.
 
-        A group with processes of its own may not hand out controllers, so the parent's are given only when it is the
-        machine's root or was emptied into a leaf.
+        A group with processes of its own may not hand out controllers (the machine's root may). Where we are alone in
+        the parent, as in a scope that was made for us, we move into a leaf beside the cluster's group.
         """
         parent = os.path.dirname(self._root)
-        _enable_controllers(parent)
+        if not _enable_controllers(parent) and _alone_in(parent):
+            leaf = f"{self._root}.helper"
+            os.makedirs(leaf, exist_ok=True)
+            for pid in _members(parent):
+                with contextlib.suppress(ProcessLookupError):
+                    write_file(f"{leaf}/cgroup.procs", str(pid))
+            _enable_controllers(parent)
         _enable_controllers(self._root)
 
     def describe(self) -> Description:
@@ -280,6 +296,9 @@ class V2Cgroups:
             return _table(f"{self._path(group)}/memory.events").get("oom_kill", 0)
         return 0
 
+    def limits_memory(self) -> bool:
+        return "memory" in _read(f"{self._root}/cgroup.subtree_control").split()
+
     def _path(self, group: str) -> str:
         return f"{self._root}/{group}".rstrip("/")
 
@@ -318,10 +337,24 @@ def _quota(millis: int) -> int:
     return max(_MINIMUM_QUOTA, millis * _CPU_PERIOD // 1000)
 
 
-def _enable_controllers(path: str) -> None:
+def _enable_controllers(path: str) -> bool:
+    """Hand the controllers that `path` has on to its children; False when it may not because of its processes."""
+    allowed = True
     for controller in _V2_CONTROLLERS:
-        with contextlib.suppress(OSError):
+        try:
             write_file(f"{path}/cgroup.subtree_control", f"+{controller}")
+        except OSError as error:
+            allowed = allowed and error.errno != errno.EBUSY
+    return allowed
+
+
+def _alone_in(path: str) -> bool:
+    """Whether only this process and the one that started it, which is about to end, are in a group."""
+    return set(_members(path)) <= {os.getpid(), os.getppid()}
+
+
+def _members(path: str) -> list[int]:
+    return [int(line) for line in _read(f"{path}/cgroup.procs").split()]
 
 
 def _mounted(mounts: str) -> tuple[dict[str, str], str | None]:
@@ -355,19 +388,15 @@ def _below(mount: str, group: str, cluster: str) -> str:
     return f"{inside if os.path.isdir(inside) else mount}/podling-{cluster}"
 
 
-def _walk(path: str) -> Iterator[str]:
-    """Groups below and including `path`, the deepest first."""
-    with contextlib.suppress(FileNotFoundError):
-        for entry in os.scandir(path):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path)
-        yield path
+def _walk(path: str) -> list[str]:
+    """Groups below and including `path`, the deepest first; none when it does not exist."""
+    return [directory for directory, _, _ in os.walk(path, topdown=False)]
 
 
 def _processes(path: str) -> Iterator[int]:
     for group in _walk(path):
         with contextlib.suppress(OSError):
-            yield from (int(line) for line in _read(f"{group}/cgroup.procs").split())
+            yield from _members(group)
 
 
 def _remove_tree(path: str) -> bool:

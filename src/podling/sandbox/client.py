@@ -455,7 +455,7 @@ class HostHelper:
         answer, received = await self._line.ask(message)
         if "error" in answer:
             wire.close_all(received)
-            number, text = answer["error"]["number"], answer["error"]["message"]
+            number, text = answer["error"].get("number"), answer["error"]["message"]
             if message["op"] == "resolve":
                 raise socket.gaierror(number, text)
             raise OSError(number or errno.EIO, text)

@@ -18,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any, TypedDict
 
 from podling.sandbox import cgroups, process, syscalls, tiers, wire
@@ -25,6 +26,7 @@ from podling.sandbox.cgroups import Cgroups
 from podling.sandbox.loop import Loop
 from podling.sandbox.namespaces import prepare_node
 from podling.sandbox.process import Settings, Tier
+from podling.sandbox.server import Call, Server
 from podling.sandbox.services import Service
 from podling.sandbox.zygote import Zygote
 
@@ -45,24 +47,25 @@ class Configuration(TypedDict):
 class _Resolver:
     """Name look-ups block, so a few threads do them."""
 
-    def __init__(self, loop: Loop) -> None:
-        self._questions: queue.SimpleQueue[tuple[_Client, dict[str, Any]]] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[_Client, dict[str, Any]]] = queue.SimpleQueue()
+    def __init__(self, loop: Loop, answer: Callable[[Call, list[str] | OSError], None]) -> None:
+        self._questions: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[tuple[Call, list[str] | OSError]] = queue.SimpleQueue()
+        self._answer = answer
         self._reader, self._writer = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._threads: list[threading.Thread] = []
         loop.watch(self._reader, self._deliver)
 
-    def ask(self, client: _Client, message: dict[str, Any]) -> None:
+    def ask(self, call: Call) -> None:
         if len(self._threads) < _RESOLVERS:
             thread = threading.Thread(target=self._work, daemon=True)
             self._threads.append(thread)
             thread.start()
-        self._questions.put((client, message))
+        self._questions.put(call)
 
     def _work(self) -> None:
         while True:
-            client, message = self._questions.get()
-            self._answers.put((client, _resolved(message)))
+            call = self._questions.get()
+            self._answers.put((call, _resolved(call.message["name"])))
             with contextlib.suppress(BlockingIOError):
                 os.write(self._writer, b"!")
 
@@ -71,96 +74,54 @@ class _Resolver:
             os.read(self._reader, 4096)
         with contextlib.suppress(queue.Empty):
             while True:
-                client, answer = self._answers.get_nowait()
-                client.send(answer)
+                self._answer(*self._answers.get_nowait())
 
 
-def _resolved(message: dict[str, Any]) -> dict[str, Any]:
+def _resolved(name: str) -> list[str] | OSError:
     try:
-        found = socket.getaddrinfo(message["name"], None, type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
     except OSError as error:
-        return {"id": message["id"], "error": {"number": error.errno, "message": error.strerror or str(error)}}
-    return {"id": message["id"], "result": list(dict.fromkeys(entry[4][0] for entry in found))}
-
-
-class _Client:
-    def __init__(self, helper: HostHelper, connection: socket.socket) -> None:
-        connection.setblocking(False)
-        self.connection = connection
-        self._helper = helper
-        self._outbox = wire.Outbox(connection)
-        self.open = True
-
-    def send(self, message: dict[str, Any], descriptors: list[int] | None = None) -> None:
-        if not self.open:
-            wire.close_all(descriptors or [])
-            return
-        try:
-            self._outbox.put(message, descriptors or [])
-            self._outbox.flush()
-        except OSError:
-            self.close()
-
-    def hear(self, _: int) -> None:
-        try:
-            received = wire.receive(self.connection)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = None
-        if received is None:
-            self.close()
-            return
-        message, descriptors = received
-        wire.close_all(descriptors)
-        self._helper.serve(self, message)
-
-    def close(self) -> None:
-        if self.open:
-            self.open = False
-            self._helper.loop.forget(self.connection.fileno())
-            self._outbox.discard()
-            self.connection.close()
+        return error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
 
 
 class HostHelper:
     """Serves `run/helper.sock` as long as the zygote lives."""
 
     def __init__(self, *, loop: Loop, listener: socket.socket, zygote: socket.socket, zygote_pid: int) -> None:
-        self.loop = loop
-        self._listener = listener
+        self._loop = loop
         self._zygote = zygote
         self._zygote_pid = zygote_pid
-        self._resolver = _Resolver(loop)
-        loop.watch(listener.fileno(), self._accept)
+        self._resolver = _Resolver(loop, self._finish)
+        self._server = Server(
+            loop,
+            listener,
+            {"resolve": self._resolver.ask, "socket": self._socket, "status": self._status, "stop": self._stop_slowly},
+        )
         loop.on_signals({signal.SIGCHLD: self._reap, signal.SIGTERM: self._stop, signal.SIGINT: self._stop})
 
-    def serve(self, client: _Client, message: dict[str, Any]) -> None:
-        answer: dict[str, Any] = {"id": message.get("id")}
-        operation = message.get("op")
-        if operation == "socket":
-            try:
-                kind = message["type"] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-                created = socket.socket(message["family"], kind)
-            except OSError as error:
-                client.send({**answer, "error": {"number": error.errno, "message": error.strerror or str(error)}})
-                return
-            client.send({**answer, "result": None}, [created.detach()])
-        elif operation == "resolve":
-            self._resolver.ask(client, message)
-        elif operation == "status":
-            client.send({**answer, "result": {"helper": os.getpid(), "zygote": self._zygote_pid}})
-        elif operation == "stop":
-            wire.send(self._zygote, {"op": "stop", "grace": message.get("grace", 0)})
-            client.send({**answer, "result": None})
-        else:
-            client.send({**answer, "error": {"number": None, "message": f"unknown operation {operation!r}"}})
+    def _socket(self, call: Call) -> None:
+        """A socket of the host's network."""
+        kind = call.message["type"] | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        try:
+            created = socket.socket(call.message["family"], kind)
+        except OSError as error:
+            self._finish(call, error)
+            return
+        self._server.answer(call, None, [created.detach()])
 
-    def _accept(self, _: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            connection, _address = self._listener.accept()
-            client = _Client(self, connection)
-            self.loop.watch(connection.fileno(), client.hear)
+    def _status(self, call: Call) -> None:
+        self._server.answer(call, {"helper": os.getpid(), "zygote": self._zygote_pid})
+
+    def _stop_slowly(self, call: Call) -> None:
+        wire.send(self._zygote, {"op": "stop", "grace": call.message.get("grace", 0)})
+        self._server.answer(call, None)
+
+    def _finish(self, call: Call, result: list[str] | OSError) -> None:
+        if isinstance(result, OSError):
+            self._server.fail(call, "Failed", result.strerror or str(result), number=result.errno or 0)
+        else:
+            self._server.answer(call, result)
 
     def _stop(self) -> None:
         with contextlib.suppress(OSError):
@@ -170,7 +131,7 @@ class HostHelper:
         with contextlib.suppress(ChildProcessError):
             pid, _ = os.waitpid(self._zygote_pid, os.WNOHANG)
             if pid == self._zygote_pid:
-                self.loop.stop()
+                self._loop.stop()
 
 
 def main(configuration: Configuration, ready: int) -> None:
@@ -194,10 +155,10 @@ def main(configuration: Configuration, ready: int) -> None:
         return
     node["zygote"] = zygote_pid
     _write_whole(f"{run}/node.json", json.dumps(node))
-    helper = HostHelper(loop=(loop := Loop()), listener=listener, zygote=zygote, zygote_pid=zygote_pid)
+    loop = Loop()
+    HostHelper(loop=loop, listener=listener, zygote=zygote, zygote_pid=zygote_pid)
     _report(ready, node)
     loop.run()
-    del helper
     _clean_up(run, groups)
 
 

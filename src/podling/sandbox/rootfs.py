@@ -200,7 +200,7 @@ def _escaped(path: str) -> str:
 def _mount_kernel_filesystems(options: RootOptions) -> None:
     flags = syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     syscalls.mount("proc", _directory("/proc"), "proc", flags)
-    with _tolerating():  # needs a network namespace of our own: a pod in a foreign one has no /sys
+    with contextlib.suppress(OSError):  # needs a network namespace of our own: a build step's is the host's
         syscalls.mount("sysfs", _directory("/sys"), "sysfs", flags | syscalls.MS_RDONLY)
         if options.unified_cgroup:
             syscalls.mount("cgroup", "/sys/fs/cgroup", "cgroup2", flags | syscalls.MS_RDONLY)
@@ -217,7 +217,7 @@ def _mount_devices(devices: list[tuple[str, int]]) -> None:
     no_programs = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     syscalls.mount("devpts", "/dev/pts", "devpts", no_programs, "newinstance,ptmxmode=0666,mode=0620")
     syscalls.mount("shm", "/dev/shm", "tmpfs", no_programs | syscalls.MS_NODEV, "mode=1777,size=65536k")
-    with _tolerating():  # needs an IPC namespace of our own
+    with contextlib.suppress(OSError):  # needs an IPC namespace of our own, and is not in every kernel
         syscalls.mount("mqueue", "/dev/mqueue", "mqueue", no_programs | syscalls.MS_NODEV)
 
 

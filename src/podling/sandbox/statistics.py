@@ -21,23 +21,38 @@ def usage_beside(pid: int) -> Usage | None:
 
     Memory is the resident set without shared files, since nothing tells what of them is in active use.
     """
-    ticks = pages = count = 0
+    ticks = memory = count = 0
     for member in processes_beside(pid):
         with contextlib.suppress(OSError, ValueError, IndexError):
             fields = _read(f"/proc/{member}/stat").rpartition(")")[2].split()
             user, system, children_user, children_system = (int(field) for field in fields[11:15])
-            resident, shared = (int(field) for field in _read(f"/proc/{member}/statm").split()[1:3])
+            memory += _own_memory(member)
             ticks += user + system + children_user + children_system
-            pages += max(0, resident - shared)
             count += 1
     if count == 0:
         return None
     return {
         "cpu_nanoseconds": ticks * _NANOSECONDS_PER_TICK,
-        "memory_working_set_bytes": pages * _PAGE,
-        "memory_rss_bytes": pages * _PAGE,
+        "memory_working_set_bytes": memory,
+        "memory_rss_bytes": memory,
         "pids": count,
     }
+
+
+def memory_by_pid_namespace() -> dict[str, int]:
+    """Bytes held by the processes of every PID namespace that can be seen, by the namespace's link in /proc."""
+    held: dict[str, int] = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                namespace = os.readlink(f"/proc/{entry}/ns/pid")
+                held[namespace] = held.get(namespace, 0) + _own_memory(int(entry))
+    return held
+
+
+def _own_memory(pid: int) -> int:
+    resident, shared = (int(field) for field in _read(f"/proc/{pid}/statm").split()[1:3])
+    return max(0, resident - shared) * _PAGE
 
 
 def processes_beside(pid: int) -> Iterator[int]:

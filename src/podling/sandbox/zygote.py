@@ -5,8 +5,8 @@ the end of the node. It forks containers, reaps them, writes their output to log
 until it is told to forget, and serves any number of clients on `run/zygote.sock`. When the daemon is killed nothing
 happens here but that it is started again; the new one connects, lists, and finds the exits that it missed.
 
-Requests are `{"id", "op", ...}` and answered by `{"id", "result"}` or `{"id", "error": {"kind", "message", ...}}`, with
-descriptors where the operation says so; ends of containers and execs are told to all clients as `{"event": ...}`.
+Ends of containers are told to all clients as `{"event": "exit", "state": ...}`, ends of execs to whoever asked for
+them.
 """
 
 from __future__ import annotations
@@ -17,97 +17,24 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import NoReturn, cast
 
 from podling.sandbox import process, statistics, syscalls, wire
 from podling.sandbox.cgroups import Cgroups
 from podling.sandbox.logs import DEFAULT_MAX_BYTES, DEFAULT_MAX_FILES, LogFile
-from podling.sandbox.loop import READABLE, WRITABLE, Loop
-from podling.sandbox.namespaces import Namespaces, PodNetworks, own_namespaces
+from podling.sandbox.loop import Loop
+from podling.sandbox.namespaces import PodNetworks, own_namespaces
 from podling.sandbox.output import Output, Sink
 from podling.sandbox.process import Place, Settings, StartFailure
+from podling.sandbox.server import Call, RequestError, Server
 from podling.sandbox.services import Service, Supervisor
-from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+from podling.sandbox.spec import ContainerSpec, PodSpec
+from podling.sandbox.state import Container, Execution, Pod, StandardStreams, end_of
 
-_REQUESTS_PER_TURN = 32
 _REMOVAL_RETRIES = 12
 _FIRST_RETRY = 0.005
-
-
-class RequestError(Exception):
-    """A request that makes no sense now; `kind` is for programs."""
-
-    def __init__(self, kind: str, message: str) -> None:
-        super().__init__(message)
-        self.kind = kind
-
-
-class Client:
-    """A connection, usually the daemon's."""
-
-    def __init__(self, connection: socket.socket) -> None:
-        self.connection = connection
-        self.outbox = wire.Outbox(connection)
-
-
-class Call(NamedTuple):
-    """A request and who asked."""
-
-    client: Client
-    message: dict[str, Any]
-    descriptors: list[int]
-
-
-class Pod:
-    """A sandbox and what runs in it."""
-
-    def __init__(self, spec: PodSpec, namespaces: Namespaces, pid_namespace: int | None) -> None:
-        self.spec = spec
-        self.namespaces = namespaces
-        self.pid_namespace = pid_namespace
-        """Of pods whose containers share one."""
-        self.pause: int | None = None
-        self.running: set[int] = set()
-        """Pids of containers and execs that are not reaped yet."""
-        self.removal: list[Call] | None = None
-        """Who waits for the end of the pod."""
-
-    @property
-    def group(self) -> str:
-        return self.spec.get("cgroup") or f"pod{self.spec['id']}"
-
-
-class Container:
-    """A container from the request to start it until it is forgotten."""
-
-    def __init__(self, spec: ContainerSpec, pod: Pod, pid: int, status: socket.socket, call: Call | None) -> None:
-        self.spec = spec
-        self.pod = pod
-        self.pid = pid
-        self.status: socket.socket | None = status
-        """Open until the command is executed."""
-        self.starting = call
-        self.failure: StartFailure | None = None
-        self.stdin = -1
-        self.outputs: list[Output] = []
-        self.log: LogFile | None = None
-        self.started_at = 0.0
-        self.frozen = False
-        self.end: dict[str, Any] | None = None
-
-    @property
-    def group(self) -> str:
-        return f"{self.pod.group}/{self.spec['id']}"
-
-    def state(self) -> ContainerState:
-        state: dict[str, Any] = {
-            "id": self.spec["id"],
-            "pod": self.spec["pod"],
-            "pid": self.pid,
-            "started_at": self.started_at,
-        }
-        return cast(ContainerState, {**state, **(self.end or {})})
+_MEMORY_INTERVAL = 0.5
 
 
 class Zygote:
@@ -118,18 +45,17 @@ class Zygote:
     ) -> None:
         self._settings = settings
         self._cgroups = cgroups
-        self._listener = listener
         self._helper = helper
         self._loop = loop
         self._networks = PodNetworks(own_namespaces())
         self._own_pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-        self._clients: set[Client] = set()
         self._pods: dict[str, Pod] = {}
         self._containers: dict[str, Container] = {}
         self._children: dict[int, Callable[[int], None]] = {}
         self._services: list[Supervisor] = []
         self._stopping = False
-        self._operations: dict[str, Callable[[Call], None]] = {
+        self._watching_memory = False
+        operations: dict[str, Callable[[Call], None]] = {
             "attach": self._attach,
             "containers": self._list_containers,
             "create_pod": self._create_pod,
@@ -144,11 +70,11 @@ class Zygote:
             "socket": self._socket,
             "start": self._start,
         }
+        self._server = Server(loop, listener, operations)
 
     def run(self, services: Sequence[Service]) -> None:
         """Serve until the node is stopped."""
         self._loop.on_signals({signal.SIGCHLD: self._reap, signal.SIGTERM: lambda: self._stop(0)})
-        self._loop.watch(self._listener.fileno(), self._accept)
         self._loop.watch(self._helper.fileno(), self._hear_helper)
         for service in services:
             supervisor = Supervisor(service, self._loop, self._adopt)
@@ -156,87 +82,6 @@ class Zygote:
             supervisor.start()
         gc.freeze()
         self._loop.run()
-
-    # Clients
-
-    def _accept(self, _: int) -> None:
-        with contextlib.suppress(BlockingIOError):
-            connection, _address = self._listener.accept()
-            connection.setblocking(False)
-            client = Client(connection)
-            self._clients.add(client)
-            self._loop.watch(connection.fileno(), lambda _: self._hear(client))
-
-    def _drop(self, client: Client) -> None:
-        if client in self._clients:
-            self._clients.discard(client)
-            self._loop.forget(client.connection.fileno())
-            client.outbox.discard()
-            client.connection.close()
-
-    def _hear(self, client: Client) -> None:
-        self._flush(client)
-        for _turn in range(_REQUESTS_PER_TURN):
-            if client not in self._clients:
-                return
-            try:
-                received = wire.receive(client.connection)
-            except BlockingIOError:
-                return
-            except OSError:
-                received = None
-            if received is None:
-                self._drop(client)
-                return
-            self._serve(Call(client, *received))
-
-    def _serve(self, call: Call) -> None:
-        try:
-            operation = self._operations.get(call.message.get("op", ""))
-            if operation is None:
-                raise RequestError("Invalid", f"unknown operation {call.message.get('op')!r}")
-            operation(call)
-        except RequestError as error:
-            self._fail(call, error.kind, str(error))
-        except OSError as error:
-            self._fail(call, "Failed", error.strerror or str(error))
-        except (KeyError, TypeError, ValueError) as error:
-            self._fail(call, "Invalid", f"{type(error).__name__}: {error}")
-        finally:
-            wire.close_all(call.descriptors)
-
-    def _answer(self, call: Call, result: Any, descriptors: Sequence[int] = ()) -> None:
-        """Answer a request; the descriptors are closed once sent."""
-        self._send(call.client, {"id": call.message.get("id"), "result": result}, descriptors)
-
-    def _fail(self, call: Call, kind: str, message: str, **more: int) -> None:
-        error = {"kind": kind, "message": message, **more}
-        self._send(call.client, {"id": call.message.get("id"), "error": error})
-
-    def _tell_all(self, event: Mapping[str, Any]) -> None:
-        for client in list(self._clients):
-            self._send(client, event)
-
-    def _send(self, client: Client, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        if client not in self._clients:
-            wire.close_all(descriptors)
-            return
-        try:
-            client.outbox.put(message, descriptors)
-        except ConnectionError:
-            wire.close_all(descriptors)
-            self._drop(client)
-            return
-        self._flush(client)
-
-    def _flush(self, client: Client) -> None:
-        try:
-            done = client.outbox.flush()
-        except OSError:
-            self._drop(client)
-            return
-        events = READABLE if done else READABLE | WRITABLE
-        self._loop.watch(client.connection.fileno(), lambda _: self._hear(client), events)
 
     # Pods
 
@@ -255,7 +100,7 @@ class Zygote:
             self._cgroups.remove(pod.group)
             raise
         self._pods[spec["id"]] = pod
-        self._answer(call, None)
+        self._server.answer(call, None)
 
     def _start_pause(self, pod: Pod) -> None:
         """The first process of a shared PID namespace: it reaps, and holds the namespace while containers restart."""
@@ -278,7 +123,7 @@ class Zygote:
     def _remove_pod(self, call: Call) -> None:
         pod = self._pods.get(call.message["pod"])
         if pod is None:
-            self._answer(call, None)
+            self._server.answer(call, None)
             return
         if pod.removal is None:
             pod.removal = []
@@ -302,7 +147,7 @@ class Zygote:
         if pod.pid_namespace is not None:
             os.close(pod.pid_namespace)
         self._networks.remove(pod.spec, pod.namespaces)
-        self._remove_group(pod.group, lambda: [self._answer(call, None) for call in pod.removal or []])
+        self._remove_group(pod.group, lambda: [self._server.answer(call, None) for call in pod.removal or []])
 
     def _remove_group(self, group: str, done: Callable[[], object] = lambda: None, attempt: int = 0) -> None:
         """Remove a control group; the kernel may need a moment to let go of its last process."""
@@ -329,7 +174,7 @@ class Zygote:
         group = f"{pod.group}/{spec['id']}"
         self._cgroups.create(group, spec.get("limits", {}))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pipes = _StandardStreams(spec)
+        pipes = StandardStreams(spec)
 
         def work() -> None:
             place = Place(pod.namespaces, self._cgroups, group)
@@ -356,6 +201,34 @@ class Zygote:
             container.outputs.append(Output(stream, descriptor, container.log, self._loop))
         self._adopt(pid, lambda status: self._container_ended(container, status))
         self._loop.watch(ours.fileno(), lambda _: self._hear_status(container))
+
+    def _limit_memory(self, container: Container) -> None:
+        limit = container.spec.get("limits", {}).get("memory_bytes", 0)
+        if (
+            not limit
+            or self._cgroups.limits_memory()
+            or container.pod.pid_namespace
+            or container.pod.spec.get("host_pid")
+        ):
+            return
+        with contextlib.suppress(OSError):  # it has ended already
+            container.pid_namespace = os.readlink(f"/proc/{container.pid}/ns/pid")
+            container.memory_limit = limit
+            if not self._watching_memory:
+                self._watching_memory = True
+                self._loop.later(_MEMORY_INTERVAL, self._watch_memory)
+
+    def _watch_memory(self) -> None:
+        """Stand in for the kernel where no control group limits memory: end what holds more than it may."""
+        limited = [c for c in self._containers.values() if c.end is None and c.memory_limit]
+        if limited:
+            held = statistics.memory_by_pid_namespace()
+            for container in limited:
+                if held.get(container.pid_namespace, 0) > container.memory_limit:
+                    container.out_of_memory = True
+                    os.kill(container.pid, signal.SIGKILL)
+            self._loop.later(_MEMORY_INTERVAL, self._watch_memory)
+        self._watching_memory = bool(limited)
 
     def _pid_namespace_of(self, pod: Pod) -> tuple[bool, int | None]:
         """(whether a new one is made, the descriptor of an existing one)."""
@@ -398,7 +271,8 @@ class Zygote:
         container.status = None
         if container.failure is None and container.starting is not None:
             container.started_at = time.time()
-            self._answer(container.starting, {**container.state(), "group": container.group})
+            self._limit_memory(container)
+            self._server.answer(container.starting, {**container.state(), "group": container.group})
             container.starting = None
 
     def _container_ended(self, container: Container, status: int) -> None:
@@ -411,8 +285,8 @@ class Zygote:
             container.stdin = -1
         if container.log is not None:
             container.log.close()
-        container.end = _end_of(status)
-        if self._cgroups.oom_kills(container.group):
+        container.end = end_of(status)
+        if container.out_of_memory or self._cgroups.oom_kills(container.group):
             container.end["oom_killed"] = True
         self._kill_group(container.group)
         self._remove_group(container.group)
@@ -420,9 +294,9 @@ class Zygote:
             self._containers.pop(container.spec["id"], None)
             if container.starting is not None:
                 failure = container.failure
-                self._fail(container.starting, "StartError", failure.message, exit_code=failure.exit_code)
+                self._server.fail(container.starting, "StartError", failure.message, exit_code=failure.exit_code)
         else:
-            self._tell_all({"event": "exit", "state": container.state()})
+            self._server.tell_all({"event": "exit", "state": container.state()})
         self._left(container.pod, container.pid)
 
     def _signal(self, call: Call) -> None:
@@ -431,14 +305,14 @@ class Zygote:
             os.kill(container.pid, call.message["signal"])
             if container.frozen and call.message["signal"] == signal.SIGKILL:
                 self._set_frozen(container, frozen=False)  # what is frozen by a v1 freezer does not even die
-        self._answer(call, None)
+        self._server.answer(call, None)
 
     def _freeze(self, call: Call) -> None:
         """Stop or continue all processes of a container."""
         container = self._container(call.message["container"])
         if container.end is None:
             self._set_frozen(container, frozen=bool(call.message["frozen"]))
-        self._answer(call, None)
+        self._server.answer(call, None)
 
     def _set_frozen(self, container: Container, *, frozen: bool) -> None:
         container.frozen = frozen
@@ -454,7 +328,7 @@ class Zygote:
             if container.end is None:
                 raise RequestError("Conflict", f"container {container.spec['id']} is running")
             del self._containers[container.spec["id"]]
-        self._answer(call, None)
+        self._server.answer(call, None)
 
     def _attach(self, call: Call) -> None:
         """Answers with descriptors named in the result: `stdout`, `stderr` to read, `stdin` to write, `tty` as both."""
@@ -475,7 +349,7 @@ class Zygote:
             if container.spec.get("stdin_once"):
                 container.stdin = -1
         end = container.end or {}
-        self._answer(call, {"streams": names, "exit_code": end.get("exit_code")}, descriptors)
+        self._server.answer(call, {"streams": names, "exit_code": end.get("exit_code")}, descriptors)
 
     def _exec(self, call: Call) -> None:
         """Run another command in a container, on the descriptors that came with the request (none for a terminal)."""
@@ -499,7 +373,7 @@ class Zygote:
             os.close(pidfd)
             os.close(namespace)
         ours.setblocking(False)
-        execution = _Execution(pid, call, ours)
+        execution = Execution(pid, call, ours)
         container.pod.running.add(pid)
         self._loop.watch(ours.fileno(), lambda _: self._hear_execution(execution))
 
@@ -507,13 +381,13 @@ class Zygote:
             while execution.status is not None:
                 self._hear_execution(execution)
             if not execution.failed:
-                event = {"event": "exec_exit", "container": container.spec["id"], "pid": pid, **_end_of(status)}
-                self._send(call.client, event)
+                event = {"event": "exec_exit", "container": container.spec["id"], "pid": pid, **end_of(status)}
+                self._server.send(call.client, event)
             self._left(container.pod, pid)
 
         self._adopt(pid, ended)
 
-    def _hear_execution(self, execution: _Execution) -> None:
+    def _hear_execution(self, execution: Execution) -> None:
         status = execution.status
         if status is None:
             return
@@ -527,9 +401,9 @@ class Zygote:
                 execution.terminal = descriptors
                 return
             execution.failed = True
-            self._fail(execution.call, "StartError", message["error"], exit_code=message["exit_code"])
+            self._server.fail(execution.call, "StartError", message["error"], exit_code=message["exit_code"])
         else:
-            self._answer(execution.call, {"pid": execution.pid}, execution.terminal)
+            self._server.answer(execution.call, {"pid": execution.pid}, execution.terminal)
         self._loop.forget(status.fileno())
         status.close()
         execution.status = None
@@ -537,19 +411,19 @@ class Zygote:
     def _signal_exec(self, call: Call) -> None:
         if call.message["pid"] in self._children:
             os.kill(call.message["pid"], call.message["signal"])
-        self._answer(call, None)
+        self._server.answer(call, None)
 
     # Questions
 
     def _list_pods(self, call: Call) -> None:
-        self._answer(call, [pod.spec for pod in self._pods.values()])
+        self._server.answer(call, [pod.spec for pod in self._pods.values()])
 
     def _list_containers(self, call: Call) -> None:
-        self._answer(call, [c.state() for c in self._containers.values() if c.starting is None])
+        self._server.answer(call, [c.state() for c in self._containers.values() if c.starting is None])
 
     def _describe(self, call: Call) -> None:
         """What another process of the node needs to look at control groups and services by itself."""
-        self._answer(
+        self._server.answer(
             call,
             {
                 "pid": os.getpid(),
@@ -564,7 +438,7 @@ class Zygote:
         """A new socket in a pod's network namespace; connecting it is the caller's affair, so nobody waits here."""
         pod = self._pod(call.message["pod"])
         created = self._networks.socket_in(pod.namespaces, call.message["family"], call.message["type"])
-        self._answer(call, None, [created.detach()])
+        self._server.answer(call, None, [created.detach()])
 
     def _pod(self, name: str) -> Pod:
         pod = self._pods.get(name)
@@ -613,49 +487,6 @@ class Zygote:
             service.stop()
         self._loop.later(grace, lambda: os._exit(0))
         self._reap()
-
-
-class _Execution:
-    """A command in a running container, until it is executed."""
-
-    def __init__(self, pid: int, call: Call, status: socket.socket) -> None:
-        self.pid = pid
-        self.call = call
-        self.status: socket.socket | None = status
-        self.terminal: list[int] = []
-        self.failed = False
-
-
-class _StandardStreams:
-    """The pipes of a container without a terminal."""
-
-    def __init__(self, spec: ContainerSpec) -> None:
-        self.inner: list[int] = []
-        self.outer: dict[str, int] = {}
-        self.stdin = -1
-        if spec["tty"]:
-            return
-        stdin = -1
-        if spec["stdin"]:
-            stdin, self.stdin = os.pipe2(os.O_CLOEXEC)
-        self.inner.append(stdin)
-        for name in ("stdout", "stderr"):
-            reader, writer = os.pipe2(os.O_CLOEXEC)
-            os.set_blocking(reader, False)
-            self.outer[name] = reader
-            self.inner.append(writer)
-
-    def close_inner(self) -> None:
-        wire.close_all([descriptor for descriptor in self.inner if descriptor >= 0])
-
-
-def _end_of(status: int) -> dict[str, Any]:
-    """The end of a process as container states tell it."""
-    code = os.waitstatus_to_exitcode(status)
-    end: dict[str, Any] = {"finished_at": time.time(), "exit_code": code if code >= 0 else 128 - code}
-    if code < 0:
-        end["signal"] = -code
-    return end
 
 
 def _pause() -> NoReturn:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from podling.sandbox import cgroups, process, rootfs, services, statistics, syscalls, tiers
+from podling.sandbox import boot, cgroups, process, rootfs, services, statistics, syscalls, tiers
 from podling.sandbox.loop import Loop
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -155,3 +155,19 @@ def test_the_reason_of_a_refusal_comes_with_its_mend():
 def test_a_system_call_that_fails_says_what_was_tried():
     with pytest.raises(OSError, match="mount tmpfs none on /no/such/place"):
         syscalls.mount("none", "/no/such/place", "tmpfs")
+
+
+def test_a_delegated_group_is_asked_for_only_where_somebody_gives_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cgroup.controllers").write_text("memory")
+    (tmp_path / "systemd").mkdir()
+    (tmp_path / "systemd" / "private").write_text("")
+    (tmp_path / "systemd-run").write_text("#!/bin/sh\n")
+    (tmp_path / "systemd-run").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    environment = {"XDG_RUNTIME_DIR": str(tmp_path)}
+    assert boot.delegation_command(environment, str(tmp_path))[0] == "systemd-run"
+    assert boot.delegation_command({}, str(tmp_path)) == []
+    assert boot.delegation_command(environment, "/nowhere") == []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    assert boot.delegation_command(environment, str(tmp_path)) == []
