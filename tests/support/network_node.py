@@ -15,6 +15,7 @@ import select
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -113,6 +114,8 @@ def child(work: Callable[[], None]) -> int:
         os._exit(1)
     try:
         work()
+    except BaseException:  # noqa: BLE001  whatever it was, the test shall see it
+        traceback.print_exc()
     finally:
         os._exit(0)
 

@@ -334,6 +334,79 @@ def host_port(host: TestHost, updates: str = "800") -> Any:
         return asyncio.run(work())
 
 
+def _echo(port: int) -> Callable[[], None]:
+    """A server that gives back what it gets, for many connections at once."""
+
+    def work() -> None:
+        listener = socket.create_server(("0.0.0.0", port), backlog=256)
+        poll = select.epoll()
+        poll.register(listener, select.EPOLLIN)
+        open_: dict[int, socket.socket] = {}
+        while True:
+            for number, _ in poll.poll():
+                if number == listener.fileno():
+                    connection, _ = listener.accept()
+                    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    open_[connection.fileno()] = connection
+                    poll.register(connection, select.EPOLLIN)
+                else:
+                    try:
+                        open_[number].sendall(open_[number].recv(1 << 16) or b"!")
+                    except OSError:
+                        open_.pop(number).close()
+
+    return work
+
+
+def _round_trips(ip: str, port: int, connections: int, seconds: float) -> float:
+    """Round trips of 200 bytes in a second over so many kept connections."""
+    poll = select.epoll()
+    made = {}
+    for _ in range(connections):
+        connection = socket.create_connection((ip, port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        made[connection.fileno()] = connection
+        poll.register(connection, select.EPOLLIN)
+        connection.send(b"x" * 200)
+    count, began = 0, time.monotonic()
+    while time.monotonic() - began < seconds:
+        for number, _ in poll.poll():
+            made[number].recv(4096)
+            made[number].send(b"x" * 200)
+            count += 1
+    return count / (time.monotonic() - began)
+
+
+def round_trips(host: TestHost, seconds: str = "1", rounds: str = "5") -> Any:
+    """Kept connections: straight to the pod, through the kernel's service, and through the host's port."""
+    with pods("10.244.0.10") as [pod]:
+        pod.run(_echo(5000))
+        plane().apply(service("10.244.0.10"))
+        time.sleep(0.3)
+
+        def proxying() -> None:
+            async def work() -> None:
+                with tempfile.TemporaryDirectory() as directory:
+                    proxy = Proxy(LAYOUT, host, Path(directory, "memory"))
+                    await proxy.start()
+                    await proxy.handle({"do": "open-port", "port": 8080, "ip": SERVICE, "target": 80})
+                    await asyncio.sleep(3600)
+
+            asyncio.run(work())
+
+        child(proxying)
+        time.sleep(0.5)
+        rates: dict[str, list[float]] = {"direct": [], "service": [], "host port": []}
+        targets = {"direct": ("10.244.0.10", 5000), "service": (SERVICE, 80), "host port": ("127.0.0.1", 8080)}
+        for connections in (16, 1):
+            for _ in range(int(rounds)):
+                for name, (ip, port) in targets.items():
+                    run = host.run if name == "host port" else child
+                    work = in_process(lambda: _round_trips(ip, port, connections, float(seconds)), run)  # noqa: B023
+                    rates.setdefault(f"{name} c{connections}", []).append(work())
+    return {name: round(sorted(found)[len(found) // 2]) for name, found in rates.items() if found}
+
+
 def way_out(host: TestHost) -> Any:
     """Pods reach the outside over TCP, and are told at once where there is nothing."""
     host.run(serve_name("outside", 7000))

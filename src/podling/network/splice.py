@@ -51,71 +51,91 @@ async def dial_service(ip: str, port: int) -> socket.socket:
 
 
 class _End(asyncio.Protocol):
-    """One of the two connections. Reading begins when the other is there."""
+    """One of the two connections. What it hears before the other is there waits.
+
+    Reading is paused only once something was heard: pausing in `connection_made` has no effect before Python 3.12.
+    """
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
-        self.other: _End | None = None
+        self._other: _End | None = None
+        self._early: list[bytes] = []
         self._ended = False
+        self._lost = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
-        self.transport.pause_reading()
         self.transport.set_write_buffer_limits(_BUFFER)
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     @property
-    def _socket(self) -> socket.socket:
+    def socket(self) -> socket.socket:
+        return cast(socket.socket, self._transport.get_extra_info("socket"))
+
+    @property
+    def _transport(self) -> asyncio.Transport:
         assert self.transport is not None
-        return cast(socket.socket, self.transport.get_extra_info("socket"))
+        return self.transport
 
     def join(self, other: _End) -> None:
-        self.other = other
-        if self.transport is not None and not self.transport.is_closing():
-            self.transport.resume_reading()
+        """From now on what this one hears is said by the other, beginning with what was heard already."""
+        self._other = other
+        if self._early:
+            other._transport.write(b"".join(self._early))
+            self._early.clear()
+        if self._lost or (self._ended and other._ended):
+            other._transport.close()
+        elif self._ended:
+            other._say_end()
+        else:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.write(data)
+        if self._other is not None:
+            self._other._transport.write(data)
+        else:
+            self._early.append(data)
+            self._transport.pause_reading()
 
     def eof_received(self) -> bool:
         """The other direction stays open until it ends too."""
         self._ended = True
-        other = self.other
-        if other is None or other.transport is None:
-            return False
+        other = self._other
+        if other is None:
+            return True
         if other._ended:
-            other.transport.close()
+            other._transport.close()
             return False
-        with contextlib.suppress(OSError):
-            other.transport.write_eof()
+        other._say_end()
         return True
 
+    def _say_end(self) -> None:
+        with contextlib.suppress(OSError):
+            self._transport.write_eof()
+
     def connection_lost(self, exc: Exception | None) -> None:
-        other, self.other = self.other, None
-        if other is None or other.transport is None:
+        self._lost = True
+        other, self._other = self._other, None
+        if other is None:
             return
         if exc is None:
-            other.transport.close()
+            other._transport.close()
         else:
             other.reset()
 
     def pause_writing(self) -> None:
-        if self.other is not None and self.other.transport is not None:
-            self.other.transport.pause_reading()
+        if self._other is not None:
+            self._other._transport.pause_reading()
 
     def resume_writing(self) -> None:
-        other = self.other
-        if other is not None and other.transport is not None and not other.transport.is_closing():
-            other.transport.resume_reading()
+        if self._other is not None:
+            self._other._transport.resume_reading()
 
     def reset(self) -> None:
         """Ends the connection so that the peer knows it did not end well."""
-        if self.transport is None:
-            return
         with contextlib.suppress(OSError):
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.transport.abort()
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._transport.abort()
 
 
 class Splice(_End):
@@ -134,12 +154,11 @@ class Splice(_End):
 
     async def _connect(self) -> None:
         try:
-            connection = await self._dial(self._socket)
+            connection = await self._dial(self.socket)
         except OSError:
             self.reset()
             return
-        assert self.transport is not None
-        if self.transport.is_closing():
+        if self._transport.is_closing():
             connection.close()
             return
         _, far = await asyncio.get_running_loop().create_connection(_End, sock=connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,13 +19,36 @@ def listening() -> socket.socket:
     return socket.create_server(("127.0.0.1", 0))
 
 
+async def settled() -> None:
+    """Lets the loop see every end of a connection that is on its way; on loopback none takes time."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
 @asynccontextmanager
-async def spliced(serve: Serve) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+async def spliced(
+    serve: Serve, delay: float = 0.0
+) -> AsyncGenerator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A client's streams to a listener that is spliced to `serve`."""
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    served: list[asyncio.Task[None]] = []
+
+    async def attend(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        served.append(task)
+        await serve(reader, writer)
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(attend, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     front = listening()
-    listener = await Listener.start(front, lambda _: dial("127.0.0.1", port))
+
+    async def later(_: socket.socket) -> socket.socket:
+        await asyncio.sleep(delay)
+        return await dial("127.0.0.1", port)
+
+    listener = await Listener.start(front, later)
     reader, writer = await asyncio.open_connection(*front.getsockname())
     try:
         yield reader, writer
@@ -32,7 +56,8 @@ async def spliced(serve: Serve) -> AsyncGenerator[tuple[asyncio.StreamReader, as
         writer.close()
         listener.close()
         server.close()
-        await asyncio.sleep(0)
+        await asyncio.gather(*served)
+        await settled()
 
 
 def test_what_one_side_says_the_other_hears() -> None:
@@ -46,6 +71,47 @@ def test_what_one_side_says_the_other_hears() -> None:
             return await reader.read()
 
     assert asyncio.run(work()) == b"HELLO\n"
+
+
+@pytest.mark.parametrize("size", [1, 1_000_000])
+def test_what_a_client_says_before_there_is_anybody_to_hear_it_is_not_lost(size: int) -> None:
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard = await reader.readexactly(size)
+        writer.write(str(len(heard)).encode())
+        writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+
+    async def work() -> bytes:
+        async with spliced(count, delay=0.05) as (reader, writer):
+            writer.write(b"x" * size)
+            return await reader.read()
+
+    assert asyncio.run(work()) == str(size).encode()
+
+
+def test_both_sides_are_closed_when_both_ended_before_they_met() -> None:
+    closed: asyncio.Future[None]
+
+    async def work() -> bytes:
+        nonlocal closed
+        closed = asyncio.get_running_loop().create_future()
+
+        async def short(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"bye")
+            writer.write_eof()
+            assert await reader.read() == b"hi"
+            writer.close()
+            closed.set_result(None)
+
+        async with spliced(short, delay=0.05) as (reader, writer):
+            writer.write(b"hi")
+            writer.write_eof()
+            said = await reader.read()
+            await closed
+            return said
+
+    assert asyncio.run(work()) == b"bye"
 
 
 def test_a_client_that_has_said_everything_still_gets_its_answer() -> None:
@@ -149,6 +215,7 @@ def test_a_client_is_reset_when_there_is_nobody_to_talk_to() -> None:
         finally:
             writer.close()
             listener.close()
+            await settled()
 
     with pytest.raises(ConnectionResetError):
         asyncio.run(work())
@@ -178,6 +245,7 @@ def test_many_connections_at_once_do_not_mix() -> None:
         same = await asyncio.gather(*(ask(number) for number in range(200)))
         listener.close()
         server.close()
+        await settled()
         return list(same)
 
     assert all(asyncio.run(work()))
