@@ -23,8 +23,10 @@ from podling.node.logs import LogOptions
 from podling.node.pod_worker import PodWorker
 from podling.node.records import Record, load_all
 from podling.node.state import Instance, Slot
+from podling.node.stats import ContainerKey, Meter, Metrics
 from podling.node.status import container_id
 from podling.node.surroundings import Surroundings
+from podling.sandbox.cgroups import Usage
 from podling.sandbox.spec import ContainerState
 from podling.store.types import Change, ChangeType, Object, Uid
 
@@ -41,6 +43,7 @@ class Node:
         self._workers: dict[Uid, PodWorker] = {}
         self._tasks: dict[Uid, asyncio.Task[None]] = {}
         self._subscriptions: list[Subscription] = []
+        self._meter = Meter(self.usage, surroundings.now)
         self._records: dict[str, tuple[Record, dict[str, Slot]]] = {}
         self._states: dict[str, ContainerState] = {}
         self._sandboxes: set[str] = set()
@@ -60,9 +63,11 @@ class Node:
         self._subscriptions.append(client.subscribe("pods", self._pod_changed))
         await self._remove_orphans()
         self._subscriptions += [client.subscribe(resource, self._referred_changed) for resource in REFERABLE]
+        self._meter.start()
 
     async def stop(self) -> None:
         """Lets go of the pods, which run on."""
+        await self._meter.stop()
         for subscription in self._subscriptions:
             subscription.close()
         self._subscriptions.clear()
@@ -139,6 +144,25 @@ class Node:
         for worker in self._workers.values():
             if worker.record.sandbox == state["pod"]:
                 worker.ended(state)
+
+    # Usage
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """What pods and the machine used lately; `None` in the first seconds."""
+        return self._meter.metrics
+
+    async def usage(self) -> dict[ContainerKey, Usage]:
+        """The counters of every running container now."""
+        found: dict[ContainerKey, Usage] = {}
+        for worker in list(self._workers.values()):
+            if worker.sandbox_ready:
+                used = await self._with.sandbox.stats(worker.record.sandbox)
+                for slot in worker.slots.values():
+                    if slot.current is not None and slot.current.id in used:
+                        key = ContainerKey(worker.record.namespace, worker.record.name, slot.name, slot.current.id)
+                        found[key] = used[slot.current.id]
+        return found
 
     # Streams
 

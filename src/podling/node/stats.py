@@ -1,0 +1,141 @@
+"""What pods and the machine use, measured at intervals: the source of metrics.k8s.io, `kubectl top` and autoscaling.
+
+CPU is a counter, so its use is a rate between two samples (`Meter` keeps the last two); memory is the working set of
+the newer one. A container that was not in both samples has no rate yet and is left out, as metrics-server does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from podling.sandbox.cgroups import Usage
+
+log = logging.getLogger(__name__)
+
+INTERVAL = 10.0
+"""Seconds between samples."""
+
+
+class ContainerKey(NamedTuple):
+    """One run of a container: a restart begins a new counter."""
+
+    namespace: str
+    pod: str
+    container: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """All counters at one moment (Unix seconds)."""
+
+    taken_at: float
+    containers: Mapping[ContainerKey, Usage]
+    machine_cpu_nanoseconds: int
+    machine_memory_bytes: int
+
+
+class Measured(NamedTuple):
+    cpu_nanocores: int
+    memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PodMetrics:
+    namespace: str
+    name: str
+    containers: Mapping[str, Measured]
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """`window` is the time in seconds over which CPU was averaged, up to `taken_at`."""
+
+    taken_at: float
+    window: float
+    pods: Sequence[PodMetrics]
+    machine: Measured
+
+
+def metrics_between(before: Sample, after: Sample) -> Metrics | None:
+    """Pure; `None` when no time has passed."""
+    window = after.taken_at - before.taken_at
+    if window <= 0:
+        return None
+    pods: dict[tuple[str, str], dict[str, Measured]] = {}
+    for key, usage in after.containers.items():
+        earlier = before.containers.get(key)
+        if earlier is not None:
+            rate = _rate(earlier["cpu_nanoseconds"], usage["cpu_nanoseconds"], window)
+            measured = Measured(rate, usage["memory_working_set_bytes"])
+            pods.setdefault((key.namespace, key.pod), {})[key.container] = measured
+    machine = _rate(before.machine_cpu_nanoseconds, after.machine_cpu_nanoseconds, window)
+    listed = [PodMetrics(namespace, name, found) for (namespace, name), found in sorted(pods.items())]
+    return Metrics(after.taken_at, window, listed, Measured(machine, after.machine_memory_bytes))
+
+
+def _rate(before: int, after: int, window: float) -> int:
+    return max(0, round((after - before) / window))
+
+
+def machine_usage(proc: Path = Path("/proc")) -> tuple[int, int]:
+    """CPU time in nanoseconds since the machine's start, and memory in use in bytes, of the whole machine."""
+    words = [int(word) for word in (proc / "stat").read_text().splitlines()[0].split()[1:9]]
+    idle = words[3] + words[4]
+    ticks = sum(words) - idle
+    memory = dict(_meminfo_line(line) for line in (proc / "meminfo").read_text().splitlines())
+    used = memory["MemTotal"] - memory.get("MemAvailable", memory["MemFree"])
+    return ticks * 1_000_000_000 // os.sysconf("SC_CLK_TCK"), used * 1024
+
+
+def _meminfo_line(line: str) -> tuple[str, int]:
+    name, _, rest = line.partition(":")
+    return name, int(rest.split()[0])
+
+
+class Meter:
+    """Takes a sample every `INTERVAL` seconds. `measure` gives one of all containers of the node."""
+
+    def __init__(
+        self, measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]], now: Callable[[], float]
+    ) -> None:
+        self._measure = measure
+        self._now = now
+        self._newest: Sample | None = None
+        self._metrics: Metrics | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def metrics(self) -> Metrics | None:
+        """The latest; `None` until there have been two samples."""
+        return self._metrics
+
+    def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    async def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def take(self) -> None:
+        """One sample more."""
+        containers = await self._measure()
+        sample = Sample(self._now(), containers, *machine_usage())
+        if self._newest is not None:
+            self._metrics = metrics_between(self._newest, sample) or self._metrics
+        self._newest = sample
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.take()
+            except (OSError, ValueError) as error:
+                log.warning("usage of pods: %s", error)
+            await asyncio.sleep(INTERVAL)
