@@ -10,8 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-import orjson
-
 from podling.api import gojson, gotext, patch, protobuf, yaml
 from podling.api.errors import ApiError, bad_request, unsupported_media_type
 from podling.api.resources import Resource
@@ -140,7 +138,11 @@ def _typed(
     if problems and field_validation == "Strict":
         raise refusal("strict decoding error: " + ", ".join(problems))
     _check_type(version, named, resource, refusal)
-    return Decoded({"kind": named, "apiVersion": version, **_without_type(obj)}, problems)
+    return Decoded(_whole(version, named, obj), problems)
+
+
+def _whole(version: str, named: str, obj: Object) -> Object:
+    return {"kind": named, "apiVersion": version, "metadata": {}, **_without_type(obj)}
 
 
 def _without_type(obj: Object) -> Object:
@@ -209,20 +211,8 @@ def decode_patched(
         strict = []
     elif strict and field_validation == "Strict":
         raise refusal("strict decoding error: " + ", ".join(strict))
-    return Decoded({"kind": named, "apiVersion": version, **_without_type(obj)}, strict)
-
-
-def patch_body(body: bytes, go_type: str = "map[string]interface {}") -> Any:
-    """The JSON of a patch: an object, or for `[]handlers.jsonPatchOp` a list. Raises ApiError 400."""
-    try:
-        value = gojson.loads(body)
-    except gojson.JsonError as error:
-        raise bad_request(f"error decoding patch: {error}") from None
-    if value is None:
-        raise bad_request("Invalid JSON Patch")
-    if not isinstance(value, list if go_type.startswith("[]") else dict):
-        raise bad_request(f"error decoding patch: {unmarshal_error(value, go_type)}")
-    return cast(Any, value)
+    _check_type(version, named, resource, refusal)
+    return Decoded(_whole(version, named, obj), strict)
 
 
 def _decode_apply(body: bytes, resource: Resource, field_validation: str) -> Decoded:
@@ -291,10 +281,3 @@ def _options_value(body: bytes, kind: str, node: Node) -> tuple[str, str, Any]:
         return *_type_of(value), value
     except (DecodeError, protobuf.ProtobufError) as error:
         raise bad_request(_unrecognised("DeleteOptions", str(error), body)) from None
-
-
-def canonical(obj: Object, node: Node | None = None) -> Object:
-    """A deep copy of an object of our own making: with `node` as Go would write it, else just as it is."""
-    if node is None:
-        return cast(Object, orjson.loads(orjson.dumps(obj)))
-    return shape(obj, node)[0]

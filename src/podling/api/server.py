@@ -30,7 +30,7 @@ from podling.api.lists import list_options, page, parse_version, too_large
 from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
-from podling.api.patching import APPLY_PATCH, check_patch_type, conformed, patched
+from podling.api.patching import APPLY_PATCH, Patch, check_patch_type, patched
 from podling.api.registry import Deleted, Registry
 from podling.api.requests import (
     EMPTY_QUERY,
@@ -404,7 +404,7 @@ class ApiServer:
         place = _namespace(resource, info)
 
         def checked_change(old: Object) -> Object:
-            new, call.warnings[:] = conformed(old, change(old), resource, node, call.field_validation)
+            new, call.warnings[:] = self._patched(old, change, resource, call)
             check_name_matches(info.name, new["metadata"])
             place_in_namespace(new["metadata"], place, namespaced=resource.namespaced)
             return new
@@ -413,6 +413,13 @@ class ApiServer:
             resource, place, info.name, checked_change, call, subresource=info.subresource, owned=True
         )
         self._answer_entry(request, resource, query, entry, 200, call)
+
+    def _patched(self, old: Object, change: Patch, resource: Resource, call: Call) -> tuple[Object, list[str]]:
+        """The outcome of a patch as the API writes it, sharing nothing with the stored object, and the warnings."""
+        result = decode.decode_patched(
+            old, change(old), resource, self.schemas, call.field_validation, strategic=change.strategic
+        )
+        return result.object, result.warnings
 
     async def _apply(self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call) -> None:
         _require_manager(query)
@@ -529,7 +536,7 @@ class ApiServer:
         kind = check_patch_type(resource, request.header(b"content-type"))
         node = self.registry.node(SCALE)
         change = patched(kind, request.body, node)
-        return lambda present: conformed(present, change(present), SCALE, node, call.field_validation)[0]
+        return lambda present: self._patched(present, change, SCALE, call)[0]
 
     # What is no resource
 
