@@ -19,7 +19,7 @@ from podling.api.ages import age as age
 from podling.api.ages import duration as duration
 from podling.api.ages import since as since
 from podling.api.resources import Column
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
 NONE: Final = "<none>"
@@ -77,8 +77,8 @@ def selector(value: Object | None) -> str:
     """A label selector in the notation of `kubectl -l`."""
     if value is None:
         return NONE
-    requirements = [(k, f"{k}={v}") for k, v in (value.get("matchLabels") or {}).items()]
-    requirements += [(text(e, "key"), _requirement(e)) for e in value.get("matchExpressions") or ()]
+    requirements = [(k, f"{k}={v}") for k, v in part(value, "matchLabels").items()]
+    requirements += [(text(e, "key"), _requirement(e)) for e in entries(value, "matchExpressions")]
     return ",".join(shown for _, shown in sorted(requirements, key=lambda r: r[0])) or NONE
 
 
@@ -98,12 +98,21 @@ def _requirement(expression: Object) -> str:
 
 def containers(template: Object) -> list[str]:
     """The cells of the columns Containers and Images."""
-    items: Sequence[Object] = part(template, "spec").get("containers") or []
+    items: Sequence[Object] = entries(part(template, "spec"), "containers")
     return [",".join(text(c, key) for c in items) for key in ("name", "image")]
 
 
 def boolean(value: Any) -> str:
     return "True" if value else "False"
+
+
+def created_columns() -> tuple[Column, ...]:
+    return (name_column(), Column("Created At", "date", description=doc("meta.v1.ObjectMeta.creationTimestamp")))
+
+
+def created_row(obj: Object, now: datetime) -> list[Any]:  # noqa: ARG001  a Row: it shows a time, not an age
+    """The row of the kinds that print when they were made."""
+    return [name(obj), part(obj, "metadata").get("creationTimestamp")]
 
 
 def age_row(obj: Object, now: datetime) -> list[Any]:

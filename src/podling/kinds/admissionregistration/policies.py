@@ -15,7 +15,7 @@ from podling.kinds.admissionregistration import webhooks
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import UNSET, age, age_column, name, name_column
 from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _REASONS: Final = ("Forbidden", "Invalid", "RequestEntityTooLarge")
@@ -104,7 +104,7 @@ def policy_row(key: str) -> Any:
         spec = part(obj, "spec")
         kind = part(spec, "paramKind")
         shown = f"{text(kind, 'apiVersion')}/{text(kind, 'kind')}" if kind else UNSET
-        return [name(obj), len(spec.get(key) or ()), shown, age(obj, now)]
+        return [name(obj), len(entries(spec, key)), shown, age(obj, now)]
 
     return row
 

@@ -8,7 +8,7 @@ from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration import policies, webhooks
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 
 _ACTIONS: Final = ("Audit", "Deny", "Warn")
@@ -20,7 +20,7 @@ def validate(write: Write) -> list[FieldError]:
     errors += fields.check_required("spec.policyName", text(spec, "policyName"), names.dns1123_subdomain)
     errors += webhooks.parameter_reference(spec.get("paramRef"), "spec.paramRef")
     errors += webhooks.match_resources(spec.get("matchResources"), "spec.matchResources")
-    return errors + _actions(spec.get("validationActions") or [])
+    return errors + _actions(entries(spec, "validationActions"))
 
 
 def _actions(actions: list[str]) -> list[FieldError]:
@@ -35,7 +35,10 @@ def _actions(actions: list[str]) -> list[FieldError]:
             errors.append(duplicate(at, action))
         seen.add(action)
     if {"Deny", "Warn"} <= seen:
-        detail = "must not contain both Deny and Warn (repeating the same validation failure information in the API response and headers serves no purpose)"
+        detail = (
+            "must not contain both Deny and Warn (repeating the same validation failure information in the API "
+            "response and headers serves no purpose)"
+        )
         errors.append(invalid_value(path, actions, detail))
     return errors
 

@@ -13,7 +13,7 @@ from podling.api.resources import Column, Write
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -32,13 +32,13 @@ _MAX_CONDITIONS: Final = 64
 
 def default(obj: Object) -> None:
     """Defaults of a validating configuration."""
-    for hook in obj.get("webhooks") or ():
+    for hook in entries(obj, "webhooks"):
         _default_hook(hook)
 
 
 def default_mutating(obj: Object) -> None:
     default(obj)
-    for hook in obj.get("webhooks") or ():
+    for hook in entries(obj, "webhooks"):
         fill(hook, "reinvocationPolicy", "Never")
 
 
@@ -93,7 +93,7 @@ def _hooks(obj: Object, *, mutating: bool) -> list[FieldError]:
         errors += _hook(hook, at)
         if mutating and (policy := hook.get("reinvocationPolicy")) is not None:
             errors += fields.one_of(f"{at}.reinvocationPolicy", policy, _REINVOCATION)
-        errors += _review_versions(hook.get("admissionReviewVersions") or [], f"{at}.admissionReviewVersions")
+        errors += _review_versions(entries(hook, "admissionReviewVersions"), f"{at}.admissionReviewVersions")
         named = text(hook, "name")
         if named and named in seen:
             errors.append(duplicate(f"{at}.name", named))
@@ -200,20 +200,20 @@ def match_rules(rules: Sequence[Object] | None, path: str, *, whole: bool = True
 
 def _match_rule(rule: Object, path: str, whole: bool) -> list[FieldError]:
     errors: list[FieldError] = []
-    operations: list[str] = rule.get("operations") or []
+    operations: list[str] = entries(rule, "operations")
     if not operations:
         errors.append(required(f"{path}.operations"))
     errors += _wildcard_alone(operations, f"{path}.operations")
     for at, operation in each(f"{path}.operations", operations):
         errors += fields.one_of(at, operation, _OPERATIONS)
     for key in ("apiGroups", "apiVersions"):
-        values: list[str] = rule.get(key) or []
+        values: list[str] = entries(rule, key)
         if not values:
             errors.append(required(f"{path}.{key}"))
         errors += _wildcard_alone(values, f"{path}.{key}")
         if key == "apiVersions":
             errors += [required(at) for at, value in each(f"{path}.{key}", values) if not value]
-    errors += _resources(rule.get("resources") or [], f"{path}.resources", whole)
+    errors += _resources(entries(rule, "resources"), f"{path}.resources", whole)
     if (scope := rule.get("scope")) is not None:
         errors += fields.one_of(f"{path}.scope", scope, _SCOPES)
     return errors
@@ -347,8 +347,8 @@ def columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), len(obj.get("webhooks") or ()), age(obj, now)]
+    return [name(obj), len(entries(obj, "webhooks")), age(obj, now)]
 
 
 def generation(old: Object, new: Object) -> bool:
-    return (old.get("webhooks") or []) != (new.get("webhooks") or [])
+    return entries(old, "webhooks") != entries(new, "webhooks")

@@ -44,7 +44,7 @@ def prepare(write: Write) -> None:
     if write.subresource:
         return
     meta: Object = write.new["metadata"]
-    annotations: Object = dict(meta.get("annotations") or {})
+    annotations: Object = dict(part(meta, "annotations"))
     annotations[_GENERATION] = str(_template_generation(write))
     meta["annotations"] = annotations
 

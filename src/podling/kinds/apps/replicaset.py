@@ -79,5 +79,4 @@ def resource() -> Resource:
         ),
         columns=_columns(),
         row=row,
-        selectable={"status.replicas": workload.status_replicas},
     )

@@ -10,7 +10,7 @@ from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds.core import poddefaults, volumes, workload
 from podling.kinds.printing import age, age_column, containers, name, name_column, template_columns
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -37,7 +37,7 @@ def default(obj: Object) -> None:
     for when in ("whenDeleted", "whenScaled"):
         poddefaults.fill(spec["persistentVolumeClaimRetentionPolicy"], when, "Retain")
     poddefaults.pod_template(spec.setdefault("template", {}))
-    for claim in spec.get("volumeClaimTemplates") or ():
+    for claim in entries(spec, "volumeClaimTemplates"):
         _claim(claim)
     _status(obj.setdefault("status", {}))
 
@@ -65,7 +65,7 @@ def prepare(write: Write) -> None:
 
 def _drop_max_unavailable(write: Write) -> None:
     """`maxUnavailable` is behind a feature gate that is closed: only who has it already keeps it."""
-    rolling: Object = part(write.new, "spec", "updateStrategy").get("rollingUpdate") or {}
+    rolling: Object = part(part(write.new, "spec", "updateStrategy"), "rollingUpdate")
     held = part(write.old or {}, "spec", "updateStrategy", "rollingUpdate").get("maxUnavailable")
     if held is None:
         rolling.pop("maxUnavailable", None)

@@ -16,7 +16,7 @@ from podling.api.errors import FieldError
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.autoscaling import horizontalpodautoscaler_v2 as v2
 from podling.kinds.core.workload import keep_status
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -59,7 +59,7 @@ def to_v2(obj: Object) -> Object:
     metrics = [_metric_to_v2(m) for m in _parsed(annotations, _METRICS) or ()]
     share = spec.pop("targetCPUUtilizationPercentage", None)
     if share is not None:
-        metrics.insert(0, _cpu(share))
+        metrics.append(_cpu(share))
     if metrics:
         spec["metrics"] = metrics
     if behavior := _parsed(annotations, _BEHAVIOR):
@@ -68,7 +68,7 @@ def to_v2(obj: Object) -> Object:
     measured = status.pop("currentCPUUtilizationPercentage", None)
     if measured is not None:
         found = {"averageUtilization": measured, "averageValue": "0"}
-        current.insert(0, {"type": "Resource", "resource": {"name": "cpu", "current": found}})
+        current.append({"type": "Resource", "resource": {"name": "cpu", "current": found}})
     status["currentMetrics"] = current or None
     if conditions := _parsed(annotations, _CONDITIONS):
         status["conditions"] = conditions
@@ -139,7 +139,7 @@ def _metric_to_v2(metric: Object) -> Object:
     else:
         source["metric"] = {new: old[name] for name, new in _OLD_NAMES.items() if old.get(name) is not None}
     if key == "object":
-        source["describedObject"] = old.get("target") or {}
+        source["describedObject"] = part(old, "target")
     return {"type": kind, key: source}
 
 
@@ -259,7 +259,7 @@ def _rules_to_v1(rules: Object | None) -> Object | None:
         return None
     policies = [
         {"Type": text(p, "type"), "Value": p.get("value", 0), "PeriodSeconds": p.get("periodSeconds", 0)}
-        for p in rules.get("policies") or ()
+        for p in entries(rules, "policies")
     ]
     return {
         "StabilizationWindowSeconds": rules.get("stabilizationWindowSeconds"),

@@ -13,7 +13,7 @@ from podling.kinds.core.requirements import canonical, nanos
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import UNKNOWN, UNSET, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -51,7 +51,7 @@ def default(obj: Object) -> None:
 
 
 def _behavior(behavior: Object, key: str, window: int | None, policies: Sequence[tuple[str, int, int]]) -> None:
-    rules: Object = behavior.get(key) or {}
+    rules: Object = part(behavior, key)
     behavior[key] = rules
     if rules.get("stabilizationWindowSeconds") is None and window is not None:
         rules["stabilizationWindowSeconds"] = window
@@ -82,7 +82,7 @@ def rules(obj: Object, subresource: str) -> list[FieldError]:
 
 def _spec(spec: Object) -> list[FieldError]:
     least, most = spec.get("minReplicas"), spec.get("maxReplicas") or 0
-    metrics: Sequence[Object] = spec.get("metrics") or []
+    metrics: Sequence[Object] = entries(spec, "metrics")
     errors: list[FieldError] = []
     if least is not None and least < 1:
         errors.append(invalid_value("spec.minReplicas", least, "must be greater than or equal to 1"))
@@ -249,7 +249,7 @@ def _scaling_rules(scaling: Object, path: str) -> list[FieldError]:
         errors.append(invalid_value(f"{path}.stabilizationWindowSeconds", window, detail))
     if (select := scaling.get("selectPolicy")) is not None:
         errors += fields.one_of(f"{path}.selectPolicy", select, _SELECT)
-    policies: Sequence[Object] = scaling.get("policies") or []
+    policies: Sequence[Object] = entries(scaling, "policies")
     if not policies:
         errors.append(required(f"{path}.policies", "must specify at least one Policy"))
     for at, policy in each(f"{path}.policies", policies):
@@ -288,7 +288,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
     return [
         name(obj),
         f"{text(reference, 'kind')}/{text(reference, 'name')}",
-        _targets(spec.get("metrics") or [], status.get("currentMetrics") or []),
+        _targets(entries(spec, "metrics"), entries(status, "currentMetrics")),
         str(least) if least is not None else UNSET,
         spec.get("maxReplicas") or 0,
         status.get("currentReplicas") or 0,

@@ -25,7 +25,7 @@ from podling.kinds.printing import (
     template_columns,
 )
 from podling.kinds.validation import cron, fields
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -128,7 +128,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         text(spec, "schedule"),
         spec.get("timeZone") or NONE,
         boolean(spec.get("suspend")),
-        len(status.get("active") or ()),
+        len(entries(status, "active")),
         since(last, now) if last else NONE,
         age(obj, now),
         *containers(part(job, "template")),

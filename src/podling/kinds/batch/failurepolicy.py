@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, invalid_value, required, too_many
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _ACTIONS: Final = ("Count", "FailIndex", "FailJob", "Ignore")
@@ -18,8 +18,8 @@ _MAX_VALUES: Final = 255
 
 
 def default(spec: Object) -> None:
-    for rule in part(spec, "podFailurePolicy").get("rules") or ():
-        for pattern in rule.get("onPodConditions") or ():
+    for rule in entries(part(spec, "podFailurePolicy"), "rules"):
+        for pattern in entries(rule, "onPodConditions"):
             if not pattern.get("status"):
                 pattern["status"] = "True"
 
@@ -28,11 +28,11 @@ def failure_policy(spec: Object, path: str) -> list[FieldError]:
     policy: Object | None = spec.get("podFailurePolicy")
     if policy is None:
         return []
-    rules: Sequence[Object] = policy.get("rules") or []
+    rules: Sequence[Object] = entries(policy, "rules")
     if len(rules) > _MAX_RULES:
         return [too_many(f"{path}.podFailurePolicy.rules", len(rules), _MAX_RULES)]
     held = {
-        text(c, "name") for k in ("containers", "initContainers") for c in part(spec, "template", "spec").get(k) or ()
+        text(c, "name") for k in ("containers", "initContainers") for c in entries(part(spec, "template", "spec"), k)
     }
     return [e for at, rule in each(f"{path}.podFailurePolicy.rules", rules) for e in _rule(rule, spec, held, at)]
 
@@ -61,7 +61,7 @@ def _rule(rule: Object, spec: Object, held: set[str], path: str) -> list[FieldEr
 
 
 def _exit_codes(codes: Object, held: set[str], path: str) -> list[FieldError]:
-    operator, values = text(codes, "operator"), codes.get("values") or []
+    operator, values = text(codes, "operator"), entries(codes, "values")
     errors = fields.one_of_required(f"{path}.operator", operator, _OPERATORS)
     container = codes.get("containerName")
     if container is not None and container not in held:
@@ -89,7 +89,7 @@ def _values(values: Sequence[int], operator: str, path: str) -> list[FieldError]
 
 
 def _shown(policy: Object) -> Object:
-    return {"Rules": [_shown_rule(r) for r in policy.get("rules") or ()] or None}
+    return {"Rules": [_shown_rule(r) for r in entries(policy, "rules")] or None}
 
 
 def _shown_rule(rule: Object) -> dict[str, Any]:
@@ -103,7 +103,7 @@ def success_policy(spec: Object, path: str) -> list[FieldError]:
     at = f"{path}.successPolicy"
     if spec.get("completionMode") != "Indexed":
         return [invalid_value(at, _shown(policy), "requires indexed completion mode")]
-    rules: Sequence[Object] = policy.get("rules") or []
+    rules: Sequence[Object] = entries(policy, "rules")
     if not rules:
         return [required(f"{at}.rules", "at least one rules must be specified when the successPolicy is specified")]
     if len(rules) > _MAX_RULES:

@@ -69,13 +69,13 @@ def _select_own_pods(job: Object) -> None:
     default grow with it."""
     meta, spec = job["metadata"], job["spec"]
     template: Object = spec["template"]["metadata"]
-    before: Object = template.get("labels") or {}
+    before: Object = part(template, "labels")
     own = {_OLD_UID: meta["uid"], _OLD_NAME: meta.get("name", ""), _UID: meta["uid"], _NAME: meta.get("name", "")}
     template["labels"] = {**before, **own}
     if before and meta.get("labels") == before:
         meta["labels"] = dict(template["labels"])
-    selector: Object = spec.get("selector") or {}
-    spec["selector"] = {**selector, "matchLabels": {**(selector.get("matchLabels") or {}), _UID: meta["uid"]}}
+    selector: Object = part(spec, "selector")
+    spec["selector"] = {**selector, "matchLabels": {**part(selector, "matchLabels"), _UID: meta["uid"]}}
 
 
 def validate(write: Write) -> list[FieldError]:

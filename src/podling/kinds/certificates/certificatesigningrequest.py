@@ -15,7 +15,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, duration, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -40,17 +40,17 @@ def prepare(write: Write) -> None:
                 spec[key] = value
         write.new["status"] = {}
         return
-    write.new["spec"] = write.old.get("spec") or {}
+    write.new["spec"] = part(write.old, "spec")
     if write.subresource not in ("approval", "status"):
         keep_status(write)
         return
     status, before = write.new.setdefault("status", {}), part(write.old, "status")
     if write.subresource == "approval":
-        status = {**before, "conditions": status.get("conditions") or []}
+        status = {**before, "conditions": entries(status, "conditions")}
         if not status["conditions"]:
             del status["conditions"]
         write.new["status"] = status
-    _stamp(status.get("conditions") or [], before.get("conditions") or [], write.now)
+    _stamp(entries(status, "conditions"), entries(before, "conditions"), write.now)
 
 
 def _stamp(conditions: list[Object], before: list[Object], now: datetime) -> None:
@@ -72,7 +72,7 @@ def validate(write: Write) -> list[FieldError]:
 
 def _spec(spec: Object) -> list[FieldError]:
     errors = _request(text(spec, "request"))
-    usages = spec.get("usages") or []
+    usages = entries(spec, "usages")
     if not usages:
         errors.append(required("spec.usages"))
     for at, usage in each("spec.usages", usages):
@@ -118,10 +118,10 @@ def _signer(signer: str) -> list[FieldError]:
 
 def _conditions(after: Object, before: Object, subresource: str) -> list[FieldError]:
     path = "status.conditions"
-    given = {text(c, "type") for c in after.get("conditions") or ()}
+    given = {text(c, "type") for c in entries(after, "conditions")}
     errors: list[FieldError] = []
     for kind in _FINAL:
-        held = any(c.get("type") == kind for c in before.get("conditions") or ())
+        held = any(c.get("type") == kind for c in entries(before, "conditions"))
         if held and kind not in given:
             errors.append(forbidden_field(path, f'updates may not remove a condition of type "{kind}"'))
         if not held and kind in given and kind != "Failed" and subresource != "approval":
@@ -137,14 +137,25 @@ def _conditions(after: Object, before: Object, subresource: str) -> list[FieldEr
     return errors
 
 
+_SIGNER: Final = """\
+Requested signer for the request. It is a qualified name in the form: `scope-hostname.io/name`. If empty, it will be \
+defaulted:
+ 1. If it's a kubelet client certificate, it is assigned
+    "kubernetes.io/kube-apiserver-client-kubelet".
+ 2. If it's a kubelet serving certificate, it is assigned
+    "kubernetes.io/kubelet-serving".
+ 3. Otherwise, it is assigned "kubernetes.io/legacy-unknown".
+Distribution of trust for signers happens out of band. You can select on this field using `spec.signerName`."""
+
+
 def _columns() -> tuple[Column, ...]:
     return (
         name_column(),
         age_column(),
-        Column("SignerName", description=doc("certificates.v1.CertificateSigningRequestSpec.signerName")),
-        Column("Requestor", description=doc("certificates.v1.CertificateSigningRequestSpec.request")),
+        Column("SignerName", description=_SIGNER),
+        Column("Requestor", description="Base64-encoded PKCS#10 CSR data"),
         Column("RequestedDuration", description=doc("certificates.v1.CertificateSigningRequestSpec.expirationSeconds")),
-        Column("Condition", description=doc("certificates.v1.CertificateSigningRequestStatus.conditions")),
+        Column("Condition", description="Conditions applied to the request, such as approval or denial."),
     )
 
 
@@ -162,7 +173,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 
 def _condition(status: Object) -> str:
-    given = {text(c, "type") for c in status.get("conditions") or ()}
+    given = {text(c, "type") for c in entries(status, "conditions")}
     words = [k for k in ("Approved", "Denied") if k in given][:1] or ["Pending"]
     if "Failed" in given:
         words.append("Failed")

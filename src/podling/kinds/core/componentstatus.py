@@ -7,7 +7,7 @@ from typing import Any
 
 from podling.api.resources import Column, Resource, Strategy
 from podling.kinds.printing import name, name_column
-from podling.kinds.validation.fields import text
+from podling.kinds.validation.fields import entries, text
 from podling.store.types import Object
 
 
@@ -21,7 +21,7 @@ def _columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:  # noqa: ARG001  a Row: it shows no age
-    for condition in obj.get("conditions") or ():
+    for condition in entries(obj, "conditions"):
         if condition.get("type") == "Healthy":
             status = "Healthy" if condition.get("status") == "True" else "Unhealthy"
             return [name(obj), status, text(condition, "message"), text(condition, "error")]

@@ -9,6 +9,7 @@ from podling.api.errors import FieldError, forbidden_field, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import entries, part
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -28,15 +29,15 @@ def _frozen(new: Object, old: Object) -> list[FieldError]:
     if not new.get("immutable"):
         errors.append(forbidden_field("immutable", detail))
     for key in ("data", "binaryData"):
-        if (new.get(key) or {}) != (old.get(key) or {}):
+        if part(new, key) != part(old, key):
             errors.append(forbidden_field(key, detail))
     return errors
 
 
 def _data(obj: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    data: dict[str, str] = obj.get("data") or {}
-    binary: dict[str, str] = obj.get("binaryData") or {}
+    data: dict[str, str] = part(obj, "data")
+    binary: dict[str, str] = part(obj, "binaryData")
     size = sum(len(v.encode()) for v in data.values())
     for key in data:
         errors += fields.check(f"data[{key}]", key, names.config_map_key)
@@ -52,7 +53,7 @@ def _data(obj: Object) -> list[FieldError]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), len(obj.get("data") or ()) + len(obj.get("binaryData") or ()), age(obj, now)]
+    return [name(obj), len(entries(obj, "data")) + len(entries(obj, "binaryData")), age(obj, now)]
 
 
 def resource() -> Resource:

@@ -20,7 +20,7 @@ from podling.kinds.core import requirements
 from podling.kinds.core.podsecurity import container_security
 from podling.kinds.core.probes import handler, liveness_like, readiness
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
@@ -31,12 +31,45 @@ _RECURSIVE_READ_ONLY: Final = ("Disabled", "Enabled", "IfPossible")
 _RESIZABLE: Final = ("cpu", "memory")
 _RESIZE_POLICIES: Final = ("NotRequired", "RestartContainer")
 _EPHEMERAL_FORBIDDEN: Final = ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy")
-_SIGNALS: Final = frozenset(
-    """SIGABRT SIGALRM SIGBUS SIGCHLD SIGCLD SIGCONT SIGFPE SIGHUP SIGILL SIGINT SIGIO SIGIOT SIGKILL SIGPIPE SIGPOLL
-    SIGPROF SIGPWR SIGQUIT SIGSEGV SIGSTKFLT SIGSTOP SIGSYS SIGTERM SIGTRAP SIGTSTP SIGTTIN SIGTTOU SIGURG SIGUSR1
-    SIGUSR2 SIGVTALRM SIGWINCH SIGXCPU SIGXFSZ SIGRTMIN SIGRTMAX""".split()
-    + [f"SIGRTMIN+{n}" for n in range(1, 16)]
-    + [f"SIGRTMAX-{n}" for n in range(1, 15)]
+_SIGNALS: Final = (
+    "SIGABRT",
+    "SIGALRM",
+    "SIGBUS",
+    "SIGCHLD",
+    "SIGCLD",
+    "SIGCONT",
+    "SIGFPE",
+    "SIGHUP",
+    "SIGILL",
+    "SIGINT",
+    "SIGIO",
+    "SIGIOT",
+    "SIGKILL",
+    "SIGPIPE",
+    "SIGPOLL",
+    "SIGPROF",
+    "SIGPWR",
+    "SIGQUIT",
+    "SIGSEGV",
+    "SIGSTKFLT",
+    "SIGSTOP",
+    "SIGSYS",
+    "SIGTERM",
+    "SIGTRAP",
+    "SIGTSTP",
+    "SIGTTIN",
+    "SIGTTOU",
+    "SIGURG",
+    "SIGUSR1",
+    "SIGUSR2",
+    "SIGVTALRM",
+    "SIGWINCH",
+    "SIGXCPU",
+    "SIGXFSZ",
+    "SIGRTMIN",
+    "SIGRTMAX",
+    *(f"SIGRTMIN+{n}" for n in range(1, 16)),
+    *(f"SIGRTMAX-{n}" for n in range(1, 15)),
 )
 
 
@@ -98,7 +131,7 @@ def _plain_init(container: Object, path: str) -> list[FieldError]:
 
 def ephemeral(items: Sequence[Object] | None, spec: Object, context: PodContext, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    others = [text(c, "name") for k in ("containers", "initContainers") for c in spec.get(k) or ()]
+    others = [text(c, "name") for k in ("containers", "initContainers") for c in entries(spec, k)]
     seen = set(others)
     for at, container in each(path, items):
         errors += _common(container, context, at)
@@ -164,7 +197,7 @@ def _common(container: Object, context: PodContext, path: str) -> list[FieldErro
     errors += _image(container, path)
     policy = text(container, "terminationMessagePolicy")
     errors += fields.one_of_required(f"{path}.terminationMessagePolicy", policy, _MESSAGE_POLICIES)
-    errors += _ports(container.get("ports"), context, f"{path}.ports")
+    errors += _ports(container.get("ports"), f"{path}.ports")
     errors += env(container.get("env"), f"{path}.env", context.volumes)
     errors += env_from(container.get("envFrom"), f"{path}.envFrom")
     errors += _mounts(container, context, f"{path}.volumeMounts")
@@ -185,7 +218,7 @@ def _image(container: Object, path: str) -> list[FieldError]:
     return []
 
 
-def _ports(ports: Sequence[Object] | None, context: PodContext, path: str) -> list[FieldError]:
+def _ports(ports: Sequence[Object] | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[str] = set()
     for at, port in each(path, ports):
@@ -429,7 +462,7 @@ def no_backsteps(value: str, path: str) -> list[FieldError]:
 def _mounts(container: Object, context: PodContext, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[str] = set()
-    devices = {text(d, "name"): text(d, "devicePath") for d in container.get("volumeDevices") or ()}
+    devices = {text(d, "name"): text(d, "devicePath") for d in entries(container, "volumeDevices")}
     for at, mount in each(path, container.get("volumeMounts")):
         name, target = text(mount, "name"), text(mount, "mountPath")
         if not name:
@@ -507,7 +540,7 @@ def _devices(container: Object, context: PodContext, path: str) -> list[FieldErr
     errors: list[FieldError] = []
     names_seen: set[str] = set()
     paths_seen: set[str] = set()
-    mounts = container.get("volumeMounts") or ()
+    mounts = entries(container, "volumeMounts")
     mounted = {text(m, "name") for m in mounts}
     for at, device in each(path, container.get("volumeDevices")):
         name, target = text(device, "name"), text(device, "devicePath")
@@ -558,7 +591,7 @@ def _resize_policy(container: Object, context: PodContext, path: str) -> list[Fi
 
 
 def _lifecycle(container: Object, context: PodContext, path: str) -> list[FieldError]:
-    lifecycle: Object = container.get("lifecycle") or {}
+    lifecycle: Object = part(container, "lifecycle")
     errors: list[FieldError] = []
     for key in ("postStart", "preStop"):
         if lifecycle.get(key) is not None:

@@ -12,7 +12,7 @@ from podling.kinds.core.containers import PROTOCOLS
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -20,8 +20,8 @@ _SHOWN: Final = 3
 
 
 def default(obj: Object) -> None:
-    for subset in obj.get("subsets") or ():
-        for port in subset.get("ports") or ():
+    for subset in entries(obj, "subsets"):
+        for port in entries(subset, "ports"):
             fill(port, "protocol", "TCP")
 
 
@@ -37,12 +37,12 @@ def repacked(subsets: Sequence[Object]) -> list[Object]:
     by_ports: dict[tuple[Any, ...], dict[str, list[Object]]] = {}
     ports_of: dict[tuple[Any, ...], list[Object]] = {}
     for subset in subsets:
-        ports = sorted(subset.get("ports") or (), key=_port_key)
+        ports = sorted(entries(subset, "ports"), key=_port_key)
         key = tuple(_port_key(p) for p in ports)
         ports_of[key] = ports
         groups = by_ports.setdefault(key, {"addresses": [], "notReadyAddresses": []})
         for kind, addresses in groups.items():
-            addresses += [a for a in subset.get(kind) or () if a not in addresses]
+            addresses += [a for a in entries(subset, kind) if a not in addresses]
     return [_subset(by_ports[key], ports_of[key]) for key in sorted(by_ports)]
 
 
@@ -56,7 +56,7 @@ def _port_key(port: Object) -> tuple[str, int, str, str]:
 
 
 def _address_key(address: Object) -> tuple[str, str]:
-    return text(address, "ip"), text(address.get("targetRef") or {}, "uid")
+    return text(address, "ip"), text(part(address, "targetRef"), "uid")
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -73,7 +73,7 @@ def _validate_subset(subset: Object, path: str) -> list[FieldError]:
     for kind in ("addresses", "notReadyAddresses"):
         for at, address in each(f"{path}.{kind}", subset.get(kind)):
             errors += _address(address, at)
-    named = len(subset.get("ports") or ()) > 1
+    named = len(entries(subset, "ports")) > 1
     for at, port in each(f"{path}.ports", subset.get("ports")):
         errors += _port(port, at, named)
     return errors
@@ -112,11 +112,11 @@ def row(obj: Object, now: datetime) -> list[Any]:
 def _shown(obj: Object) -> str:
     """`10.0.0.1:80,10.0.0.2:80 + 3 more...`"""
     listed: list[str] = []
-    for subset in obj.get("subsets") or ():
-        for port in subset.get("ports") or ():
-            listed += [_host_port(a, port) for a in subset.get("addresses") or ()]
+    for subset in entries(obj, "subsets"):
+        for port in entries(subset, "ports"):
+            listed += [_host_port(a, port) for a in entries(subset, "addresses")]
         if not subset.get("ports"):
-            listed += [text(a, "ip") for a in subset.get("addresses") or ()]
+            listed += [text(a, "ip") for a in entries(subset, "addresses")]
     more = len(listed) - _SHOWN
     return ",".join(listed[:_SHOWN]) + (f" + {more} more..." if more > 0 else "") or NONE
 

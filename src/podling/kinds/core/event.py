@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
@@ -117,7 +118,7 @@ def _first_seen(obj: Object, now: datetime) -> str:
 
 
 def _last_seen(obj: Object, first: str, now: datetime) -> str:
-    series: Object = obj.get("series") or {}
+    series: Object = part(obj, "series")
     if series:
         return since(series.get("lastObservedTime"), now)
     last = obj.get("lastTimestamp")
@@ -125,7 +126,7 @@ def _last_seen(obj: Object, first: str, now: datetime) -> str:
 
 
 def _count(obj: Object) -> int:
-    series: Object = obj.get("series") or {}
+    series: Object = part(obj, "series")
     return series.get("count") or obj.get("count") or 1
 
 
@@ -136,18 +137,22 @@ def _source(obj: Object) -> str:
     return f"{component}, {host}" if host else component
 
 
-def _involved(key: str) -> Any:
+def _involved(key: str) -> Callable[[Object], str]:
     return lambda obj: text(part(obj, "involvedObject"), key)
 
 
-def selectable() -> dict[str, Any]:
+def _top(key: str) -> Callable[[Object], str]:
+    return lambda obj: text(obj, key)
+
+
+def _reporter(obj: Object) -> str:
+    return text(part(obj, "source"), "component") or text(obj, "reportingComponent")
+
+
+def selectable() -> dict[str, Callable[[Object], str]]:
     keys = ("kind", "namespace", "name", "uid", "apiVersion", "resourceVersion", "fieldPath")
-    found: dict[str, Any] = {f"involvedObject.{key}": _involved(key) for key in keys}
-    found["reason"] = lambda obj: text(obj, "reason")
-    found["reportingComponent"] = lambda obj: text(obj, "reportingComponent")
-    found["source"] = lambda obj: text(part(obj, "source"), "component") or text(obj, "reportingComponent")
-    found["type"] = lambda obj: text(obj, "type")
-    return found
+    found = {f"involvedObject.{key}": _involved(key) for key in keys}
+    return {**found, **{key: _top(key) for key in ("reason", "reportingComponent", "type")}, "source": _reporter}
 
 
 def resource() -> Resource:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.core.poddefaults import resource_list
 from podling.kinds.core.requirements import canonical, is_extended, is_huge_page, nanos
-from podling.kinds.printing import doc, name_column
+from podling.kinds.printing import created_columns, created_row
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -27,8 +27,8 @@ def default(obj: Object) -> None:
                 resource_list(item[bound])
         if text(item, "type") != "Container":
             continue
-        limits = {**(item.get("max") or {}), **(item.get("default") or {})}
-        requests = {**(item.get("min") or {}), **limits, **(item.get("defaultRequest") or {})}
+        limits = {**part(item, "max"), **part(item, "default")}
+        requests = {**part(item, "min"), **limits, **part(item, "defaultRequest")}
         for key, value in (("default", limits), ("defaultRequest", requests)):
             if value:
                 item[key] = value
@@ -58,7 +58,7 @@ def _item(item: Object, kind: str, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     keys: dict[str, None] = {}
     for bound in _BOUNDS:
-        for name in item.get(bound) or ():
+        for name in entries(item, bound):
             keys[name] = None
     if kind == "Pod":
         for bound in ("default", "defaultRequest"):
@@ -66,13 +66,10 @@ def _item(item: Object, kind: str, path: str) -> list[FieldError]:
                 errors.append(forbidden_field(f"{path}.{bound}", "may not be specified when `type` is 'Pod'"))
     else:
         errors += [
-            e
-            for b in ("default", "defaultRequest")
-            for n in item.get(b) or ()
-            for e in _name(n, kind, f"{path}.{b}[{n}]")
+            e for b in ("default", "defaultRequest") for n in entries(item, b) for e in _name(n, f"{path}.{b}[{n}]")
         ]
-    errors += [e for b in ("max", "min") for n in item.get(b) or () for e in _name(n, kind, f"{path}.{b}[{n}]")]
-    if kind == "PersistentVolumeClaim" and not {"storage"} & {*(item.get("min") or ()), *(item.get("max") or ())}:
+    errors += [e for b in ("max", "min") for n in entries(item, b) for e in _name(n, f"{path}.{b}[{n}]")]
+    if kind == "PersistentVolumeClaim" and not {"storage"} & {*entries(item, "min"), *entries(item, "max")}:
         detail = "either minimum or maximum storage value is required, but neither was provided"
         errors.append(required(f"{path}.limits", detail))
     for name in keys:
@@ -80,7 +77,7 @@ def _item(item: Object, kind: str, path: str) -> list[FieldError]:
     return errors
 
 
-def _name(name: str, kind: str, path: str) -> list[FieldError]:
+def _name(name: str, path: str) -> list[FieldError]:
     errors = fields.check(path, name, names.qualified_name)
     if errors or "/" in name or name in _RESOURCES or is_huge_page(name):
         return errors
@@ -116,8 +113,9 @@ def _order(item: Object, name: str, path: str, kind: str) -> list[FieldError]:
         wrong("default", "max", f"default value {shown['default']} is greater than max value {shown['max']}")
     errors += _ratio(value, shown, name, path)
     if kind == "Container" and (is_extended(name) or is_huge_page(name)) and limit != request:
-        says = f"default value {shown.get('default')} must equal to defaultRequest value {shown.get('defaultRequest')} in {name}"
-        errors.append(invalid_value(f"{path}.default[{name}]", shown.get("default"), says))
+        most, usual = shown.get("default"), shown.get("defaultRequest")
+        says = f"default value {most} must equal to defaultRequest value {usual} in {name}"
+        errors.append(invalid_value(f"{path}.default[{name}]", most, says))
     return errors
 
 
@@ -146,6 +144,6 @@ def resource() -> Resource:
         schema="io.k8s.api.core.v1.LimitRange",
         short_names=("limits",),
         strategy=Strategy(default=default, validate=validate, generation=None),
-        columns=(name_column(), Column("Created At", "date", description=doc("meta.v1.ObjectMeta.creationTimestamp"))),
-        row=lambda obj, now: [part(obj, "metadata").get("name", ""), part(obj, "metadata").get("creationTimestamp")],
+        columns=created_columns(),
+        row=created_row,
     )

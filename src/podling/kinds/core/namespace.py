@@ -9,7 +9,7 @@ from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import finalizer_name, object_meta
 from podling.store.types import Object
 
@@ -21,7 +21,7 @@ def default(obj: Object) -> None:
     """Every namespace is labelled with its name, so that selectors can pick one."""
     meta: Object = obj.setdefault("metadata", {})
     if given := text(meta, "name"):
-        meta["labels"] = {**(meta.get("labels") or {}), _NAME_LABEL: given}
+        meta["labels"] = {**part(meta, "labels"), _NAME_LABEL: given}
     obj.setdefault("spec", {})
     obj.setdefault("status", {})
 
@@ -31,13 +31,13 @@ def prepare(write: Write) -> None:
     spec: Object = write.new.setdefault("spec", {})
     if write.old is None:
         write.new["status"] = {"phase": "Active"}
-        held: list[str] = spec.get("finalizers") or []
+        held: list[str] = entries(spec, "finalizers")
         spec["finalizers"] = held if _FINALIZER in held else [*held, _FINALIZER]
         default(write.new)
     elif write.subresource == "finalize":
-        write.new["status"] = write.old.get("status") or {}
+        write.new["status"] = part(write.old, "status")
     else:
-        write.new["spec"] = write.old.get("spec") or {}
+        write.new["spec"] = part(write.old, "spec")
 
 
 def validate(write: Write) -> list[FieldError]:

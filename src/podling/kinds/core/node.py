@@ -10,7 +10,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import requirements, scheduling
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -28,7 +28,7 @@ def default(obj: Object) -> None:
 def prepare(write: Write) -> None:
     """A node says itself what it has: status is taken on create (the kubelet registers with it)."""
     if write.old is not None and write.subresource != "status":
-        write.new["status"] = write.old.get("status") or {}
+        write.new["status"] = part(write.old, "status")
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -48,7 +48,7 @@ def validate(write: Write) -> list[FieldError]:
 
 def _update(spec: Object, before: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    if before.get("podCIDRs") and (spec.get("podCIDRs") or []) != before["podCIDRs"]:
+    if before.get("podCIDRs") and entries(spec, "podCIDRs") != before["podCIDRs"]:
         detail = 'node updates may not change podCIDR except from "" to valid'
         errors.append(forbidden_field("spec.podCIDRs", detail))
     if text(before, "providerID") and text(spec, "providerID") != before["providerID"]:
@@ -87,7 +87,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 
 def _status(obj: Object) -> str:
-    ready = [c for c in part(obj, "status").get("conditions") or () if c.get("type") == "Ready"]
+    ready = [c for c in entries(part(obj, "status"), "conditions") if c.get("type") == "Ready"]
     words = [("" if c.get("status") == "True" else "Not") + "Ready" for c in ready[:1]] or ["Unknown"]
     if part(obj, "spec").get("unschedulable"):
         words.append("SchedulingDisabled")
@@ -105,7 +105,7 @@ def _roles(obj: Object) -> list[str]:
 
 
 def _address(obj: Object, kind: str) -> str:
-    for address in part(obj, "status").get("addresses") or ():
+    for address in entries(part(obj, "status"), "addresses"):
         if address.get("type") == kind:
             return text(address, "address")
     return NONE

@@ -58,7 +58,7 @@ def validate(write: Write) -> list[FieldError]:
 
 def _spec(spec: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    capacity: Object = spec.get("capacity") or {}
+    capacity: Object = part(spec, "capacity")
     if not spec.get("accessModes"):
         errors.append(required("spec.accessModes"))
     else:

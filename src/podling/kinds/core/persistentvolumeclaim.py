@@ -39,9 +39,8 @@ def _same_sources(spec: Object) -> None:
         del spec["dataSource"]
     elif source and not reference:
         spec["dataSourceRef"] = dict(source)
-    elif reference and not source and not reference.get("namespace"):
-        if _restorable(reference):
-            spec["dataSource"] = dict(reference)
+    elif reference and not source and not reference.get("namespace") and _restorable(reference):
+        spec["dataSource"] = dict(reference)
 
 
 def _restorable(source: Object) -> bool:
@@ -75,8 +74,8 @@ def _update(spec: Object, old: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     if _rest(spec) != _rest(before) or not _allowed(spec, before, bound):
         detail = (
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName for bound claims\n"
-            f"{_difference(spec, before)}"
+            "spec is immutable after creation except resources.requests and volumeAttributesClassName "
+            f"for bound claims\n{_difference(spec, before)}"
         )
         errors.append(forbidden_field("spec", detail))
     elif bound and _storage(spec) < _storage(before):
@@ -97,7 +96,7 @@ def _allowed(spec: Object, before: Object, bound: bool) -> bool:
     """A claim without a volume may get one; a class may come where none was said; a bound claim may grow."""
     volume = text(before, "volumeName") in ("", text(spec, "volumeName"))
     class_ = before.get("storageClassName") in (None, spec.get("storageClassName"))
-    resources = bound or (spec.get("resources") or {}) == (before.get("resources") or {})
+    resources = bound or part(spec, "resources") == part(before, "resources")
     attributes = bound or spec.get("volumeAttributesClassName") == before.get("volumeAttributesClassName")
     return volume and class_ and resources and attributes
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -14,7 +14,7 @@ from podling.kinds.core.podwarnings import warn
 from podling.kinds.core.qos import qos_class
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column, since
 from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -43,7 +43,7 @@ def prepare(write: Write) -> None:
         case "ephemeralcontainers":
             spec = {
                 **write.old["spec"],
-                "ephemeralContainers": part(write.new, "spec").get("ephemeralContainers") or [],
+                "ephemeralContainers": entries(part(write.new, "spec"), "ephemeralContainers"),
             }
             write.new["spec"] = spec if spec["ephemeralContainers"] else _without(spec, "ephemeralContainers")
         case "resize":
@@ -51,7 +51,7 @@ def prepare(write: Write) -> None:
         case "binding":
             pass  # its creator changes only what a binding may change
         case _:
-            write.new["status"] = write.old.get("status") or {}
+            write.new["status"] = part(write.old, "status")
 
 
 def _first_status(write: Write) -> Object:
@@ -91,17 +91,17 @@ def _resized(new: Object, old: Object) -> Object:
     """The old spec with the new resources of the containers that are there by name."""
     spec = dict(old)
     if new.get("resources") is not None or old.get("resources") is not None:
-        spec["resources"] = new.get("resources") or {}
+        spec["resources"] = part(new, "resources")
     for key in ("containers", "initContainers"):
         if old.get(key) is None:
             continue
-        wanted = {text(c, "name"): c for c in new.get(key) or ()}
+        wanted = {text(c, "name"): c for c in entries(new, key)}
         spec[key] = [_with_resources(c, wanted.get(text(c, "name"), c)) for c in old[key]]
     return spec
 
 
 def _with_resources(container: Object, wanted: Object) -> Object:
-    resized = {**container, "resources": wanted.get("resources") or {}}
+    resized = {**container, "resources": part(wanted, "resources")}
     if wanted.get("resizePolicy"):
         resized["resizePolicy"] = wanted["resizePolicy"]
     return resized
@@ -137,7 +137,7 @@ def _validate_update(write: Write, old: Object) -> list[FieldError]:
     before, after = old["spec"], part(write.new, "spec")
     errors = object_meta(write) + podspec.pod_spec(after)
     for key in ("containers", "initContainers"):
-        wrong = _images(after.get(key) or [], before.get(key) or [], f"spec.{key}")
+        wrong = _images(entries(after, key), entries(before, key), f"spec.{key}")
         errors += wrong
         if any(e.type == "FieldValueForbidden" for e in wrong):
             return errors
@@ -179,8 +179,8 @@ def _deadline(after: int | None, before: int | None) -> list[FieldError]:
 
 def _only_added_tolerations(after: Object, before: Object) -> list[FieldError]:
     """Existing tolerations stay; only their `tolerationSeconds` may change."""
-    kept = [_without(t, "tolerationSeconds") for t in after.get("tolerations") or ()]
-    for toleration in before.get("tolerations") or ():
+    kept = [_without(t, "tolerationSeconds") for t in entries(after, "tolerations")]
+    for toleration in entries(before, "tolerations"):
         if _without(toleration, "tolerationSeconds") not in kept:
             detail = "existing toleration can not be modified except its tolerationSeconds"
             return [forbidden_field("spec.tolerations", detail)]
@@ -188,8 +188,8 @@ def _only_added_tolerations(after: Object, before: Object) -> list[FieldError]:
 
 
 def _only_removed_gates(after: Object, before: Object) -> list[FieldError]:
-    held = {text(g, "name") for g in before.get("schedulingGates") or ()}
-    added = [text(g, "name") for g in after.get("schedulingGates") or () if text(g, "name") not in held]
+    held = {text(g, "name") for g in entries(before, "schedulingGates")}
+    added = [text(g, "name") for g in entries(after, "schedulingGates") if text(g, "name") not in held]
     if not added:
         return []
     shown = ",".join(added)
@@ -219,8 +219,8 @@ def _munged(after: Object, before: Object) -> Object:
 def _only_narrowed(key: str, after: Object, before: Object) -> bool:
     """A pod that is not yet offered to the scheduler may be held to fewer nodes, never to more."""
     if key == "nodeSelector":
-        selector: Object = after.get(key) or {}
-        return all(selector.get(k) == v for k, v in (before.get(key) or {}).items())
+        selector: Object = part(after, key)
+        return all(selector.get(k) == v for k, v in part(before, key).items())
     required = "requiredDuringSchedulingIgnoredDuringExecution"
     old_terms = part(before, key, "nodeAffinity", required).get("nodeSelectorTerms")
     new_terms = part(after, key, "nodeAffinity", required).get("nodeSelectorTerms")
@@ -236,8 +236,8 @@ def _only_narrowed(key: str, after: Object, before: Object) -> bool:
 
 def _term_narrowed(new: Object, old: Object) -> bool:
     for key in ("matchExpressions", "matchFields"):
-        kept: list[Object] = old.get(key) or []
-        if (new.get(key) or [])[: len(kept)] != kept:
+        kept: list[Object] = entries(old, key)
+        if entries(new, key)[: len(kept)] != kept:
             return False
     return True
 
@@ -272,7 +272,7 @@ def _no_resurrection(after: Object, before: Object, key: str, policy: str) -> li
         return []
     ended = {
         text(s, "name")
-        for s in before.get(key) or ()
+        for s in entries(before, key)
         if (found := part(s, "state").get("terminated")) is not None
         and not (policy == "OnFailure" and found.get("exitCode"))
     }
@@ -285,11 +285,11 @@ def _no_resurrection(after: Object, before: Object, key: str, policy: str) -> li
 
 def _validate_ephemeral(write: Write, old: Object) -> list[FieldError]:
     errors = object_meta(write)
-    new_items: list[Object] = part(write.new, "spec").get("ephemeralContainers") or []
+    new_items: list[Object] = entries(part(write.new, "spec"), "ephemeralContainers")
     errors += podspec.pod_spec(part(write.new, "spec"))
     by_name = {text(c, "name"): c for c in new_items}
     path = "spec.ephemeralContainers"
-    for container in part(old, "spec").get("ephemeralContainers") or ():
+    for container in entries(part(old, "spec"), "ephemeralContainers"):
         held = text(container, "name")
         if held not in by_name:
             errors.append(forbidden_field(path, f'existing ephemeral containers "{held}" may not be removed\n'))
@@ -309,7 +309,7 @@ def _validate_resize(write: Write, old: Object) -> list[FieldError]:
         detail = "Pod QOS Class may not change as a result of resizing"
         errors.append(invalid_value("spec", qos_class(write.new), detail))
     for key in ("containers", "initContainers"):
-        pairs = zip(part(write.new, "spec").get(key) or (), part(old, "spec").get(key) or (), strict=True)
+        pairs = zip(entries(part(write.new, "spec"), key), entries(part(old, "spec"), key), strict=True)
         for index, (after, was) in enumerate(pairs):
             errors += _resize_of(after, was, f"spec.{key}[{index}].resources", key)
     return errors
@@ -364,7 +364,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
     restarts = str(summary.restarts)
     if summary.restarts and summary.last_restart:
         restarts = f"{restarts} ({since(summary.last_restart, now)} ago)"
-    addresses: list[Object] = status.get("podIPs") or []
+    addresses: list[Object] = entries(status, "podIPs")
     return [
         name(obj),
         f"{summary.ready}/{summary.total}",
@@ -379,7 +379,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 
 def _readiness_gates(obj: Object) -> str:
-    gates: list[Object] = part(obj, "spec").get("readinessGates") or []
+    gates: list[Object] = entries(part(obj, "spec"), "readinessGates")
     true = sum(condition_is(obj, text(g, "conditionType")) for g in gates)
     return f"{true}/{len(gates)}" if gates else NONE
 
@@ -391,15 +391,15 @@ class _Summary:
 
     def __init__(self, obj: Object) -> None:
         spec, status = part(obj, "spec"), part(obj, "status")
-        sidecars = {text(c, "name") for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
-        self.total = len(spec.get("containers") or ()) + len(sidecars)
+        sidecars = {text(c, "name") for c in entries(spec, "initContainers") if c.get("restartPolicy") == "Always"}
+        self.total = len(entries(spec, "containers")) + len(sidecars)
         self.ready = 0
         self.restarts = 0
         self.last_restart = ""
         self.reason = text(status, "reason") or text(status, "phase")
         if any(
             c.get("type") == "PodScheduled" and c.get("reason") == "SchedulingGated"
-            for c in status.get("conditions") or ()
+            for c in entries(status, "conditions")
         ):
             self.reason = "SchedulingGated"
         initializing = self._init(spec, status, sidecars)
@@ -410,7 +410,7 @@ class _Summary:
     def _init(self, spec: Object, status: Object, sidecars: set[str]) -> bool:
         """Counts init containers; whether one of them still has to end (or, a sidecar, to start)."""
         latest = ""
-        for index, state in enumerate(status.get("initContainerStatuses") or ()):
+        for index, state in enumerate(entries(status, "initContainerStatuses")):
             self.restarts += state.get("restartCount") or 0
             latest = max(latest, _last_finished(state))
             is_sidecar = text(state, "name") in sidecars
@@ -419,7 +419,7 @@ class _Summary:
             if is_sidecar and state.get("started"):
                 self.ready += bool(state.get("ready"))
                 continue
-            self.reason = _init_reason(state, index, len(spec.get("initContainers") or ()))
+            self.reason = _init_reason(state, index, len(entries(spec, "initContainers")))
             self.last_restart = latest
             return True
         self.last_restart = latest
@@ -428,14 +428,14 @@ class _Summary:
     def _regular(self, obj: Object, status: Object, sidecars: set[str]) -> None:
         """Once the pod is initialized only its own containers' restarts count, and those of sidecars."""
         self.restarts = sum(
-            s.get("restartCount") or 0 for s in status.get("initContainerStatuses") or () if text(s, "name") in sidecars
+            s.get("restartCount") or 0 for s in entries(status, "initContainerStatuses") if text(s, "name") in sidecars
         )
         self.last_restart = max(
-            (_last_finished(s) for s in status.get("initContainerStatuses") or () if text(s, "name") in sidecars),
+            (_last_finished(s) for s in entries(status, "initContainerStatuses") if text(s, "name") in sidecars),
             default="",
         )
         running = False
-        for state in reversed(status.get("containerStatuses") or ()):
+        for state in reversed(entries(status, "containerStatuses")):
             self.restarts += state.get("restartCount") or 0
             self.last_restart = max(self.last_restart, _last_finished(state))
             waiting, ended = part(state, "state", "waiting"), part(state, "state").get("terminated")
@@ -498,12 +498,9 @@ def row_conditions(obj: Object) -> list[Object]:
     return [{"type": "Completed", "status": "True", "reason": phase, "message": _ENDED[phase]}]
 
 
-def _spec(key: str) -> Any:
-    return lambda obj: text(part(obj, "spec"), key)
-
-
-def _status(key: str) -> Any:
-    return lambda obj: text(part(obj, "status"), key)
+def _selects(where: str, key: str) -> Callable[[Object], str]:
+    """A field selector that reads a text field of spec or status."""
+    return lambda obj: text(part(obj, where), key)
 
 
 def spec_changed(old: Object, new: Object) -> bool:
@@ -547,14 +544,14 @@ def resource() -> Resource:
         row=row,
         row_conditions=row_conditions,
         selectable={
-            "spec.nodeName": _spec("nodeName"),
-            "spec.restartPolicy": _spec("restartPolicy"),
-            "spec.schedulerName": _spec("schedulerName"),
-            "spec.serviceAccountName": _spec("serviceAccountName"),
+            "spec.nodeName": _selects("spec", "nodeName"),
+            "spec.restartPolicy": _selects("spec", "restartPolicy"),
+            "spec.schedulerName": _selects("spec", "schedulerName"),
+            "spec.serviceAccountName": _selects("spec", "serviceAccountName"),
             "spec.hostNetwork": lambda obj: "true" if part(obj, "spec").get("hostNetwork") else "false",
-            "status.phase": _status("phase"),
-            "status.podIP": _status("podIP"),
-            "status.nominatedNodeName": _status("nominatedNodeName"),
+            "status.phase": _selects("status", "phase"),
+            "status.podIP": _selects("status", "podIP"),
+            "status.nominatedNodeName": _selects("status", "nominatedNodeName"),
         },
         indexed=("spec.nodeName",),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from podling.api import quantity
+from podling.kinds.validation.fields import entries, part
 from podling.store.types import Object
 
 DEFAULT_MODE: Final = 0o644
@@ -26,7 +27,8 @@ _PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
 
 _TAG: Final = r"[\w][\w.-]{0,127}"
 _DIGEST: Final = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9a-fA-F]{32,}"
-_HOST: Final = r"(?:[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?)*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/"
+_HOST_PART: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_HOST: Final = rf"(?:{_HOST_PART}(?:\.{_HOST_PART})*|\[[0-9a-fA-F:]+\])(?::[0-9]+)?/"
 _PATH: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REFERENCE: Final = rf"(?:{_HOST})?{_PATH}(?:/{_PATH})*(?::(?P<tag>{_TAG}))?(?:@(?P<digest>{_DIGEST}))?"
 
@@ -47,8 +49,8 @@ def pod(obj: Object) -> None:
     """Defaults of a Pod: those of its spec, and some that templates do not get."""
     spec: Object = obj.setdefault("spec", {})
     for name in ("initContainers", "containers"):
-        for container in spec.get(name) or ():
-            _requests_from_limits(container.get("resources") or {})
+        for container in entries(spec, name):
+            _requests_from_limits(part(container, "resources"))
     if spec.get("enableServiceLinks") is None:
         spec["enableServiceLinks"] = True
     if spec.get("hostNetwork"):
@@ -75,7 +77,7 @@ def pod_spec(spec: Object) -> None:
     _service_account(spec)
     for container in containers(spec):
         _container(container)
-    for volume in spec.get("volumes") or ():
+    for volume in entries(spec, "volumes"):
         _volume(volume)
     if spec.get("overhead"):
         resource_list(spec["overhead"])
@@ -84,7 +86,7 @@ def pod_spec(spec: Object) -> None:
 
 def containers(spec: Object) -> Iterator[Object]:
     for name in CONTAINER_LISTS:
-        yield from spec.get(name) or ()
+        yield from entries(spec, name)
 
 
 def _service_account(spec: Object) -> None:
@@ -102,17 +104,16 @@ def _container(container: Object) -> None:
         container["imagePullPolicy"] = pull_policy(container.get("image") or "")
     fill(container, "terminationMessagePath", "/dev/termination-log")
     fill(container, "terminationMessagePolicy", "File")
-    if container.get("resources") is None:
-        container["resources"] = {}
+    container["resources"] = part(container, "resources")
     requirements(container["resources"])
-    for port in container.get("ports") or ():
+    for port in entries(container, "ports"):
         fill(port, "protocol", "TCP")
-    for variable in container.get("env") or ():
+    for variable in entries(container, "env"):
         _env(variable)
     for name in _PROBES:
         _probe(container.get(name))
     for hook in ("postStart", "preStop"):
-        _handler((container.get("lifecycle") or {}).get(hook))
+        _handler(part(container, "lifecycle").get(hook))
 
 
 def pull_policy(image: str) -> str:
@@ -125,7 +126,7 @@ def pull_policy(image: str) -> str:
 
 
 def _env(variable: Object) -> None:
-    source: Object = variable.get("valueFrom") or {}
+    source: Object = part(variable, "valueFrom")
     if (reference := source.get("fieldRef")) is not None:
         fill(reference, "apiVersion", "v1")
     if (reference := source.get("resourceFieldRef")) is not None:
@@ -158,7 +159,7 @@ def _secret_like(source: Object) -> None:
 
 
 def _downward_items(source: Object) -> None:
-    for item in source.get("items") or ():
+    for item in entries(source, "items"):
         if item.get("fieldRef") is not None:
             fill(item["fieldRef"], "apiVersion", "v1")
         if item.get("resourceFieldRef") is not None:
@@ -263,30 +264,31 @@ def resource_list(amounts: Object) -> None:
     """Amounts finer than a thousandth are rounded up to one."""
     for name, amount in amounts.items():
         exact = quantity.of(amount)
-        amounts[name] = str(exact._replace(nanos=-(-exact.nanos // _MILLI) * _MILLI))
+        if exact.nanos % _MILLI:
+            amounts[name] = str(exact._replace(nanos=-(-exact.nanos // _MILLI) * _MILLI))
 
 
 def _requests_from_limits(resources: Object) -> None:
-    limits: Object = resources.get("limits") or {}
+    limits: Object = part(resources, "limits")
     if limits:
-        resources["requests"] = {**limits, **(resources.get("requests") or {})}
+        resources["requests"] = {**limits, **part(resources, "requests")}
 
 
 def _host_ports(spec: Object) -> None:
     """In the host's network a container's port is the host's port."""
     for name in ("containers", "initContainers"):
-        for container in spec.get(name) or ():
-            for port in container.get("ports") or ():
+        for container in entries(spec, name):
+            for port in entries(container, "ports"):
                 fill_zero(port, "hostPort", port.get("containerPort") or 0)
 
 
 def _pod_level_requests(spec: Object) -> None:
     """Limits of the whole pod become its requests where neither it nor any container asks for that resource."""
-    resources: Object = spec.get("resources") or {}
-    limits: Object = resources.get("limits") or {}
+    resources: Object = part(spec, "resources")
+    limits: Object = part(resources, "limits")
     if not limits:
         return
-    asked = {name for c in containers(spec) for name in (c.get("resources") or {}).get("requests") or {}}
+    asked = {name for c in containers(spec) for name in part(c, "resources", "requests")}
     missing = {name: amount for name, amount in limits.items() if name not in asked}
-    if requests := {**missing, **(resources.get("requests") or {})}:
+    if requests := {**missing, **part(resources, "requests")}:
         resources["requests"] = requests

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
 from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _ID_RANGE: Final = "must be between 0 and 2147483647, inclusive"
@@ -25,8 +25,8 @@ def _id(path: str, value: Any) -> list[FieldError]:
     return [] if value is None or 0 <= value <= _MAX_ID else [invalid_value(path, value, _ID_RANGE)]
 
 
-def pod_security(spec: Object, path: str, spec_path: str) -> list[FieldError]:
-    context: Object = spec.get("securityContext") or {}
+def pod_security(spec: Object, path: str) -> list[FieldError]:
+    context: Object = part(spec, "securityContext")
     errors: list[FieldError] = []
     errors += _id(f"{path}.fsGroup", context.get("fsGroup"))
     errors += _id(f"{path}.runAsUser", context.get("runAsUser"))
@@ -71,7 +71,7 @@ def _escalation(context: Object, path: str) -> list[FieldError]:
     if context.get("privileged"):
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         errors.append(invalid_value(path, _shown(context), detail))
-    if "CAP_SYS_ADMIN" in (part(context, "capabilities").get("add") or ()):
+    if "CAP_SYS_ADMIN" in (entries(part(context, "capabilities"), "add")):
         detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
         errors.append(invalid_value(path, _shown(context), detail))
     return errors
@@ -106,27 +106,18 @@ def _profile(profile: Object | None, path: str) -> list[FieldError]:
     """A seccomp or AppArmor profile: `localhostProfile` belongs to type Localhost and to no other."""
     if profile is None:
         return []
+    seccomp = path.endswith("seccompProfile")
     kind, local = text(profile, "type"), profile.get("localhostProfile")
     errors: list[FieldError] = []
     if not kind:
-        errors.append(
-            required(f"{path}.type", "type is required when seccompProfile is set" if "seccomp" in path else "")
-        )
+        errors.append(required(f"{path}.type", "type is required when seccompProfile is set" if seccomp else ""))
     elif kind not in _SECCOMP:
         errors.append(not_supported(f"{path}.type", kind, _SECCOMP))
     if kind == "Localhost":
-        errors += _local_profile(local, f"{path}.localhostProfile", "seccomp" in path)
+        errors += _local_profile(local, f"{path}.localhostProfile", seccomp)
     elif local is not None:
-        detail = (
-            "can only be set when seccomp type is Localhost"
-            if "seccomp" in path
-            else "can only be set when AppArmor type is Localhost"
-        )
-        errors.append(
-            invalid_value(f"{path}.localhostProfile", local, detail)
-            if "seccomp" in path
-            else invalid_value(f"{path}.localhostProfile", local, detail)
-        )
+        detail = f"can only be set when {'seccomp' if seccomp else 'AppArmor'} type is Localhost"
+        errors.append(invalid_value(f"{path}.localhostProfile", local, detail))
     return errors
 
 
@@ -189,5 +180,5 @@ def host_users(spec: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for key in ("hostNetwork", "hostPID", "hostIPC"):
         if spec.get(key):
-            errors.append(forbidden_field(f"{path}.{key}", f"when `hostUsers` is false"))
+            errors.append(forbidden_field(f"{path}.{key}", "when `hostUsers` is false"))
     return errors

@@ -9,7 +9,7 @@ from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_v
 from podling.kinds.core import containers, podsecurity, requirements, scheduling, volumes
 from podling.kinds.core.containers import PodContext
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
@@ -31,7 +31,7 @@ def pod_spec(spec: Object, path: str = "spec") -> list[FieldError]:
         host_users=spec.get("hostUsers") is not False,
         os=text(part(spec, "os"), "name"),
     )
-    regular: Sequence[Object] = spec.get("containers") or []
+    regular: Sequence[Object] = entries(spec, "containers")
     errors += containers.regular(regular, context, f"{path}.containers")
     errors += containers.init(spec.get("initContainers"), regular, context, f"{path}.initContainers")
     errors += containers.ephemeral(spec.get("ephemeralContainers"), spec, context, f"{path}.ephemeralContainers")
@@ -54,7 +54,7 @@ def _policies(spec: Object, path: str) -> list[FieldError]:
 
 def _security(spec: Object, path: str) -> list[FieldError]:
     errors = fields.labels(f"{path}.nodeSelector", spec.get("nodeSelector"))
-    errors += podsecurity.pod_security(spec, f"{path}.securityContext", path)
+    errors += podsecurity.pod_security(spec, f"{path}.securityContext")
     return errors
 
 
@@ -92,7 +92,7 @@ def _classes(spec: Object, path: str) -> list[FieldError]:
         errors += fields.check(f"{path}.runtimeClassName", name, names.dns1123_subdomain)
     if (policy := spec.get("preemptionPolicy")) is not None:
         errors += fields.one_of_required(f"{path}.preemptionPolicy", policy, _PREEMPTION)
-    for name, amount in (spec.get("overhead") or {}).items():
+    for name, amount in part(spec, "overhead").items():
         at = f"{path}.overhead[{name}]"
         errors += requirements.resource_name(name, at) + requirements.amount_value(name, amount, at)
     os: Object | None = spec.get("os")
@@ -195,7 +195,7 @@ def template(template_: Object, path: str) -> list[FieldError]:
     """A `PodTemplateSpec`."""
     meta = part(template_, "metadata")
     errors = fields.labels(f"{path}.labels", meta.get("labels"))
-    errors += fields.annotations(f"{path}.annotations", meta.get("annotations"))
+    errors += fields.annotation_map(f"{path}.annotations", meta.get("annotations"))
     spec = part(template_, "spec")
     errors += pod_spec(spec, f"{path}.spec")
     if spec.get("ephemeralContainers"):

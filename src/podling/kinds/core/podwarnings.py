@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from podling.api.resources import Write
 from podling.kinds.core.requirements import nanos
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _DEPRECATED_LABELS: Final = {
@@ -23,7 +23,7 @@ def warn(write: Write) -> None:
     """Warns about a new pod, or one whose spec changes."""
     if write.operation != "CREATE" and (write.subresource or not _template_changed(write)):
         return
-    write.warnings += of_spec(part(write.new, "spec"), "spec", pod=True)
+    write.warnings += of_spec(part(write.new, "spec"), "spec")
 
 
 def _template_changed(write: Write) -> bool:
@@ -31,13 +31,13 @@ def _template_changed(write: Write) -> bool:
 
 
 def of_template(template: Object, path: str) -> list[str]:
-    return of_spec(part(template, "spec"), f"{path}.spec", pod=False)
+    return of_spec(part(template, "spec"), f"{path}.spec")
 
 
-def of_spec(spec: Object, path: str, *, pod: bool) -> list[str]:
+def of_spec(spec: Object, path: str) -> list[str]:
     warnings = [
         f"{path}.nodeSelector[{key}]: {_DEPRECATED_LABELS[key]}"
-        for key in sorted(spec.get("nodeSelector") or ())
+        for key in sorted(entries(spec, "nodeSelector"))
         if key in _DEPRECATED_LABELS
     ]
     for at, volume in each(f"{path}.volumes", spec.get("volumes")):
@@ -88,10 +88,8 @@ def _volume(volume: Object, path: str) -> list[str]:
     if volume.get("ephemeral") is not None:
         storage = part(volume, "ephemeral", "volumeClaimTemplate", "spec", "resources", "requests").get("storage")
         if storage is not None and nanos(storage) % 10**9:
-            found.append(
-                f'{path}.ephemeral.volumeClaimTemplate.spec.resources.requests[storage]: fractional byte value "{storage}" '
-                "is invalid, must be an integer"
-            )
+            at = f"{path}.ephemeral.volumeClaimTemplate.spec.resources.requests[storage]"
+            found.append(f'{at}: fractional byte value "{storage}" is invalid, must be an integer')
     return found
 
 
@@ -123,10 +121,8 @@ def _hidden_env(container: Object, path: str) -> list[str]:
 
 
 def _go_port(port: Object) -> str:
-    return (
-        f"{{Name:{text(port, 'name')} HostPort:{port.get('hostPort') or 0} ContainerPort:{port.get('containerPort') or 0} "
-        f"Protocol:{text(port, 'protocol')} HostIP:{text(port, 'hostIP')}}}"
-    )
+    numbers = f"HostPort:{port.get('hostPort') or 0} ContainerPort:{port.get('containerPort') or 0}"
+    return f"{{Name:{text(port, 'name')} {numbers} Protocol:{text(port, 'protocol')} HostIP:{text(port, 'hostIP')}}}"
 
 
 def _duplicate_ports(spec: Object, path: str) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from podling.kinds.core.requirements import nanos
-from podling.kinds.validation.fields import part
+from podling.kinds.validation.fields import entries, part
 from podling.store.types import Object
 
 _COUNTED: Final = ("cpu", "memory")
@@ -18,7 +18,7 @@ def qos_class(pod: Object) -> str:
     if part(spec, "resources"):
         holders: Sequence[Object] = [spec]
     else:
-        holders = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+        holders = [*entries(spec, "containers"), *entries(spec, "initContainers")]
     asked = [_positive(part(h, "resources", "requests")) for h in holders]
     capped = [_positive(part(h, "resources", "limits")) for h in holders]
     if not any(asked) and not any(capped):

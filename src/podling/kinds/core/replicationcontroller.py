@@ -41,7 +41,7 @@ def validate(write: Write) -> list[FieldError]:
 
 def _spec(spec: Object, path: str) -> list[FieldError]:
     errors = fields.non_negative(f"{path}.minReadySeconds", spec.get("minReadySeconds"))
-    selector: Object = spec.get("selector") or {}
+    selector: Object = part(spec, "selector")
     if not selector:
         errors.append(required(f"{path}.selector"))
     errors += fields.non_negative(f"{path}.replicas", spec.get("replicas"))

@@ -7,13 +7,32 @@ from typing import Final
 from podling.api import quantity
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_found_value, required
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.fields import each, part, text
 from podling.store.types import Object
 
 _STANDARD: Final = frozenset(
-    """cpu memory ephemeral-storage pods services replicationcontrollers resourcequotas secrets configmaps
-    persistentvolumeclaims storage services.loadbalancers services.nodeports requests.cpu requests.memory
-    requests.storage requests.ephemeral-storage limits.cpu limits.memory limits.ephemeral-storage""".split()
+    (
+        "cpu",
+        "memory",
+        "ephemeral-storage",
+        "pods",
+        "services",
+        "replicationcontrollers",
+        "resourcequotas",
+        "secrets",
+        "configmaps",
+        "persistentvolumeclaims",
+        "storage",
+        "services.loadbalancers",
+        "services.nodeports",
+        "requests.cpu",
+        "requests.memory",
+        "requests.storage",
+        "requests.ephemeral-storage",
+        "limits.cpu",
+        "limits.memory",
+        "limits.ephemeral-storage",
+    )
 )
 _CONTAINER: Final = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES: Final = "hugepages-"
@@ -68,8 +87,8 @@ def amount_value(name: str, amount: int | float | str, path: str) -> list[FieldE
 
 
 def requirements(resources: Object, path: str, claims: frozenset[str] = frozenset()) -> list[FieldError]:
-    limits: Object = resources.get("limits") or {}
-    requests: Object = resources.get("requests") or {}
+    limits: Object = part(resources, "limits")
+    requests: Object = part(resources, "requests")
     errors: list[FieldError] = []
     for name, amount in limits.items():
         at = f"{path}.limits[{name}]"

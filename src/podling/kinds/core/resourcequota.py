@@ -12,7 +12,7 @@ from podling.kinds.core.poddefaults import resource_list
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -73,7 +73,7 @@ def validate(write: Write) -> list[FieldError]:
     errors += _scope_selector(spec)
     if write.old is not None:
         before = part(write.old, "spec")
-        if set(spec.get("scopes") or ()) != set(before.get("scopes") or ()):
+        if set(entries(spec, "scopes")) != set(entries(before, "scopes")):
             errors.append(invalid_value("spec.scopes", spec.get("scopes"), fields.IMMUTABLE))
         if part(spec, "scopeSelector") != part(before, "scopeSelector"):
             errors.append(invalid_value("spec.scopeSelector", spec.get("scopeSelector"), fields.IMMUTABLE))
@@ -116,13 +116,13 @@ def _amount(resource_name: str, amount: Any, path: str) -> list[FieldError]:
 
 
 def _scopes(spec: Object) -> list[FieldError]:
-    scopes: list[str] = spec.get("scopes") or []
+    scopes: list[str] = entries(spec, "scopes")
     errors: list[FieldError] = []
     for scope in scopes:
         if scope not in _SCOPES:
             errors.append(invalid_value("spec.scopes", scopes, "unsupported scope"))
             continue
-        for resource_name in spec.get("hard") or ():
+        for resource_name in entries(spec, "hard"):
             if _counted(resource_name) and resource_name not in _SCOPES[scope]:
                 errors.append(invalid_value("spec.scopes", scopes, "unsupported scope applied to resource"))
     for pair in _OPPOSITES:
@@ -140,7 +140,7 @@ def _scope_selector(spec: Object) -> list[FieldError]:
     path = "spec.scopeSelector.matchExpressions"
     for at, expression in each(path, part(spec, "scopeSelector").get("matchExpressions")):
         scope, operator = text(expression, "scopeName"), text(expression, "operator")
-        values = expression.get("values") or []
+        values = entries(expression, "values")
         if scope not in _SCOPES:
             errors.append(invalid_value(f"{at}.scopeName", scope, "unsupported scope"))
         if scope in ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating") and operator != "Exists":

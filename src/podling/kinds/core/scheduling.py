@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _REQUIRED: Final = "requiredDuringSchedulingIgnoredDuringExecution"
@@ -59,7 +59,7 @@ def node_selector_term(term: Object, path: str) -> list[FieldError]:
 
 
 def _node_requirement(expression: Object, path: str) -> list[FieldError]:
-    operator, values = text(expression, "operator"), expression.get("values") or []
+    operator, values = text(expression, "operator"), entries(expression, "values")
     errors: list[FieldError] = []
     match operator:
         case "In" | "NotIn":
@@ -82,7 +82,7 @@ def _node_requirement(expression: Object, path: str) -> list[FieldError]:
 
 
 def _node_field(expression: Object, path: str) -> list[FieldError]:
-    operator, values = text(expression, "operator"), expression.get("values") or []
+    operator, values = text(expression, "operator"), entries(expression, "values")
     errors: list[FieldError] = []
     if operator not in ("In", "NotIn"):
         errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
@@ -121,8 +121,8 @@ def _pod_affinity_term(term: Object, path: str) -> list[FieldError]:
 
 def _match_label_keys(term: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    keys: Sequence[str] = term.get("matchLabelKeys") or ()
-    others: Sequence[str] = term.get("mismatchLabelKeys") or ()
+    keys: Sequence[str] = entries(term, "matchLabelKeys")
+    others: Sequence[str] = entries(term, "mismatchLabelKeys")
     for name, values in (("matchLabelKeys", keys), ("mismatchLabelKeys", others)):
         if values and term.get("labelSelector") is None:
             errors.append(forbidden_field(f"{path}.{name}", "must not be specified when labelSelector is not set"))
@@ -217,7 +217,7 @@ def _constraint_details(constraint: Object, path: str) -> list[FieldError]:
 
 
 def _spread_label_keys(constraint: Object, path: str) -> list[FieldError]:
-    keys = constraint.get("matchLabelKeys") or ()
+    keys = entries(constraint, "matchLabelKeys")
     if not keys:
         return []
     if constraint.get("labelSelector") is None:
@@ -233,7 +233,7 @@ def _spread_label_keys(constraint: Object, path: str) -> list[FieldError]:
 
 
 def _selector_keys(selector: Object) -> set[str]:
-    return {*(selector.get("matchLabels") or ()), *(e.get("key") for e in selector.get("matchExpressions") or ())}
+    return {*entries(selector, "matchLabels"), *(e.get("key") for e in entries(selector, "matchExpressions"))}
 
 
 def host_aliases(items: Sequence[Object] | None, path: str) -> list[FieldError]:
@@ -256,7 +256,7 @@ def dns_config(spec: Object, path: str) -> list[FieldError]:
     if config is None:
         return [required(path, "must provide `dnsConfig` when `dnsPolicy` is None")] if none else []
     errors: list[FieldError] = []
-    servers, searches = config.get("nameservers") or [], config.get("searches") or []
+    servers, searches = entries(config, "nameservers"), entries(config, "searches")
     if none and not servers:
         detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
         errors.append(required(f"{path}.nameservers", detail))

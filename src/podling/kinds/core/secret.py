@@ -13,7 +13,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -35,7 +35,7 @@ def default(obj: Object) -> None:
     plain: dict[str, str] = obj.pop("stringData", None) or {}
     if plain:
         encoded = {key: base64.b64encode(value.encode()).decode() for key, value in plain.items()}
-        obj["data"] = {**(obj.get("data") or {}), **encoded}
+        obj["data"] = {**part(obj, "data"), **encoded}
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -52,13 +52,13 @@ def _update(new: Object, old: Object) -> list[FieldError]:
     detail = "field is immutable when `immutable` is set"
     if not new.get("immutable"):
         errors.append(forbidden_field("immutable", detail))
-    if (new.get("data") or {}) != (old.get("data") or {}):
+    if part(new, "data") != part(old, "data"):
         errors.append(forbidden_field("data", detail))
     return errors
 
 
 def _data(obj: Object) -> list[FieldError]:
-    data: dict[str, str] = obj.get("data") or {}
+    data: dict[str, str] = part(obj, "data")
     errors: list[FieldError] = []
     size = 0
     for key, value in data.items():
@@ -90,9 +90,22 @@ def _is_json(path: str, encoded: str) -> list[FieldError]:
         return [invalid_value(path, "<secret contents redacted>", _json_problem(content))]
     if isinstance(parsed, dict):
         return []
-    called = {list: "array", str: "string", bool: "bool"}.get(type(parsed), "number")
-    detail = f"json: cannot unmarshal {called} into Go value of type map[string]interface {{}}"
-    return [] if parsed is None else [invalid_value(path, "<secret contents redacted>", detail)]
+    if parsed is None:
+        return []
+    detail = f"json: cannot unmarshal {_json_type(parsed)} into Go value of type map[string]interface {{}}"
+    return [invalid_value(path, "<secret contents redacted>", detail)]
+
+
+def _json_type(value: object) -> str:
+    match value:
+        case list():
+            return "array"
+        case str():
+            return "string"
+        case bool():
+            return "bool"
+        case _:
+            return "number"
 
 
 def _json_problem(content: bytes) -> str:
@@ -126,7 +139,7 @@ def _columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), text(obj, "type"), len(obj.get("data") or ()), age(obj, now)]
+    return [name(obj), text(obj, "type"), len(entries(obj, "data")), age(obj, now)]
 
 
 def resource() -> Resource:

@@ -22,7 +22,7 @@ from podling.kinds.core.servicerules import (
 )
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -45,7 +45,7 @@ def default(obj: Object) -> None:
         if client.get("timeoutSeconds") is None:
             client["timeoutSeconds"] = _AFFINITY_SECONDS
     fill(spec, "type", "ClusterIP")
-    for port in spec.get("ports") or ():
+    for port in entries(spec, "ports"):
         fill(port, "protocol", "TCP")
         if port.get("targetPort") in (None, 0, ""):
             port["targetPort"] = port.get("port", 0)
@@ -101,9 +101,9 @@ def _keep_node_ports(spec: Object, before: Object) -> None:
     def key(port: Object) -> tuple[Any, Any]:
         return port.get("protocol"), port.get("port")
 
-    ports: Sequence[Object] = spec.get("ports") or ()
+    ports: Sequence[Object] = entries(spec, "ports")
     used = {p.get("nodePort") for p in ports}
-    held = {key(p): p.get("nodePort") for p in before.get("ports") or ()}
+    held = {key(p): p.get("nodePort") for p in entries(before, "ports")}
     for port in ports:
         number = held.get(key(port))
         if not port.get("nodePort") and number and number not in used:
@@ -120,15 +120,19 @@ def _set(spec: Object, key: str, value: Any) -> None:
 def _follow_cluster_ip(spec: Object, before: Object) -> None:
     """Who changes `clusterIP` alone means `clusterIPs` too."""
     address = text(spec, "clusterIP")
-    same_list = (spec.get("clusterIPs") or []) == (before.get("clusterIPs") or [])
+    same_list = entries(spec, "clusterIPs") == entries(before, "clusterIPs")
     if address != text(before, "clusterIP") and same_list:
         _set(spec, "clusterIPs", [address] if address else None)
+
+
+def _is_load_balancer(spec: Object) -> bool:
+    return text(spec, "type") == "LoadBalancer"
 
 
 _BY_TYPE: Final = (
     (needs_cluster_ip, ("clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "internalTrafficPolicy")),
     (needs_health_check, ("healthCheckNodePort",)),
-    (lambda spec: text(spec, "type") == "LoadBalancer", ("allocateLoadBalancerNodePorts", "loadBalancerClass")),
+    (_is_load_balancer, ("allocateLoadBalancerNodePorts", "loadBalancerClass")),
     (externally_accessible, ("externalTrafficPolicy",)),
 )
 
@@ -141,9 +145,9 @@ def _drop_for_type(spec: Object, before: Object) -> None:
                 if spec.get(key) == before.get(key):
                     spec.pop(key, None)
     if needs_node_ports(before) and not needs_node_ports(spec):
-        held = {p.get("nodePort") for p in before.get("ports") or ()}
-        if {p.get("nodePort") for p in spec.get("ports") or ()} <= held:
-            for port in spec.get("ports") or ():
+        held = {p.get("nodePort") for p in entries(before, "ports")}
+        if {p.get("nodePort") for p in entries(spec, "ports")} <= held:
+            for port in entries(spec, "ports"):
                 port.pop("nodePort", None)
 
 
@@ -163,7 +167,7 @@ def _address_change(spec: Object, before: Object) -> list[FieldError]:
         return []
     errors: list[FieldError] = []
     for key, called in (("clusterIPs", "clusterIP"), ("ipFamilies", "ipFamily")):
-        old, new = before.get(key) or [], spec.get(key) or []
+        old, new = entries(before, key), entries(spec, key)
         if not old:
             continue
         if not new:
@@ -175,7 +179,7 @@ def _address_change(spec: Object, before: Object) -> list[FieldError]:
 
 def _spec(spec: Object) -> list[FieldError]:
     kind, headless = text(spec, "type"), is_headless(spec)
-    ports: Sequence[Object] = spec.get("ports") or []
+    ports: Sequence[Object] = entries(spec, "ports")
     errors: list[FieldError] = []
     if not ports and not headless and kind != "ExternalName":
         errors.append(required("spec.ports"))
@@ -190,7 +194,7 @@ def _spec(spec: Object) -> list[FieldError]:
     errors += fields.one_of_required("spec.type", kind, _TYPES)
     errors += _port_clashes(ports, kind)
     errors += _source_ranges(spec, kind)
-    errors += _traffic(spec, kind)
+    errors += _traffic(spec)
     return errors
 
 
@@ -306,7 +310,7 @@ def _source_ranges(spec: Object, kind: str) -> list[FieldError]:
     return errors
 
 
-def _traffic(spec: Object, kind: str) -> list[FieldError]:
+def _traffic(spec: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     external = text(spec, "externalTrafficPolicy")
     path = "spec.externalTrafficPolicy"
@@ -387,13 +391,13 @@ def _columns() -> tuple[Column, ...]:
 
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
-    addresses: list[str] = spec.get("clusterIPs") or []
+    addresses: list[str] = entries(spec, "clusterIPs")
     return [
         name(obj),
         text(spec, "type"),
         addresses[0] if addresses else text(spec, "clusterIP") or NONE,
         _external(obj),
-        ",".join(_port_text(p) for p in spec.get("ports") or ()) or NONE,
+        ",".join(_port_text(p) for p in entries(spec, "ports")) or NONE,
         age(obj, now),
         printing.labels(spec.get("selector")),
     ]
@@ -401,12 +405,12 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _external(obj: Object) -> str:
     spec = part(obj, "spec")
-    given: list[str] = spec.get("externalIPs") or []
+    given: list[str] = entries(spec, "externalIPs")
     match text(spec, "type"):
         case "ExternalName":
             return text(spec, "externalName")
         case "LoadBalancer":
-            ingress = part(obj, "status", "loadBalancer").get("ingress") or ()
+            ingress = entries(part(obj, "status", "loadBalancer"), "ingress")
             addresses = sorted({text(i, "ip") or text(i, "hostname") for i in ingress} - {""})
             return ",".join([*addresses, *given]) or "<pending>"
         case _:

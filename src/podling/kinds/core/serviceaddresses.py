@@ -15,7 +15,7 @@ from podling.api.resources import Reader, Write
 from podling.kinds.core.addresses import Exhausted, OutOfRange, Owner, Pool, Taken
 from podling.kinds.core.servicerules import cluster_ip_rules, needs_cluster_ip, needs_health_check, needs_node_ports
 from podling.kinds.validation import names
-from podling.kinds.validation.fields import part, text
+from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
 SERVICE_RANGE: Final = IPv4Network("10.96.0.0/16")
@@ -102,10 +102,10 @@ class Allocator:
         spec: Object = write.new["spec"]
         if not needs_cluster_ip(spec):
             return
-        families: list[str] = spec.get("ipFamilies") or []
+        families: list[str] = entries(spec, "ipFamilies")
         headless_alone = spec.get("clusterIP") == "None" and not spec.get("selector")
         if spec.get("ipFamilyPolicy") is None:
-            dual = len(families) == 2 or len(spec.get("clusterIPs") or ()) == 2
+            dual = len(families) == 2 or len(entries(spec, "clusterIPs")) == 2
             spec["ipFamilyPolicy"] = "RequireDualStack" if dual else "SingleStack"
         if headless_alone:
             if not families:
@@ -155,7 +155,7 @@ class Allocator:
         owner = _owner(write.new)
         held = _used_ports(part(write.old, "spec")) if write.old is not None else set[int]()
         by_number: dict[int, set[int]] = {}
-        ports: Sequence[Object] = spec.get("ports") or ()
+        ports: Sequence[Object] = entries(spec, "ports")
         for index, port in enumerate(ports):
             number = port.get("nodePort") or 0
             if number and number not in held and number not in by_number:
@@ -225,7 +225,7 @@ def _addresses(spec: Object) -> set[int]:
 
 
 def _used_ports(spec: Object) -> set[int]:
-    ports = {p.get("nodePort") or 0 for p in spec.get("ports") or ()}
+    ports = {p.get("nodePort") or 0 for p in entries(spec, "ports")}
     return {*ports, spec.get("healthCheckNodePort") or 0} - {0}
 
 
@@ -235,7 +235,7 @@ def _family_errors(spec: Object, families: list[str]) -> list[FieldError]:
         for index, family in enumerate(families)
         if family != "IPv4"
     ]
-    addresses: list[str] = spec.get("clusterIPs") or []
+    addresses: list[str] = entries(spec, "clusterIPs")
     errors += [
         invalid_value(f"spec.clusterIPs[{index}]", address, "IPv6 is not configured on this cluster")
         for index, address in enumerate(addresses)

@@ -7,7 +7,7 @@ from typing import Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.fields import each, entries, text
 from podling.store.types import Object
 
 _WITH_ADDRESS: Final = ("ClusterIP", "LoadBalancer", "NodePort")
@@ -64,7 +64,7 @@ def _families(spec: Object) -> list[FieldError]:
 
 
 def _cluster_ips(spec: Object) -> list[FieldError]:
-    primary, addresses = text(spec, "clusterIP"), spec.get("clusterIPs") or []
+    primary, addresses = text(spec, "clusterIP"), entries(spec, "clusterIPs")
     errors: list[FieldError] = []
     if primary and not addresses:
         errors.append(required("spec.clusterIPs"))
@@ -80,7 +80,7 @@ def _cluster_ips(spec: Object) -> list[FieldError]:
 
 def _each_address(spec: Object, addresses: Sequence[str]) -> list[FieldError]:
     errors: list[FieldError] = []
-    families = spec.get("ipFamilies") or []
+    families = entries(spec, "ipFamilies")
     for index, (at, address) in enumerate(each("spec.clusterIPs", addresses)):
         if index == 0 and address == "None":
             if len(addresses) > 1:

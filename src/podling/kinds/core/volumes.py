@@ -8,7 +8,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
 from podling.kinds.core import containers, requirements
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _MODE: Final = "must be a number between 0 and 0777 (octal), both inclusive"
@@ -115,7 +115,7 @@ def _ephemeral(source: Object, path: str) -> list[FieldError]:
         return [required(f"{path}.volumeClaimTemplate")]
     at = f"{path}.volumeClaimTemplate"
     meta = part(template, "metadata")
-    errors = fields.annotations(f"{at}.metadata.annotations", meta.get("annotations"))
+    errors = fields.annotation_map(f"{at}.metadata.annotations", meta.get("annotations"))
     errors += fields.labels(f"{at}.metadata.labels", meta.get("labels"))
     return errors + claim_spec(part(template, "spec"), f"{at}.spec")
 
@@ -164,7 +164,7 @@ def _projected(source: Object, path: str) -> list[FieldError]:
 
 
 def _same_paths(kind: str, source: Object, path: str, seen: set[str]) -> list[FieldError]:
-    files = [source] if kind in ("serviceAccountToken", "clusterTrustBundle") else source.get("items") or ()
+    files = [source] if kind in ("serviceAccountToken", "clusterTrustBundle") else entries(source, "items")
     errors: list[FieldError] = []
     for file in files:
         target = text(file, "path")
@@ -376,7 +376,10 @@ def _data_source(spec: Object, path: str) -> list[FieldError]:
         if group:
             errors += fields.check(f"{at}.apiGroup", group, names.dns1123_subdomain)
     source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    if source and reference and not reference.get("namespace"):
-        if any(text(source, k) != text(reference, k) for k in ("apiGroup", "kind", "name")):
-            errors.append(invalid_value(path, f"{path}.dataSource", "must match dataSourceRef"))
+    if source and reference and not reference.get("namespace") and not _same_reference(source, reference):
+        errors.append(invalid_value(path, f"{path}.dataSource", "must match dataSourceRef"))
     return errors
+
+
+def _same_reference(one: Object, other: Object) -> bool:
+    return all(text(one, key) == text(other, key) for key in ("apiGroup", "kind", "name"))

@@ -20,7 +20,7 @@ def keep_status(write: Write) -> None:
     if write.old is None:
         write.new["status"] = {}
     elif write.subresource != "status":
-        write.new["status"] = write.old.get("status") or {}
+        write.new["status"] = part(write.old, "status")
 
 
 def selector(

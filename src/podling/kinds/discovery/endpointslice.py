@@ -11,7 +11,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.containers import PROTOCOLS
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -24,7 +24,9 @@ _SHOWN: Final = 3
 
 
 def default(obj: Object) -> None:
-    for port in obj.get("ports") or ():
+    """A slice without endpoints shows `null`: Kubernetes' storage does not tell an empty list from none."""
+    obj["endpoints"] = obj.get("endpoints") or None
+    for port in entries(obj, "ports"):
         if port.get("name") is None:
             port["name"] = ""
         if port.get("protocol") is None:
@@ -47,7 +49,7 @@ def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError
         return [too_many("endpoints", len(endpoints or ()), _MAX_ENDPOINTS)]
     errors: list[FieldError] = []
     for at, endpoint in each("endpoints", endpoints):
-        addresses: list[str] = endpoint.get("addresses") or []
+        addresses: list[str] = entries(endpoint, "addresses")
         if not addresses:
             errors.append(required(f"{at}.addresses", "must contain at least 1 address"))
         elif len(addresses) > _MAX_ADDRESSES:
@@ -76,7 +78,7 @@ def _address(address: str, kind: str, path: str) -> list[FieldError]:
 def _hints(hints: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for key in ("forZones", "forNodes"):
-        items: list[Object] = hints.get(key) or []
+        items: list[Object] = entries(hints, key)
         if len(items) > _MAX_HINTS:
             errors.append(too_many(f"{path}.{key}", len(items), _MAX_HINTS))
         seen: set[str] = set()
@@ -126,12 +128,12 @@ def _columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    addresses = [a for e in obj.get("endpoints") or () for a in e.get("addresses") or ()]
+    addresses = [a for e in entries(obj, "endpoints") for a in entries(e, "addresses")]
     return [name(obj), text(obj, "addressType"), _ports_shown(obj), _limited(addresses, "<unset>"), age(obj, now)]
 
 
 def _ports_shown(obj: Object) -> str:
-    ports: list[Object] = obj.get("ports") or []
+    ports: list[Object] = entries(obj, "ports")
     shown = [str(p["port"]) if p.get("port") is not None else (p.get("name") or "*") for p in ports]
     return _limited(shown, "<unset>")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
 from podling.api.errors import FieldError, invalid
 from podling.api.resources import Resource, Strategy, Write
@@ -20,7 +21,7 @@ _TO_CORE: Final = {
     "deprecatedCount": "count",
 }
 _FROM_CORE: Final = {core: name for name, core in _TO_CORE.items()}
-_ALWAYS: Final = {"involvedObject": {}, "source": {}, "reportingComponent": "", "reportingInstance": ""}
+_ALWAYS: Final[Object] = {"involvedObject": {}, "source": {}, "reportingComponent": "", "reportingInstance": ""}
 """Fields that the core API shows when they are empty, and this one hides or shows (`source`)."""
 
 
@@ -46,7 +47,7 @@ def validate(write: Write) -> list[FieldError]:
     return []
 
 
-def _selectable() -> dict[str, Any]:
+def _selectable() -> dict[str, Callable[[Object], str]]:
     renamed = {"reportingComponent": "reportingController"}
     functions = event.selectable()
     return {

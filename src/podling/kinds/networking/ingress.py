@@ -10,7 +10,7 @@ from podling.api.errors import FieldError, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import NONE, age, age_column, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -23,7 +23,7 @@ _SHOWN_HOSTS: Final = 3
 
 def default(obj: Object) -> None:
     for rule in obj.setdefault("spec", {}).get("rules") or ():
-        for path in part(rule, "http").get("paths") or ():
+        for path in entries(part(rule, "http"), "paths"):
             if path.get("pathType") == "":
                 path.pop("pathType")
     obj.setdefault("status", {}).setdefault("loadBalancer", {})
@@ -49,7 +49,7 @@ def validate(write: Write) -> list[FieldError]:
 
 
 def _spec(spec: Object) -> list[FieldError]:
-    rules: Sequence[Object] = spec.get("rules") or []
+    rules: Sequence[Object] = entries(spec, "rules")
     backend: Object | None = spec.get("defaultBackend")
     errors: list[FieldError] = []
     if not rules and backend is None:
@@ -82,7 +82,7 @@ def _rule(rule: Object, path: str) -> list[FieldError]:
     http: Object | None = rule.get("http")
     if http is None:
         return errors
-    paths: Sequence[Object] = http.get("paths") or []
+    paths: Sequence[Object] = entries(http, "paths")
     if not paths:
         errors.append(required(f"{path}.http.paths"))
     for at, item in each(f"{path}.http.paths", paths):
@@ -200,10 +200,10 @@ def _columns() -> tuple[Column, ...]:
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
     class_ = spec.get("ingressClassName") or part(obj, "metadata", "annotations").get(_CLASS_ANNOTATION) or NONE
-    ingress: list[Object] = part(obj, "status", "loadBalancer").get("ingress") or []
+    ingress: list[Object] = entries(part(obj, "status", "loadBalancer"), "ingress")
     addresses = ",".join(dict.fromkeys(text(i, "ip") or text(i, "hostname") for i in ingress))
     ports = "80, 443" if spec.get("tls") else "80"
-    return [name(obj), class_, _hosts(spec.get("rules") or []), addresses, ports, age(obj, now)]
+    return [name(obj), class_, _hosts(entries(spec, "rules")), addresses, ports, age(obj, now)]
 
 
 def _hosts(rules: Sequence[Object]) -> str:

@@ -11,7 +11,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -24,8 +24,8 @@ def default(obj: Object) -> None:
     spec: Object = obj.setdefault("spec", {})
     spec.setdefault("podSelector", {})
     for direction, _ in _DIRECTIONS:
-        for rule in spec.get(direction) or ():
-            for port in rule.get("ports") or ():
+        for rule in entries(spec, direction):
+            for port in entries(rule, "ports"):
                 if port.get("protocol") is None:
                     port["protocol"] = "TCP"
     if not spec.get("policyTypes"):
@@ -40,7 +40,7 @@ def validate(write: Write) -> list[FieldError]:
         for at, rule in each(f"spec.{direction}", spec.get(direction)):
             errors += [e for port_at, port in each(f"{at}.ports", rule.get("ports")) for e in _port(port, port_at)]
             errors += [e for peer_at, peer in each(f"{at}.{peers}", rule.get(peers)) for e in _peer(peer, peer_at)]
-    types: list[str] = spec.get("policyTypes") or []
+    types: list[str] = entries(spec, "policyTypes")
     if len(types) > len(_TYPES):
         errors.append(invalid_value("spec.policyTypes", types, "may not specify more than two policyTypes"))
         return errors

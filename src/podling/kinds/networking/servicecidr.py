@@ -11,7 +11,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, doc, joined, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part
+from podling.kinds.validation.fields import each, entries, part
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -23,7 +23,7 @@ def default(obj: Object) -> None:
 
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
-    cidrs: list[str] = part(write.new, "spec").get("cidrs") or []
+    cidrs: list[str] = entries(part(write.new, "spec"), "cidrs")
     if write.old is not None:
         return errors + fields.immutable("spec.cidrs", cidrs, part(write.old, "spec").get("cidrs"))
     if not cidrs:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from podling.api.errors import FieldError, required
 from podling.api.resources import Resource, Strategy, Write
+from podling.kinds.printing import created_columns, created_row
 from podling.kinds.rbac import rules
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.meta import object_meta
@@ -35,6 +36,6 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.rbac.v1.ClusterRole",
         strategy=Strategy(validate=validate, generation=None),
-        columns=rules.role_columns(),
-        row=rules.role_row,
+        columns=created_columns(),
+        row=created_row,
     )

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from podling.api.errors import FieldError
 from podling.api.resources import Resource, Strategy, Write
-from podling.kinds.printing import doc
 from podling.kinds.rbac import rules
+
+_ROLE: Final = (
+    "RoleRef can reference a Role in the current namespace or a ClusterRole in the global namespace. "
+    "If the RoleRef cannot be resolved, the Authorizer must return an error."
+)
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -22,6 +28,6 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.rbac.v1.RoleBinding",
         strategy=Strategy(default=rules.default_binding, validate=validate, generation=None),
-        columns=rules.binding_columns("roleBinding", doc("rbac.v1.RoleBinding.roleRef")),
+        columns=rules.binding_columns("roleBinding", _ROLE),
         row=rules.binding_row,
     )

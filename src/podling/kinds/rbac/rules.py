@@ -8,9 +8,9 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value, not_supported, required
 from podling.api.resources import Column, Write
 from podling.kinds.core.poddefaults import fill
-from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -26,7 +26,7 @@ def _rule(rule: Object, path: str, namespaced: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     if not rule.get("verbs"):
         errors.append(required(f"{path}.verbs", "verbs must contain at least one value"))
-    urls = rule.get("nonResourceURLs") or []
+    urls = entries(rule, "nonResourceURLs")
     if urls:
         if namespaced:
             detail = "namespaced rules cannot apply to non-resource URLs"
@@ -47,7 +47,7 @@ def _rule(rule: Object, path: str, namespaced: bool) -> list[FieldError]:
 
 def default_binding(obj: Object) -> None:
     fill(obj.setdefault("roleRef", {}), "apiGroup", GROUP)
-    for subject in obj.get("subjects") or ():
+    for subject in entries(obj, "subjects"):
         if text(subject, "kind") in ("User", "Group"):
             fill(subject, "apiGroup", GROUP)
 
@@ -92,17 +92,6 @@ def _subject(subject: Object, path: str, namespaced: bool) -> list[FieldError]:
 # Printing
 
 
-def role_columns() -> tuple[Column, ...]:
-    return (
-        name_column(),
-        Column("Created At", "date", description=doc("meta.v1.ObjectMeta.creationTimestamp")),
-    )
-
-
-def role_row(obj: Object, now: datetime) -> list[Any]:  # noqa: ARG001  a Row: it shows a time, not an age
-    return [name(obj), part(obj, "metadata").get("creationTimestamp")]
-
-
 def binding_columns(binding_: str, role: str) -> tuple[Column, ...]:
     return (
         name_column(),
@@ -116,7 +105,7 @@ def binding_columns(binding_: str, role: str) -> tuple[Column, ...]:
 
 def binding_row(obj: Object, now: datetime) -> list[Any]:
     role = part(obj, "roleRef")
-    subjects: list[Object] = obj.get("subjects") or []
+    subjects: list[Object] = entries(obj, "subjects")
 
     def listed(kind: str) -> str:
         return ", ".join(_subject_text(s) for s in subjects if text(s, "kind") == kind)

@@ -11,7 +11,7 @@ from podling.kinds.core.volumes import csi_driver
 from podling.kinds.core.workload import fill
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -72,7 +72,7 @@ def _columns() -> tuple[Column, ...]:
 
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
-    tokens = ",".join(text(t, "audience") for t in spec.get("tokenRequests") or ())
+    tokens = ",".join(text(t, "audience") for t in entries(spec, "tokenRequests"))
     return [
         name(obj),
         spec.get("attachRequired", True),
@@ -80,7 +80,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         bool(spec.get("storageCapacity")),
         tokens or UNSET,
         bool(spec.get("requiresRepublish")),
-        ",".join(spec.get("volumeLifecycleModes") or ()) or "<none>",
+        ",".join(entries(spec, "volumeLifecycleModes")) or "<none>",
         age(obj, now),
     ]
 

@@ -10,7 +10,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import csi_driver
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -26,7 +26,7 @@ def validate(write: Write) -> list[FieldError]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), len(part(obj, "spec").get("drivers") or ()), age(obj, now)]
+    return [name(obj), len(entries(part(obj, "spec"), "drivers")), age(obj, now)]
 
 
 def resource() -> Resource:

@@ -9,7 +9,7 @@ from podling.api.errors import FieldError, duplicate, invalid_value, required, t
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, text
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
@@ -63,7 +63,7 @@ def _topologies(obj: Object) -> list[FieldError]:
     for at, term in each("allowedTopologies", obj.get("allowedTopologies")):
         seen: set[str] = set()
         for expression_at, expression in each(f"{at}.matchLabelExpressions", term.get("matchLabelExpressions")):
-            key, values = text(expression, "key"), expression.get("values") or []
+            key, values = text(expression, "key"), entries(expression, "values")
             if not values:
                 errors.append(required(f"{expression_at}.values"))
             for value_at, value in each(f"{expression_at}.values", values):
@@ -88,7 +88,7 @@ def _columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    marks = (obj.get("metadata") or {}).get("annotations") or {}
+    marks = part(obj, "metadata", "annotations")
     is_default = any(marks.get(mark) == "true" for mark in _DEFAULT_MARKS)
     return [
         name(obj) + (" (default)" if is_default else ""),

@@ -37,6 +37,11 @@ def part(obj: Mapping[str, Any], *keys: str) -> Object:
     return found
 
 
+def entries(obj: Mapping[str, Any], key: str) -> list[Any]:
+    """A list field, `[]` where it is absent."""
+    return obj.get(key) or []
+
+
 def says(path: str, value: Any, messages: Sequence[str]) -> list[FieldError]:
     """Each sentence of a name rule as an error of the value at `path`."""
     return [invalid_value(path, value, message) for message in messages]
@@ -92,7 +97,7 @@ def labels(path: str, values: Mapping[str, str] | None) -> list[FieldError]:
     return errors
 
 
-def annotations(path: str, values: Mapping[str, str] | None) -> list[FieldError]:
+def annotation_map(path: str, values: Mapping[str, str] | None) -> list[FieldError]:
     errors: list[FieldError] = []
     size = 0
     for key, value in (values or {}).items():
@@ -113,7 +118,7 @@ def label_selector(path: str, selector: Object | None, *, check_values: bool = T
     if selector is None:
         return []
     errors: list[FieldError] = []
-    for key, value in (selector.get("matchLabels") or {}).items():
+    for key, value in part(selector, "matchLabels").items():
         errors += check(f"{path}.matchLabels", key, names.qualified_name)
         if check_values:
             errors += check(f"{path}.matchLabels", value, names.label_value)
@@ -124,7 +129,7 @@ def label_selector(path: str, selector: Object | None, *, check_values: bool = T
 
 def _selector_requirement(path: str, expression: Object, check_values: bool) -> list[FieldError]:
     errors: list[FieldError] = []
-    operator, values = text(expression, "operator"), expression.get("values") or []
+    operator, values = text(expression, "operator"), entries(expression, "values")
     wants_values = _SELECTOR_VALUES.get(operator)
     if wants_values is None:
         errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))

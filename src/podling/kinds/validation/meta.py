@@ -7,6 +7,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
 from podling.api.resources import Write
 from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import entries, part
 from podling.store.types import Object
 
 _ORPHAN: Final = "orphan"
@@ -16,14 +17,17 @@ _OWNER_TEXTS: Final = ("apiVersion", "kind", "name", "uid")
 
 
 def object_meta(write: Write, name: names.NameRule = names.subdomain_name) -> list[FieldError]:
-    """The rules for `metadata` of a new object, or of a change."""
+    """The rules for `metadata` of a new object, or of a change.
+
+    A change is checked by the API machinery and by the kind again, so each of its problems is told twice.
+    """
     if write.old is not None:
-        return metadata_update(write.new, write.old)
+        return metadata_update(write.new, write.old) * 2
     return metadata(write.new, namespaced=write.resource.namespaced, name=name)
 
 
 def metadata(obj: Object, *, namespaced: bool, name: names.NameRule, path: str = "metadata") -> list[FieldError]:
-    meta: Object = obj.get("metadata") or {}
+    meta: Object = part(obj, "metadata")
     errors: list[FieldError] = []
     if prefix := fields.text(meta, "generateName"):
         errors += fields.says(f"{path}.generateName", prefix, name(prefix, True))
@@ -46,7 +50,7 @@ def _namespace(meta: Object, namespaced: bool, path: str) -> list[FieldError]:
 def _common(meta: Object, path: str) -> list[FieldError]:
     errors = fields.non_negative(f"{path}.generation", meta.get("generation"))
     errors += fields.labels(f"{path}.labels", meta.get("labels"))
-    errors += fields.annotations(f"{path}.annotations", meta.get("annotations"))
+    errors += fields.annotation_map(f"{path}.annotations", meta.get("annotations"))
     errors += owner_references(f"{path}.ownerReferences", meta.get("ownerReferences"))
     errors += finalizers(f"{path}.finalizers", meta.get("finalizers"))
     return errors
@@ -108,15 +112,15 @@ _FIXED: Final = ("name", "namespace", "uid", "creationTimestamp", "deletionTimes
 
 def metadata_update(new: Object, old: Object, path: str = "metadata") -> list[FieldError]:
     """What of `metadata` may not change, and the rules for what may."""
-    after: Object = new.get("metadata") or {}
-    before: Object = old.get("metadata") or {}
+    after: Object = part(new, "metadata")
+    before: Object = part(old, "metadata")
     errors = _new_finalizers(f"{path}.finalizers", after, before)
     if (after.get("generation") or 0) < (before.get("generation") or 0):
         errors.append(invalid_value(f"{path}.generation", after.get("generation") or 0, "must not be decremented"))
     for key in _FIXED:
         errors += fields.immutable(f"{path}.{key}", _zero(after.get(key)), _zero(before.get(key)))
     errors += fields.labels(f"{path}.labels", after.get("labels"))
-    errors += fields.annotations(f"{path}.annotations", after.get("annotations"))
+    errors += fields.annotation_map(f"{path}.annotations", after.get("annotations"))
     errors += owner_references(f"{path}.ownerReferences", after.get("ownerReferences"))
     return errors
 
@@ -129,8 +133,8 @@ def _new_finalizers(path: str, after: Object, before: Object) -> list[FieldError
     """No finalizer may be added to an object that is being deleted."""
     if not before.get("deletionTimestamp"):
         return []
-    held = set(before.get("finalizers") or ())
-    added = sorted(f for f in after.get("finalizers") or () if f not in held)
+    held = set(entries(before, "finalizers"))
+    added = sorted(f for f in entries(after, "finalizers") if f not in held)
     if not added:
         return []
     listed = ", ".join(f'"{f}"' for f in added)
