@@ -5,6 +5,7 @@ Each scenario makes a node with pods in namespaces of its own; they are told in 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Generator
 
 import pytest
@@ -88,3 +89,23 @@ def test_a_thousand_services_are_taken_over_and_one_of_them_changed_in_a_moment(
     times = run("many_services", 1000)
     assert times["changed"] is False
     assert times["change one"] < 50
+
+
+def test_a_proxy_that_returns_serves_what_the_last_one_was_told(run: Runner) -> None:
+    seen = run("proxy_returns")
+    assert (seen["closed"], seen["answer"]) == ("ConnectionRefusedError", "10.244.0.10")
+    assert seen["name"] == [0, "10.96.7.7"]
+    assert seen["refused"]["errno"] == errno.EADDRINUSE
+
+
+def test_pods_leave_and_come_back_to_the_slots(run: Runner) -> None:
+    assert run("withdrawal") == {
+        "both ready": ["0", "1"],
+        "one withdrawn": ["1"],
+        "the last one withdrawn": ["0"],
+        "another ready again": ["1"],
+        "admitted": ["0", "1"],
+        "deletion began": ["0"],
+        "both gone": ["nobody"],
+        "a new pod at an old address": ["1"],
+    }

@@ -16,6 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from tests.support.network_cluster import MemoryCluster
+from tests.support.network_daemon import ask_dns
 from tests.support.network_node import (
     LAYOUT,
     OUTSIDE,
@@ -28,6 +30,7 @@ from tests.support.network_node import (
     wait_served,
 )
 
+from podling.network.controller import ServiceProxy
 from podling.network.proxy import Proxy
 from podling.network.services import DataPlane, ServiceKey, ServicePort
 from podling.network.slots import Backend
@@ -332,6 +335,94 @@ def host_port(host: TestHost, updates: str = "800") -> Any:
             pod.run(serve_name(pod.ip, 5000))
             wait_served(pod.ip, 5000)
         return asyncio.run(work())
+
+
+def proxy_returns(host: TestHost) -> Any:
+    """A proxy that is started anew, while no daemon lives, serves what the last one was told."""
+
+    async def work() -> Any:
+        with tempfile.TemporaryDirectory() as directory:
+            memory = Path(directory, "memory")
+            plane().apply(service("10.244.0.10"))
+            first = Proxy(LAYOUT, host, memory)
+            await first.start()
+            await first.handle({"do": "open-port", "port": 8080, "ip": SERVICE, "target": 80})
+            refused = await first.handle({"do": "open-port", "port": 53, "ip": SERVICE, "target": 80})
+            names = {"ips": [SERVICE], "ports": [], "groups": []}
+            await first.handle({"do": "set-names", "services": {"default/web": names}, "namespaces": ["default"]})
+            await first.stop()
+            closed = await asyncio.to_thread(in_process(lambda: says("127.0.0.1", 8080), host.run))
+            second = Proxy(LAYOUT, host, memory)
+            await second.start()
+            answer = await asyncio.to_thread(in_process(lambda: says("127.0.0.1", 8080), host.run))
+            name = await asyncio.to_thread(in_process(lambda: ask_dns("web.default.svc.cluster.local")))
+            await second.stop()
+            return {"closed": closed, "answer": answer, "name": name, "refused": refused}
+
+    with pods("10.244.0.10") as [pod]:
+        pod.run(serve_name(pod.ip, 5000))
+        wait_served(pod.ip, 5000)
+        with host.inside():
+            taken = socket.create_server(("127.0.0.1", 53))
+        with taken:
+            return asyncio.run(work())
+
+
+def withdrawal(_: TestHost) -> Any:
+    """What pods' coming and going does to the backends in the kernel, step by step."""
+    objects = MemoryCluster()
+    objects.namespace("default")
+    for name, ip in (("a", "10.244.0.10"), ("b", "10.244.0.11")):
+        objects.pod(name, ip)
+    objects.service("web", SERVICE)
+    objects.endpoints("web", a=True, b=True)
+
+    async def work(directory: str) -> Any:
+        proxy = ServiceProxy(
+            objects,  # type: ignore[arg-type]
+            layout=LAYOUT,
+            record=objects.record,
+            run_directory=Path(directory),
+            state_directory=Path(directory),
+        )
+        await proxy.start()
+        seen: dict[str, list[str]] = {}
+
+        def note(step: str) -> None:
+            other = plane()
+            seen[step] = sorted({slot.ip[-1] for slots in other.tables.slots.values() for slot in slots})
+            if not other.tables.fronts:
+                seen[step] = ["nobody"]
+            other.close()
+
+        note("both ready")
+        await proxy.withdraw("10.244.0.10")
+        note("one withdrawn")
+        objects.endpoints("web", a=True)
+        await asyncio.sleep(0)
+        note("the last one withdrawn")
+        objects.endpoints("web", a=True, b=True)
+        await asyncio.sleep(0)
+        note("another ready again")
+        await proxy.admit("10.244.0.10")
+        note("admitted")
+        objects.pod("b", "10.244.0.11", deletionTimestamp="2026-01-01T00:00:00Z")
+        await asyncio.sleep(0)
+        note("deletion began")
+        objects.remove("pods", "default", "b")
+        objects.remove("pods", "default", "a")
+        await asyncio.sleep(0)
+        note("both gone")
+        await proxy.attach("10.244.0.11")
+        objects.pod("c", "10.244.0.11")
+        objects.endpoints("web", c=True)
+        await asyncio.sleep(0)
+        note("a new pod at an old address")
+        await proxy.stop()
+        return seen
+
+    with tempfile.TemporaryDirectory() as directory:
+        return asyncio.run(work(directory))
 
 
 def _echo(port: int) -> Callable[[], None]:
