@@ -8,12 +8,14 @@ import signal
 from collections.abc import Generator
 
 import pytest
-from tests.support.node_runs import Stories, stories
+
+from support.node_runs import Stories, stories
+from support.people import Person
 
 
 @pytest.fixture(scope="module")
-def tell() -> Generator[Stories]:
-    with stories() as made:
+def tell(person: Person) -> Generator[Stories]:
+    with stories(person) as made:
         yield made
 
 

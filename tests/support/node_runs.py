@@ -1,11 +1,11 @@
-"""Starts a real node whose daemon tells the stories of `node_stories`, as root and as a user without any right."""
+"""Starts a real node whose daemon tells the stories of `node_stories`, as any person, and asks it for them."""
 
 from __future__ import annotations
 
 import json
-import os
+import shutil
 import socket
-import sys
+import subprocess
 import tempfile
 import time
 from collections.abc import Generator
@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podling.sandbox.boot import NodeConfig, start_node, stop_node
+from support.people import REPOSITORY, Person
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 PATIENCE = 20.0
 
 
 @dataclass(frozen=True)
 class Stories:
     directory: Path
+    tier: str
 
     def __call__(self, story: str) -> Any:
         """What the story saw; its failure is an AssertionError with its traceback."""
@@ -50,23 +50,28 @@ class Stories:
 
 
 @contextmanager
-def stories() -> Generator[Stories]:
-    with tempfile.TemporaryDirectory(dir="/tmp", prefix="pn") as name:
-        directory = Path(name)
-        (directory / "run").mkdir()
-        (directory / "cache").mkdir()
-        paths = [REPOSITORY / "src", REPOSITORY, REPOSITORY / "tests" / "unit" / "node"]
-        argv = [sys.executable, "-m", "tests.support.node_stories", str(directory)]
-        env = {"PYTHONPATH": os.pathsep.join(map(str, paths)), "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
-        config = NodeConfig(
-            name=directory.name,
-            hostname="node1",
-            run_directory=str(directory / "run"),
-            cache_directory=str(directory / "cache"),
-            services=[{"name": "story", "argv": argv, "env": env, "log": str(directory / "story.log")}],
+def stories(person: Person) -> Generator[Stories]:
+    home = Path(tempfile.mkdtemp(prefix="pn", dir="/tmp"))
+    home.chmod(0o755)
+    try:
+        source = home / "source"
+        shutil.copytree(REPOSITORY / "tests" / "support", source / "support")
+        shutil.copy(REPOSITORY / "tests" / "unit" / "node" / "node_fakes.py", source)
+        directory = home / "n"
+        directory.mkdir()
+        person.own(home)
+        python = person.bin / "python"
+        host = person.start(
+            *("env", f"PYTHONPATH={source}", python, "-m", "support.node_host", directory, source),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
         )
-        start_node(config)
         try:
-            yield Stories(directory)
+            assert host.stdout is not None
+            tier = host.stdout.readline().strip()
+            assert tier, "the node did not start"
+            yield Stories(directory, tier)
         finally:
-            stop_node(str(directory / "run"))
+            host.communicate(timeout=30)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)

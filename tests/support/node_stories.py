@@ -1,6 +1,6 @@
 """Pods on a real node: this program is the node's daemon, with a store of dictionaries instead of the API.
 
-`python -m tests.support.node_stories DIRECTORY` runs inside the node's namespaces as a service of the zygote; a test
+`python -m support.node_stories DIRECTORY` runs inside the node's namespaces as a service of the zygote; a test
 asks it over `DIRECTORY/story.sock` for one story at a time and gets what it saw as JSON. Killed with -9, it is started
 again by the zygote, and its next incarnation adopts the pods: the store lives on in a file.
 """
@@ -113,7 +113,7 @@ Story = Callable[[Machine], Awaitable[Any]]
 
 async def plain(machine: Machine) -> Any:
     began = time.monotonic()
-    server = {"name": "app", "image": "app:v1", "command": [sys.executable, "-m", "http.server", "8080"]}
+    server = {"name": "app", "image": "app:v1", "command": [str(Path(sys.executable).resolve()), "-m", "http.server", "8080"]}
     server["readinessProbe"] = {"httpGet": {"port": 8080}, "periodSeconds": 10}
     machine.rig.client.put("pods", make_pod("plain", containers=[server], terminationGracePeriodSeconds=1))
     await machine.until(lambda: machine.ready("plain"))
@@ -304,7 +304,7 @@ async def serve(directory: Path) -> None:
 
 def _interpreter_paths() -> tuple[str, ...]:
     prefix = sys.base_prefix
-    return () if prefix in ("/usr", "/usr/local") else (prefix, sys.prefix)
+    return () if prefix in ("/usr", "/usr/local") else (prefix,)
 
 
 async def _answer(machine: Machine, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
