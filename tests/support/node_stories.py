@@ -32,6 +32,7 @@ from podling.sandbox.client import Sandbox
 from podling.store.types import Key, Object
 
 PATIENCE = 30.0
+PYTHON = str(Path(sys.executable).resolve())
 
 
 class LastingClient(FakeClient):
@@ -113,7 +114,7 @@ Story = Callable[[Machine], Awaitable[Any]]
 
 async def plain(machine: Machine) -> Any:
     began = time.monotonic()
-    server = {"name": "app", "image": "app:v1", "command": [str(Path(sys.executable).resolve()), "-m", "http.server", "8080"]}
+    server = {"name": "app", "image": "app:v1", "command": [PYTHON, "-m", "http.server", "8080"]}
     server["readinessProbe"] = {"httpGet": {"port": 8080}, "periodSeconds": 10}
     machine.rig.client.put("pods", make_pod("plain", containers=[server], terminationGracePeriodSeconds=1))
     await machine.until(lambda: machine.ready("plain"))
