@@ -37,7 +37,7 @@ from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
 from podling.auth.rbac import RESOURCES, SUPERUSERS, Rbac
 from podling.auth.tokens import PREFIX, ServiceAccountTokens
-from podling.controllers import bootstrap, catalogue
+from podling.controllers import bootstrap, catalogue, eviction
 from podling.controllers.clock import SystemClock
 from podling.controllers.runtime import Decisions
 from podling.images.host import Host
@@ -127,6 +127,8 @@ class ControlPlane:
         for resource in RESOURCES:
             store.watch(resource, lambda _changes: rbac.changed())
         server.add_creator("pods", "binding", binding.creator(server.registry))
+        apiserver = LocalClient(server.registry, User(bootstrap.USER, (SUPERUSERS,)), "kube-apiserver")
+        server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         reviews.serve(server, tokens, rbac)
         return server
 

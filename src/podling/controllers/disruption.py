@@ -171,7 +171,7 @@ class Refused:
 
     message: str
     cause: str = ""
-    retry_after: int = 10
+    retry_after: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +209,7 @@ def _spend(pod: Object, budget: Object, status: Object, now: datetime) -> Allowe
         return Refused(
             "Cannot evict pod as it would violate the pod's disruption budget.",
             f"The disruption budget {name} is still being processed by the server.",
+            retry_after=10,
         )
     if len(meta.part(budget, "status", "disruptedPods")) > MAX_DISRUPTED:
         return Refused(f"DisruptedPods map too big - too many evictions not confirmed by PDB controller for {name}")
