@@ -358,7 +358,7 @@ class Registry:
             resource,
             namespace,
             name,
-            lambda old: self._apply(resource, old, config, call, subresource),
+            lambda old: self.merge_applied(resource, old, config, call, subresource),
             call,
             subresource=subresource,
             applied=True,
@@ -371,7 +371,7 @@ class Registry:
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource.plural, resource.group, name, why)
         self._check_namespace(resource, namespace, name)
-        obj = _copy(self._apply(resource, None, config, call, ""))
+        obj = _copy(self.merge_applied(resource, None, config, call, ""))
         metadata = _own_metadata(obj)
         metadata.pop("resourceVersion", None)
         metadata["name"] = name
@@ -379,7 +379,10 @@ class Registry:
         lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
         return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, applied=True)
 
-    def _apply(self, resource: Resource, live: Object | None, config: Object, call: Call, subresource: str) -> Object:
+    def merge_applied(
+        self, resource: Resource, live: Object | None, config: Object, call: Call, subresource: str
+    ) -> Object:
+        """The live object with a configuration applied to it, and its `managedFields`. Raises 409 for conflicts."""
         return managed_fields.apply(
             live,
             config,

@@ -73,15 +73,73 @@ def scaled(paths: ScalePaths, obj: Object, scale: Object) -> Object:
     return {**changed, "metadata": metadata}
 
 
-def scale_configuration(resource: Resource, paths: ScalePaths, scale: Object) -> Object:
-    """What an applied Scale means as a configuration of the workload, whose `managedFields` own the replicas."""
-    spec = meta.spec(scale)
-    config: Object = {
-        "kind": resource.kind,
-        "apiVersion": resource.api_version,
-        "metadata": meta.metadata(scale),
-    }
-    return with_path(config, paths.spec_replicas.split("."), spec["replicas"]) if "replicas" in spec else config
+def scale_with_owners(paths: ScalePaths, obj: Object) -> Object:
+    """The Scale with the `managedFields` of those who own the workload's replicas: what a Scale is applied to."""
+    scale = scale_of(paths, obj)
+    path = _field_path(paths)
+    owners = [_as_scale_owner(entry) for entry in _managed_fields(obj) if _owns(entry, path)]
+    return {**scale, "metadata": {**scale["metadata"], "managedFields": owners}}
+
+
+def scale_applied(resource: Resource, paths: ScalePaths, obj: Object, scale: Object) -> Object:
+    """The workload with the replicas, and their owners, of a Scale that something was applied to."""
+    changed = scaled(paths, obj, scale)
+    owners = {_owner(entry): entry for entry in _managed_fields(scale)}
+    path = _field_path(paths)
+    entries: list[Object] = []
+    for entry in _managed_fields(obj):
+        keeps = not _owns(entry, path) or owners.pop(_owner(entry), None) is not None
+        entries += [entry] if keeps else _disowned(entry, path)
+    for entry in owners.values():
+        entries.append({**entry, "apiVersion": resource.api_version, "fieldsV1": _nested(path)})
+    return {**changed, "metadata": {**changed["metadata"], "managedFields": entries}}
+
+
+_SCALE_FIELDS = ("f:spec", "f:replicas")
+
+
+def _managed_fields(obj: Object) -> list[Object]:
+    return cast("list[Object]", meta.metadata(obj).get("managedFields") or [])
+
+
+def _field_path(paths: ScalePaths) -> tuple[str, ...]:
+    return tuple(f"f:{step}" for step in paths.spec_replicas.split(".") if step)
+
+
+def _owner(entry: Object) -> tuple[str, str, str]:
+    return entry["manager"], entry["operation"], entry.get("subresource", "")
+
+
+def _as_scale_owner(entry: Object) -> Object:
+    return {**entry, "apiVersion": SCALE.api_version, "fieldsV1": _nested(_SCALE_FIELDS)}
+
+
+def _nested(path: tuple[str, ...]) -> Object:
+    fields: Object = {}
+    for step in reversed(path):
+        fields = {step: fields}
+    return fields
+
+
+def _owns(entry: Object, path: tuple[str, ...]) -> bool:
+    fields: Any = entry.get("fieldsV1")
+    for step in path:
+        if not isinstance(fields, dict) or step not in fields:
+            return False
+        fields = cast(Object, fields)[step]
+    return True
+
+
+def _disowned(entry: Object, path: tuple[str, ...]) -> list[Object]:
+    fields = _without(cast(Object, entry["fieldsV1"]), path)
+    return [{**entry, "fieldsV1": fields}] if fields else []
+
+
+def _without(fields: Object, path: tuple[str, ...]) -> Object:
+    step, *rest = path
+    others = {k: v for k, v in fields.items() if k != step}
+    inner = _without(cast(Object, fields[step]), tuple(rest)) if rest else {}
+    return {**others, step: inner} if inner else others
 
 
 def at_path(obj: Object, path: str) -> Any:

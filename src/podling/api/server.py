@@ -44,7 +44,7 @@ from podling.api.requests import (
     parse_path,
 )
 from podling.api.resources import Resource, User
-from podling.api.scale import SCALE, scale_configuration, scale_of, scaled
+from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners, scaled
 from podling.api.schema import Schemas
 from podling.api.served import Served
 from podling.api.table import check_include_object
@@ -117,7 +117,10 @@ class _Handlers:
 
 
 class ApiServer:
-    """Serves a store. `registry` is also what in-process clients use."""
+    """Serves a store. `registry` is also what in-process clients use.
+
+    `server_address` (host and port) is what discovery tells clients; `version` what `/version` answers.
+    """
 
     def __init__(
         self,
@@ -130,6 +133,7 @@ class ApiServer:
         admission: Admission | None = None,
         clock: Callable[[], datetime] = _utc_now,
         version: Mapping[str, str] = VERSION,
+        server_address: str = "",
     ) -> None:
         self.served = Served(resources)
         self.schemas = schemas
@@ -142,6 +146,7 @@ class ApiServer:
         self._authenticate = authenticate
         self._authorize = authorize
         self._version = version
+        self._server_address = server_address
         self._negotiator = Negotiator()
         self._answers = Answers(clock)
         self._handlers = _Handlers()
@@ -186,7 +191,7 @@ class ApiServer:
         self.served.add(*resources)
 
     def _publish(self) -> None:
-        self._discovery = Discovery(self.served.all())
+        self._discovery = Discovery(self.served.all(), server_address=self._server_address)
         self._openapi = OpenApi(self.served.all(), self.schemas)
 
     # Sockets
@@ -518,12 +523,18 @@ class ApiServer:
         self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call
     ) -> Entry:
         assert resource.scale is not None
+        paths = resource.scale
         _require_manager(query)
-        config = scale_configuration(resource, resource.scale, self.decoded(request, SCALE, call))
-        entry, _ = await self.registry.apply(
-            resource, info.namespace, info.name, config, call, subresource=info.subresource
+        config = self.decoded(request, SCALE, call)
+        _check_scale_name(config, info.name)
+
+        def change(old: Object) -> Object:
+            scale = self.registry.merge_applied(SCALE, scale_with_owners(paths, old), config, call, "scale")
+            return scale_applied(resource, paths, old, scale)
+
+        return await self.registry.modify(
+            resource, info.namespace, info.name, change, call, subresource="scale", applied=True
         )
-        return entry
 
     def _scale_maker(
         self, request: Request, resource: Resource, info: RequestInfo, call: Call

@@ -512,3 +512,21 @@ def test_the_version_is_that_of_the_kubernetes_that_is_spoken(tmp_path: Path) ->
         assert (await world.request("GET", "/version")).json["gitVersion"] == "v1.36.2"
 
     run(tmp_path, scenario)
+
+
+def test_an_applied_scale_takes_over_the_replicas_only_by_force(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        path = f"{DEPLOYMENTS}/d"
+        await world.request("PATCH", f"{path}?fieldManager=owner", deployment("d", 3), Content_Type=APPLY)
+        scale = {"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "d"}, "spec": {"replicas": 5}}
+        refused = await world.request("PATCH", f"{path}/scale?fieldManager=scaler", scale, Content_Type=APPLY)
+        assert refused.json["message"] == 'Apply failed with 1 conflict: conflict with "owner": .spec.replicas'
+        forced = await world.request("PATCH", f"{path}/scale?fieldManager=scaler&force=1", scale, Content_Type=APPLY)
+        assert forced.json["spec"] == {"replicas": 5}
+        managed = (await world.request("GET", path)).json["metadata"]["managedFields"]
+        owners = {entry["manager"]: entry for entry in managed}
+        assert "f:replicas" not in owners["owner"]["fieldsV1"]["f:spec"]
+        assert owners["scaler"]["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
+        assert (owners["scaler"]["subresource"], owners["scaler"]["apiVersion"]) == ("scale", "apps/v1")
+
+    run(tmp_path, scenario)
