@@ -82,7 +82,7 @@ def run(tier: str, person: list[str]) -> Generator[Run]:
 def test_a_container_lives_and_dies_as_its_command_does(run: Run, tier: str):
     seen = run("life")
     assert seen["tier"] == tier
-    assert (seen["hello"]["code"], seen["hello"]["lines"]) == (7, ["out", "err", "p"])
+    assert (seen["hello"]["code"], sorted(seen["hello"]["lines"])) == (7, ["err", "out", "p"])
     assert seen["terminated"]["code"] == 143
     assert seen["exec"] == {"code": 3, "output": "      1 sleep 1000\n", "errors": "bad\n"}
     assert seen["descriptors"] == ["0", "1", "2"]
@@ -256,3 +256,9 @@ def test_a_build_step_leaves_its_writes_as_a_layer(run: Run):
     assert seen["no network"] == "1"
     assert seen["missing"] == ['exec: "no-such-command": executable file not found in $PATH', 127]
     assert seen["removed"]
+
+
+def test_nothing_is_held_of_pods_that_are_gone(run: Run):
+    seen = run("leaks")
+    assert seen["after"] == seen["before"]
+    assert seen["containers"] == []

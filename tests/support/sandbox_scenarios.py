@@ -144,7 +144,7 @@ async def node(bench: Bench) -> AsyncIterator[Bench]:
 
 def left_behind(bench: Bench) -> list[str]:
     """Traces of a node on the host."""
-    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/podling-test-{os.getpid()}")]
+    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/podling-test-{os.getpid()}-*")]
     found += [name for name in os.listdir(bench.run_directory) if name.endswith((".sock", ".json"))]
     with open("/proc/mounts", encoding="utf-8") as mounts:
         found += [line for line in mounts if str(bench.directory) in line]
@@ -698,6 +698,41 @@ async def steps(bench: Bench) -> dict[str, Any]:
     return seen
 
 
+async def leaks(bench: Bench) -> dict[str, Any]:
+    """Forty pods come and go, with everything that can go wrong in them."""
+
+    def held() -> dict[str, int]:
+        return {
+            name: len(os.listdir(f"/proc/{pid}/fd"))
+            for name, pid in (("zygote", bench.node.zygote_pid), ("helper", bench.node.helper_pid))
+        }
+
+    async def cycle(number: int) -> None:
+        pod = f"p{number}"
+        await bench.pod(pod, 2 + number % 4, share_pid=number % 5 == 0, cgroup=f"burstable/{pod}")
+        with contextlib.suppress(StartError):
+            await bench.sandbox.start(bench.spec(f"bad{number}", "nosuch", pod=pod))
+        await bench.sandbox.start(bench.spec(f"c{number}", "sh", pod=pod, stdin=True, tty=number % 2 == 0))
+        attached = await bench.sandbox.attach(f"c{number}")
+        await bench.exec(f"c{number}", "echo", "hello")
+        with contextlib.suppress(StartError):
+            await bench.sandbox.exec(f"c{number}", ["nosuch"])
+        await bench.sandbox.exec(f"c{number}", ["sleep", "1000"])
+        for descriptor in {attached.stdin, attached.stdout, attached.stderr} - {None}:
+            os.close(descriptor)
+        with contextlib.suppress(ConnectionRefusedError):
+            await bench.sandbox.dial(pod, 1)
+        await bench.sandbox.remove_pod(pod)
+
+    async with node(bench):
+        for number in range(5):
+            await cycle(number)
+        before = held()
+        for number in range(5, 45):
+            await cycle(number)
+        return {"before": before, "after": held(), "containers": await bench.sandbox.containers()}
+
+
 async def latency(bench: Bench) -> dict[str, Any]:
     async with node(bench):
         created: list[float] = []
@@ -738,7 +773,7 @@ SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
         *(life, refusals, users, roots, volumes, terminals, pods, outside, survival, crashes, noise, limits, inside),
-        *(steps, latency),
+        *(steps, leaks, latency),
     )
 }
 

@@ -207,7 +207,7 @@ class Sandbox:
         self._line = _Line(connection, self._on_event)
         self._callbacks: list[Callable[[ContainerState], None]] = []
         self._execs: dict[int, asyncio.Future[int]] = {}
-        self._early: dict[int, int] = {}
+        self._exec_numbers = itertools.count(1)
         self._ends: dict[str, list[asyncio.Future[int]]] = {}
         self._groups: dict[str, str] = {}
         self._pods: dict[str, set[str]] = {}
@@ -283,18 +283,18 @@ class Sandbox:
         if user is not None:
             spec["uid"], spec["gid"], spec["groups"] = user[0], user[1], list(user[2])
         inner, outer = ([], [None, None, None]) if tty else _pipes(stdin)
+        number = next(self._exec_numbers)
+        ended = self._execs[number] = asyncio.get_running_loop().create_future()
+        request = {"op": "exec", "container": container, "spec": spec, "number": number}
         try:
-            result, descriptors = await self._ask({"op": "exec", "container": container, "spec": spec}, inner)
+            result, descriptors = await self._ask(request, inner)
         except BaseException:
+            del self._execs[number]
             wire.close_all([descriptor for descriptor in outer if descriptor is not None])
             raise
         if tty:
             outer = [None, descriptors[0], None]
-        pid: int = result["pid"]
-        ended = self._execs.setdefault(pid, asyncio.get_running_loop().create_future())
-        if pid in self._early:
-            self._end_exec(pid, self._early.pop(pid))
-        return ExecProcess(self, pid, ended, outer, tty=tty)
+        return ExecProcess(self, result["pid"], ended, outer, tty=tty)
 
     async def signal_exec(self, pid: int, number: int) -> None:
         """Send a signal to an exec's process; harmless after its end."""
@@ -368,16 +368,11 @@ class Sandbox:
 
     def _on_event(self, message: dict[str, Any]) -> None:
         if message["event"] == "exec_exit":
-            self._end_exec(message["pid"], message["exit_code"])
+            ended = self._execs.pop(message["number"], None)
+            if ended is not None and not ended.done():
+                ended.set_result(message["exit_code"])
         elif message["event"] == "exit":
             self._container_ended(message["state"])
-
-    def _end_exec(self, pid: int, code: int) -> None:
-        future = self._execs.pop(pid, None)
-        if future is None:
-            self._early[pid] = code
-        elif not future.done():
-            future.set_result(code)
 
     def _container_ended(self, state: ContainerState) -> None:
         container, pod = state["id"], state["pod"]

@@ -138,23 +138,27 @@ def main(configuration: Configuration, ready: int) -> None:
     """Start a node and serve it until its end. What `boot` waits for is written to `ready` once."""
     run = configuration["run_directory"]
     syscalls.set_process_name("podling-host")
+    lock = os.open(f"{run}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
-        lock = os.open(f"{run}/lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _report(ready, {"error": f"cluster {configuration['name']} is running already"})
+        return
+    groups: Cgroups = cgroups.NoCgroups()
+    try:
         tier = configuration["tier"] or tiers.choose(run)
         groups = cgroups.detect(_group_name(configuration))
         node: dict[str, Any] = {"helper": os.getpid(), "zygote": None, "tier": tier, "cgroups": groups.describe()}
         _write_whole(f"{run}/node.json", json.dumps(node))
         zygote_pid, zygote = _start_zygote(configuration, tier, groups, ready)
+        node["zygote"] = zygote_pid
+        _write_whole(f"{run}/node.json", json.dumps(node))
         listener = wire.listen(f"{run}/helper.sock")
-    except BlockingIOError:
-        _report(ready, {"error": f"cluster {configuration['name']} is running already"})
-        return
     except (OSError, tiers.TierError) as error:
+        _clean_up(run, groups)
+        os.close(lock)  # before the report: whoever reads it may try again at once
         _report(ready, {"error": str(error)})
         return
-    node["zygote"] = zygote_pid
-    _write_whole(f"{run}/node.json", json.dumps(node))
     loop = Loop()
     HostHelper(loop=loop, listener=listener, zygote=zygote, zygote_pid=zygote_pid)
     _report(ready, node)
@@ -170,11 +174,12 @@ def _group_name(configuration: Configuration) -> str:
 
 def _clean_up(run: str, groups: Cgroups) -> None:
     """After the zygote: the kernel took namespaces, mounts and links; groups and sockets are ours to remove."""
-    for name in ("helper.sock", "zygote.sock"):
+    left = ["helper.sock", "zygote.sock"]
+    if cgroups.remove_all(groups.describe()):
+        left.append("node.json")
+    for name in left:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{run}/{name}")
-    if cgroups.remove_all(groups.describe()):
-        os.unlink(f"{run}/node.json")
 
 
 def _start_zygote(configuration: Configuration, tier: Tier, groups: Cgroups, ready: int) -> tuple[int, socket.socket]:

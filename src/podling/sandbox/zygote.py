@@ -381,7 +381,7 @@ class Zygote:
             while execution.status is not None:
                 self._hear_execution(execution)
             if not execution.failed:
-                event = {"event": "exec_exit", "container": container.spec["id"], "pid": pid, **end_of(status)}
+                event = {"event": "exec_exit", "number": call.message["number"], "pid": pid, **end_of(status)}
                 self._server.send(call.client, event)
             self._left(container.pod, pid)
 
