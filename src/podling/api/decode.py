@@ -252,14 +252,14 @@ def _decode_protobuf(body: bytes, resource: Resource, schemas: Schemas) -> Decod
 # --- options
 
 
-def decode_options(body: bytes, content_type: str, *, schemas: Schemas | None = None) -> Object:
+def decode_options(body: bytes, content_type: str, *, schemas: Schemas) -> Object:
     """The DeleteOptions in the body of a DELETE; `{}` for an empty one. Raises ApiError 400 or 415."""
     if not body:
         return {}
     kind = media_type(content_type)
     if kind not in _ACCEPTED:
         raise unsupported_media_type(_ACCEPTED)
-    node = (schemas or Schemas.load()).node(_DELETE_OPTIONS)
+    node = schemas.node(_DELETE_OPTIONS)
     version, named, value = _options_value(body, kind, node)
     if named not in {"", "DeleteOptions"}:
         why = f'no kind "{named}" is registered for version "{version}" {_SCHEME}'

@@ -361,7 +361,7 @@ class _Application:
         before = managers.get(self.identity)
         owners = {**managers, self.identity: Owned(owned, self.api_version, before.time if before else None)}
         merged = field_sets.merge(self.live, self.config, self.node) if self.live else self.config
-        if before is not None and before.fields:
+        if before is not None and not field_sets.is_subset(before.fields, owned):
             merged = self._prune(merged, before.fields, owners)
         owners = self._settle(merged, owners, force)
         if merged == self.live:

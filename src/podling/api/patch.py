@@ -49,7 +49,10 @@ def patched_json(live: Any, patched: Any, node: Node | None = None) -> str:
     """The outcome of a JSON or merge patch as its error shows it.
 
     What the patch touched has its keys sorted; the rest stands as Go wrote it, in the order of the struct's fields.
+    A custom resource, which no struct orders, is sorted throughout.
     """
+    if node is not None and node.structural:
+        return orjson.dumps(patched, option=orjson.OPT_SORT_KEYS).decode()
     return _encode(live, patched, node).decode()
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -78,30 +79,11 @@ _TYPES: Final = {
 
 
 class Node:
-    """The shape of one value. Immutable from outside; children are compiled when first asked for.
+    """The shape of one value. Immutable from outside; its parts are compiled when first asked for, and kept.
 
     `atomic` holds for lists, maps and structs that are owned and replaced as a whole. A list that is not atomic is
     associative: by `keys` (list-type map) or, when there are none, by the values themselves (list-type set).
     """
-
-    __slots__ = (
-        "_element",
-        "_fields",
-        "_schema",
-        "_schemas",
-        "_written",
-        "atomic",
-        "bits",
-        "definition",
-        "go_type",
-        "key_defaults",
-        "keys",
-        "kind",
-        "nullable",
-        "preserve",
-        "protobuf_layout",
-        "structural",
-    )
 
     def __init__(
         self,
@@ -116,9 +98,6 @@ class Node:
     ) -> None:
         self._schemas = schemas
         self._schema = schema
-        self._fields: Mapping[str, Field] | None = None
-        self._element: Node | None = None
-        self._written: tuple[Field, ...] | None = None
         self.protobuf_layout: dict[int, Any] | None = None
         """Kept here by `podling.api.protobuf`: its fields by number."""
         self.kind = kind
@@ -139,38 +118,32 @@ class Node:
             defaults = {key: fields[key].key_default for key in self.keys if key in fields}
             self.key_defaults = {key: value for key, value in defaults.items() if value is not None}
 
-    @property
+    @cached_property
     def fields(self) -> Mapping[str, Field]:
-        """The declared fields of a struct, in Go's order."""
-        if self._fields is None:
-            required = frozenset(self._schema.get("required", ()))
-            self._fields = {
-                name: Field(self._schemas, name, schema, name in required, self.structural)
-                for name, schema in self._schema.get("properties", {}).items()
-            }
-        return self._fields
+        """The declared fields of a struct, in Go's order; none for anything else."""
+        required = frozenset(self._schema.get("required", ()))
+        return {
+            name: Field(self._schemas, name, schema, name in required, self.structural)
+            for name, schema in self._schema.get("properties", {}).items()
+        }
 
-    @property
+    @cached_property
     def element(self) -> Node:
         """The shape of a list's items or of a map's values; for `ANY`, of whatever is in it."""
-        if self._element is None:
-            self._element = self._schemas.compile_element(self, self._schema)
-        return self._element
+        return self._schemas.compile_element(self, self._schema)
 
-    @property
+    @cached_property
     def written(self) -> tuple[Field, ...]:
         """The fields that Go writes even when they were never set; none in a custom resource."""
-        if self._written is None:
-            fields = () if self.structural else self.fields.values()
-            self._written = tuple(field for field in fields if field.written_when_empty)
-        return self._written
+        fields = () if self.structural else self.fields.values()
+        return tuple(field for field in fields if field.written_when_empty)
 
     @property
     def json_schema(self) -> Node:
         """The shape of a JSON schema, for the unions of schemas in a CustomResourceDefinition."""
         return self._schemas.node(JSON_SCHEMA)
 
-    @property
+    @cached_property
     def go_name(self) -> str:
         """The struct's name in decoding errors: `PodSpec`."""
         return self.go_type.rpartition(".")[2]
@@ -182,16 +155,14 @@ class Node:
 
     def child(self, name: str) -> Node:
         """The shape of the value under `name`; of what is not declared nothing is known (`Kind.ANY`)."""
-        if self.kind is Kind.STRUCT:
-            field = self.fields.get(name)
-            return field.node if field is not None else self._schemas.any
-        if self.kind is Kind.MAP:
-            return self.element
-        return self._schemas.any
+        field = self.fields.get(name)
+        if field is not None:
+            return field.node
+        return self.element if self.kind is Kind.MAP else self._schemas.any
 
     def declares(self, name: str) -> bool:
         """Whether `name` is a field of the struct (and not a key of a map)."""
-        return self.kind is Kind.STRUCT and name in self.fields
+        return name in self.fields
 
     def __repr__(self) -> str:
         return f"<Node {self.kind} {self.definition or self.go_type}>"
@@ -203,27 +174,9 @@ _ZERO_KEYS: Final[dict[Kind, Any]] = {Kind.STRING: "", Kind.INTEGER: 0, Kind.BOO
 class Field:
     """A field of a struct: its shape, and how Go and the patch formats treat it."""
 
-    __slots__ = (
-        "_node",
-        "_schemas",
-        "_structural",
-        "default",
-        "merge_key",
-        "name",
-        "numbers",
-        "omitempty",
-        "omitzero",
-        "pointer",
-        "required",
-        "schema",
-        "strategies",
-        "wrapped",
-    )
-
     def __init__(self, schemas: Schemas, name: str, schema: Object, required: bool, structural: bool) -> None:
         _, numbers, flags = schema.get("go", ("", (), "*o"))
         self._schemas = schemas
-        self._node: Node | None = None
         self._structural = structural
         self.name = name
         self.schema = schema
@@ -240,12 +193,10 @@ class Field:
         strategies = str(schema.get("x-kubernetes-patch-strategy", "")).split(",")
         self.strategies = frozenset(strategy for strategy in strategies if strategy)
 
-    @property
+    @cached_property
     def node(self) -> Node:
-        if self._node is None:
-            go_type = self.schema["go"][0] if "go" in self.schema else ""
-            self._node = self._schemas.compile(self.schema, go_type=go_type, structural=self._structural)
-        return self._node
+        go_type = self.schema["go"][0] if "go" in self.schema else ""
+        return self._schemas.compile(self.schema, go_type=go_type, structural=self._structural)
 
     @property
     def key_default(self) -> Any:

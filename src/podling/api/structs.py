@@ -233,27 +233,34 @@ def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
             walk.unknown(place, name)
         elif item is not None:
             _set_field(result, field, item, owner, place, walk)
-    _note_repeated(items, place, walk)
+    if isinstance(items, RepeatedKeys):
+        _note_repeated(items, place, walk)
     for field in node.written:
         if field.name not in result:
             result[field.name] = zero_of(field)
     return result
 
 
-def _note_repeated(items: dict[str, Any], place: _Place | None, walk: _Walk) -> None:
-    if isinstance(items, RepeatedKeys):
-        for name in items.repeated:
-            walk.duplicate(place, name)
+def _note_repeated(items: RepeatedKeys, place: _Place | None, walk: _Walk) -> None:
+    for name in items.repeated:
+        walk.duplicate(place, name)
 
 
 def _set_field(result: Object, field: Field, item: Any, owner: str, place: _Place | None, walk: _Walk) -> None:
     node = field.node
-    if node.kind is Kind.STRING and isinstance(item, str):
+    if type(item) is _PLAIN_TYPES.get(node.kind) and (
+        node.kind is not Kind.INTEGER or _MIN_INT32 <= item < -_MIN_INT32
+    ):
         decoded: Any = item
     else:
         decoded = _value(item, node, _Place(place, field.name, owner), walk)
     if decoded or field.pointer or not field.omitempty or node.kind in NEVER_EMPTY:
         result[field.name] = decoded
+
+
+_PLAIN_TYPES: Final = {Kind.STRING: str, Kind.BOOLEAN: bool, Kind.INTEGER: int}
+"""Values that need no decoding (in their range); a body is mostly these, so they take no place on the way."""
+_MIN_INT32: Final = -(2**31)
 
 
 def _value(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
@@ -274,7 +281,8 @@ def _map(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
             result[name] = _zero_value(element)
         else:
             result[name] = _value(item, element, _Place(place, name), walk)
-    _note_repeated(items, place, walk)
+    if isinstance(items, RepeatedKeys):
+        _note_repeated(items, place, walk)
     return result
 
 
@@ -516,7 +524,8 @@ def _pruned(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
     if not isinstance(value, dict) or node.kind not in _OBJECTS:
         return cast(Any, value)
     members = cast(dict[str, Any], value)
-    _note_repeated(members, place, walk)
+    if isinstance(members, RepeatedKeys):
+        _note_repeated(members, place, walk)
     if node.kind is Kind.MAP:
         return {name: _pruned(item, node.element, _Place(place, name), walk) for name, item in members.items()}
     result: Object = {}
