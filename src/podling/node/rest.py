@@ -6,7 +6,8 @@ node's answer, streamed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import datetime
 from urllib.parse import parse_qs
 
@@ -20,6 +21,7 @@ from podling.api.errors import (
     not_found,
     not_supported,
 )
+from podling.api.http import Stream
 from podling.api.server import ApiServer, Exchange
 from podling.api.streams import negotiation
 from podling.api.streams.backend import Process
@@ -61,12 +63,15 @@ class PodRest:
             return
         lines = self._node.logs(exchange.info.namespace, exchange.info.name, options)
         stream = exchange.request.stream(200, "text/plain")
-        async for chunk in lines:
-            if stream.closed:
-                return
-            stream.write(chunk)
-            await stream.drain()
-        stream.close()
+        pouring = asyncio.ensure_future(_pour(lines, stream))
+
+        def leave() -> None:
+            pouring.cancel()  # a follower that goes away need not wait for the next line
+
+        stream.on_close = leave
+        await asyncio.wait([pouring])
+        if not pouring.cancelled():
+            pouring.result()
 
     async def exec(self, exchange: Exchange) -> None:
         query = parse_qs(exchange.request.query, keep_blank_values=True)
@@ -112,6 +117,13 @@ class PodRest:
         if not meta.spec(pod).get("nodeName"):
             raise bad_request(f"pod {meta.name(pod)} does not have a host assigned")
         return container
+
+
+async def _pour(lines: AsyncIterator[bytes], stream: Stream) -> None:
+    async for chunk in lines:
+        stream.write(chunk)
+        await stream.drain()
+    stream.close()
 
 
 def container_of(pod: Object, wanted: str) -> str:
