@@ -210,9 +210,9 @@ def _decode(text: str) -> _Token:
         data: Any = orjson.loads(raw)
     except orjson.JSONDecodeError:
         raise _bad_token(_json_problem(raw)) from None
-    if not isinstance(data, dict):
-        raise _bad_token("json: cannot unmarshal into Go value of type storage.continueToken")
-    fields = cast(Object, data)
+    fields = cast(Object, data) if isinstance(data, dict) else {}
+    if not fields or type(fields.get("rv", 0)) is not int or not isinstance(fields.get("start", ""), str):
+        raise _bad_token(f"json: cannot unmarshal {raw.decode(errors='replace')} into a continue token")
     if fields.get("v") != _TOKEN_VERSION:
         raise _bad_token(
             f"server does not recognize this encoded version {orjson.dumps(fields.get('v') or '').decode()}"
