@@ -12,6 +12,7 @@ host stands in for, they find what the host is set up with: package indexes, cer
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import json
 import os
@@ -99,10 +100,20 @@ def build(
         no_cache,
         runner or SandboxRunner(images.store.root, hostsetup.setup(Path.home(), os.environ)),
     )
-    state = work.run(target)
-    work.note_unused_arguments()
-    document = config.encode(state.document())
-    return images.store.add(document, names, origin="built")
+    try:
+        state = work.run(target)
+        work.note_unused_arguments()
+        return images.store.add(config.encode(state.document()), names, origin="built")
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        raise BuildError(f"{place}{error.strerror or error}", hint=_MENDS.get(error.errno or 0, "")) from error
+
+
+_MENDS = {
+    errno.ENOSPC: "Free some space, or give the images another place with PODLING_HOME.",
+    errno.EDQUOT: "Free some space, or give the images another place with PODLING_HOME.",
+    errno.EACCES: "Make it readable, or keep it out of the build with .dockerignore.",
+}
 
 
 def _tag(tag: str) -> references.Reference:

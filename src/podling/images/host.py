@@ -24,13 +24,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from podling.images import overlay, tools
+from podling.images import layers, overlay, tools
 from podling.images.config import ImageConfig
 from podling.images.references import DEFAULT_DOMAIN, Reference
 from podling.images.tools import Tool, Version
 
 _DEBIAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_RECIPES_VERSION = "1"
+_LOCAL = Path("/usr/local")
+_RECIPES_VERSION = "3"
 """Part of every stand-in's key: to be raised when a recipe changes."""
 
 
@@ -173,11 +174,10 @@ def _probe_python(tool: Tool) -> _Probe:
 
 
 def _write_python(tree: Path, tool: Tool, probe: _Probe, series: str, alias: str) -> None:
-    _write_accounts(tree)
-    _open_the_way(tree, tool)
-    if tool.prefix == Path("/usr/local"):
+    _write_basics(tree, tool)
+    if tool.prefix == _LOCAL:
         return  # already where the official image has it
-    local = _new_local(tree)
+    local = tree / "usr/local"
     library = local / "lib" / f"python{series}"
     (library / "site-packages").mkdir(parents=True)
     program = local / "bin" / f"python{series}"
@@ -261,9 +261,8 @@ def _make_node(tool: Tool) -> Standin:
 
 
 def _write_node(tree: Path, tool: Tool) -> None:
-    _write_accounts(tree, ("node", 1000, "/home/node", "/bin/bash"))
-    _open_the_way(tree, tool)
-    if tool.prefix != Path("/usr/local"):
+    _write_basics(tree, tool, ("node", 1000, "/home/node", "/bin/bash"))
+    if tool.prefix != _LOCAL:
         _link_programs(tree, tool.path.parent, ("node", "nodejs", "npm", "npx", "corepack", "yarn"))
 
 
@@ -292,14 +291,12 @@ def _make_go(tool: Tool) -> Standin:
 
 
 def _write_go(tree: Path, tool: Tool, root: Path) -> None:
-    _write_accounts(tree)
-    _open_the_way(tree, tool)
+    _write_basics(tree, tool)
     for name in ("src", "bin"):
         directory = tree / "go" / name
         directory.mkdir(parents=True)
         directory.chmod(0o1777)
-    if root != Path("/usr/local/go"):
-        (tree / "usr/local").mkdir(parents=True)
+    if not root.is_relative_to(_LOCAL):
         (tree / "usr/local/go").symlink_to(root)
 
 
@@ -332,7 +329,7 @@ def _make_postgres(tool: Tool) -> Standin:
         exposed_ports=("5432/tcp",),
         volumes=("/var/lib/postgresql/data",),
     )
-    return Standin(config, f"PostgreSQL {version}", _own_paths(tool), _write_postgres)
+    return Standin(config, f"PostgreSQL {version}", _own_paths(tool), lambda tree: _write_postgres(tree, tool))
 
 
 _POSTGRES_UID = 999
@@ -346,6 +343,9 @@ from_file() {
     if [ -n "$file" ]; then name=$(cat "$file"); fi
     printf %s "$name"
 }
+# A volume's own directory may belong to someone else; the server insists on one that is its own.
+mkdir -p "$PGDATA" 2>/dev/null || :
+if [ ! -O "$PGDATA" ]; then PGDATA=$PGDATA/pgdata; export PGDATA; fi
 if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
     user=$(from_file POSTGRES_USER); user=${user:-postgres}
     password=$(from_file POSTGRES_PASSWORD)
@@ -357,7 +357,7 @@ if [ "$1" = postgres ] && [ ! -s "$PGDATA/PG_VERSION" ]; then
         exit 1
     fi
     mkdir -p "$PGDATA"
-    chmod 700 "$PGDATA" || :
+    chmod 700 "$PGDATA"
     secret=$(mktemp)
     printf '%s\\n' "$password" >"$secret"
     # shellcheck disable=SC2086
@@ -388,12 +388,13 @@ exec "$@"
 """
 
 
-def _write_postgres(tree: Path) -> None:
-    _write_accounts(tree, ("postgres", _POSTGRES_UID, "/var/lib/postgresql", "/bin/bash"))
+def _write_postgres(tree: Path, tool: Tool) -> None:
+    _write_basics(tree, tool, ("postgres", _POSTGRES_UID, "/var/lib/postgresql", "/bin/bash"))
     for name in ("var/lib/postgresql/data", "run/postgresql"):
         directory = tree / name
         directory.mkdir(parents=True)
         directory.chmod(0o1777)
+        layers.set_owner(directory, _POSTGRES_UID, _POSTGRES_UID)
     (tree / "docker-entrypoint-initdb.d").mkdir()
     _write_program(tree / "usr/local/bin/docker-entrypoint.sh", _POSTGRES_ENTRYPOINT)
 
@@ -416,7 +417,7 @@ def _make_nginx(tool: Tool) -> Standin:
         stop_signal="SIGQUIT",
         exposed_ports=("80/tcp",),
     )
-    return Standin(config, f"nginx {text}", (), _write_nginx)
+    return Standin(config, f"nginx {text}", _own_paths(tool), lambda tree: _write_nginx(tree, tool))
 
 
 _NGINX_CONFIG = """\
@@ -447,8 +448,8 @@ server {
 _NGINX_PAGE = "<!DOCTYPE html>\n<title>Welcome to nginx!</title>\n<h1>Welcome to nginx!</h1>\n"
 
 
-def _write_nginx(tree: Path) -> None:
-    _write_accounts(tree, ("nginx", 101, "/nonexistent", "/bin/false"))
+def _write_nginx(tree: Path, tool: Tool) -> None:
+    _write_basics(tree, tool, ("nginx", 101, "/nonexistent", "/bin/false"))
     for name, text in (
         ("etc/nginx/nginx.conf", _NGINX_CONFIG),
         ("etc/nginx/conf.d/default.conf", _NGINX_SITE),
@@ -468,7 +469,7 @@ def _system(reference: Reference, host: Host) -> Offer:
     del host
     shell = "/bin/bash" if reference.path.endswith(("debian", "ubuntu")) else "/bin/sh"
     config = ImageConfig(env=(f"PATH={_DEBIAN_PATH}",), cmd=(shell if shell == "/bin/sh" else "bash",))
-    return Offer(_key("system", None, shell), lambda: Standin(config, _system_name(), (), _write_accounts))
+    return Offer(_key("system", None, shell), lambda: Standin(config, _system_name(), (), _write_basics))
 
 
 def _pause(reference: Reference, host: Host) -> Offer:
@@ -476,7 +477,7 @@ def _pause(reference: Reference, host: Host) -> Offer:
     del reference, host
     command = ("/bin/sh", "-c", "trap 'exit 0' TERM INT; while :; do sleep 3600 & wait $!; done")
     config = ImageConfig(env=(f"PATH={_DEBIAN_PATH}",), entrypoint=command, user="65535:65535")
-    return Offer(_key("pause", None), lambda: Standin(config, "shell", (), _write_accounts))
+    return Offer(_key("pause", None), lambda: Standin(config, "shell", (), _write_basics))
 
 
 def _system_name() -> str:
@@ -519,7 +520,27 @@ _GROUPS = (
 )
 
 
-def _write_accounts(tree: Path, *users: tuple[str, int, str, str]) -> None:
+_User = tuple[str, int, str, str]
+"""Name, number (of the group too), home, shell."""
+
+
+def _write_basics(tree: Path, tool: Tool | None = None, *users: _User) -> None:
+    """What every official image begins with: its own users, nothing in /usr/local, and the way to the tool.
+
+    Where the tool itself is in /usr/local, what else the host has there cannot be hidden.
+    """
+    _write_accounts(tree, *users)
+    if tool is None or not tool.path.resolve().is_relative_to(_LOCAL):
+        local = tree / "usr/local"
+        local.mkdir(parents=True)
+        overlay.make_opaque(local)
+        for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src"):
+            (local / name).mkdir()
+    if tool is not None:
+        _open_the_way(tree, tool)
+
+
+def _write_accounts(tree: Path, *users: _User) -> None:
     """The image's own users, not the host's."""
     (tree / "etc").mkdir(exist_ok=True)
     groups = dict((*_GROUPS, *(user[:2] for user in users)))
@@ -534,23 +555,11 @@ def _write_accounts(tree: Path, *users: tuple[str, int, str, str]) -> None:
         if home.startswith("/home/"):
             directory = tree / home[1:]
             directory.mkdir(parents=True)
-            if os.geteuid() == 0:
-                shutil.chown(directory, number, number)
-
-
-def _new_local(tree: Path) -> Path:
-    """An empty /usr/local, as in an image that nothing was installed into yet."""
-    local = tree / "usr/local"
-    local.mkdir(parents=True)
-    overlay.make_opaque(local)
-    for name in ("bin", "etc", "games", "include", "lib", "sbin", "share", "src"):
-        (local / name).mkdir()
-    return local
+            layers.set_owner(directory, number, number)
 
 
 def _link_programs(tree: Path, source: Path, names: Sequence[str]) -> None:
     target = tree / "usr/local/bin"
-    target.mkdir(parents=True)
     for name in names:
         if (source / name).exists():
             (target / name).symlink_to(source / name)

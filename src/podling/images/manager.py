@@ -64,8 +64,14 @@ class Images:
         if task is None:
             task = asyncio.ensure_future(asyncio.to_thread(self.fetch, name, credentials or Credentials()))
             self._running[key] = task
-            task.add_done_callback(lambda _: self._running.pop(key, None))
+            task.add_done_callback(lambda done: self._forget(key, done))
         return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, Policy], task: asyncio.Task[Image]) -> None:
+        """Also looks at the failure, in case that everyone who waited has gone: nobody is left to be told."""
+        del self._running[key]
+        if not task.cancelled():
+            task.exception()
 
     def here(self, reference: Reference, policy: Policy) -> Image | None:
         """The image, if it need not be fetched under this policy."""
@@ -84,7 +90,7 @@ class Images:
             return self._registry.pull(reference, self.store, credentials)
         except RegistryUnreachable as error:
             return self._stand_in(reference, error)
-        except RegistryError as error:
+        except (RegistryError, OSError) as error:
             raise _pull_error(reference, error) from error
 
     def list(self) -> Sequence[Image]:
@@ -99,13 +105,14 @@ class Images:
         return removed
 
     def _stand_in(self, reference: Reference, error: RegistryUnreachable) -> Image:
+        """Raises `ImageError` with the registry's failure: that is what the user has to mend."""
         try:
             offer = host.offer(reference, self._machine) if self._machine else None
             if offer is None:
                 raise _pull_error(reference, error) from error
             key = _STANDIN_PREFIX + hashlib.sha256(offer.key.encode()).hexdigest()
             image = self.store.find_name(key) or self._make(offer, key)
-        except NothingFits as lacking:
+        except (NothingFits, OSError) as lacking:
             raise _pull_error(reference, error, hint=str(lacking)) from error
         note = f"{reference.familiar}: no registry answered; standing in with the host's {image.note}"
         return replace(image, reference=str(reference), note=note)

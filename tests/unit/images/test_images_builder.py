@@ -3,6 +3,7 @@
 RUN is executed by a runner that the test passes in: the real one, with namespaces, is tested end to end.
 """
 
+import errno
 import io
 import os
 import tarfile
@@ -406,3 +407,13 @@ def test_the_host_stands_in_aloud(shop: Shop) -> None:
     assert image.host_base
     [note] = [event.text for event in shop.events if event.kind == "note"]
     assert note.startswith("debian:12: no registry answered; standing in with the host's ")
+
+
+def test_a_full_disk_is_said_with_the_mend(shop: Shop) -> None:
+    def fill(_: Path) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/images/x")
+
+    shop.effect = fill
+    with pytest.raises(BuildError, match=r"^/images/x: No space left on device\n  Free some space"):
+        shop.build("FROM scratch\nRUN x\n")
+    assert list((shop.images.store.root / "staging").iterdir()) == []
