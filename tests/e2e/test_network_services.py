@@ -108,4 +108,5 @@ def test_pods_leave_and_come_back_to_the_slots(run: Runner) -> None:
         "deletion began": ["0"],
         "both gone": ["nobody"],
         "a new pod at an old address": ["1"],
+        "another service at an old address": ["1"],
     }

@@ -418,6 +418,12 @@ def withdrawal(_: TestHost) -> Any:
         objects.endpoints("web", c=True)
         await asyncio.sleep(0)
         note("a new pod at an old address")
+        for old, new in (("web", "shop"), ("shop", "other"), ("other", "last")):
+            objects.remove("services", "default", old)
+            objects.service(new, SERVICE)
+            objects.endpoints(new, c=True)
+            await asyncio.sleep(0)
+        note("another service at an old address")
         await proxy.stop()
         return seen
 

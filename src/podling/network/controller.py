@@ -22,7 +22,6 @@ from podling.network.layout import Layout
 from podling.network.node_links import prepare_node
 from podling.network.proxy_client import ProxyAway, ProxyClient
 from podling.network.services import DataPlane, ServiceKey, ServicePort
-from podling.sandbox.netlink import NetlinkError
 from podling.store.types import Change, ChangeType, Entry, Object
 
 _log = logging.getLogger(__name__)
@@ -271,13 +270,14 @@ class ServiceProxy:
         self._names_wanted.set()
         try:
             self._kernel.apply(dict(self._ports))
-        except NetlinkError:
+        except OSError:
             _log.exception("the kernel refused the service tables; trying again")
             self._scheduled = asyncio.get_running_loop().call_later(_RETRY_AFTER, self._flush)
 
     def _refresh(self, name: str, pods: PodStates) -> None:
-        for key in self._ports_of.pop(name, ()):
-            self._ports.pop(key, None)
+        for key, port in self._ports_of.pop(name, {}).items():
+            if self._ports.get(key) is port:  # the address may be another service's by now
+                del self._ports[key]
         service = self._cluster.services.get(name)
         if service is None:
             return
@@ -293,7 +293,7 @@ class ServiceProxy:
             if self._kernel.unused:
                 try:
                     self._kernel.collect()
-                except NetlinkError:
+                except OSError:
                     _log.exception("the kernel kept chains that nothing leads to")
 
     # What the proxy is told
