@@ -371,8 +371,11 @@ class Schemas:
             kind = _structural_kind(schema) if structural else _kind_of(schema)
             return Node(self, kind, schema, go_type=go_type, atomic=_is_atomic(schema), structural=structural)
         target = self.node(reference)
-        if schema.get("x-kubernetes-map-type") == "atomic" and not target.atomic:
-            return Node(self, target.kind, target.schema, definition=reference, go_type=target.go_type, atomic=True)
+        own = schema.get("x-kubernetes-map-type")
+        if own is not None and (own == "atomic") != target.atomic:
+            atomic = own == "atomic"
+            go_type = target.go_type
+            return Node(self, target.kind, target.schema, definition=reference, go_type=go_type, atomic=atomic)
         return target
 
     def compile_element(self, parent: Node, schema: Object) -> Node:

@@ -228,7 +228,10 @@ def test_another_media_type_is_not_supported() -> None:
 def test_delete_options_may_be_absent_or_bare() -> None:
     assert decode.decode_options(b"", "", schemas=SCHEMAS) == {}
     body = b'{"gracePeriodSeconds":0,"propagationPolicy":"Orphan"}'
-    assert decode.decode_options(body, decode.JSON, schemas=SCHEMAS) == {"gracePeriodSeconds": 0, "propagationPolicy": "Orphan"}
+    assert decode.decode_options(body, decode.JSON, schemas=SCHEMAS) == {
+        "gracePeriodSeconds": 0,
+        "propagationPolicy": "Orphan",
+    }
     with pytest.raises(
         ApiError, match=r"cannot unmarshal string into Go struct field DeleteOptions\.gracePeriodSeconds"
     ):

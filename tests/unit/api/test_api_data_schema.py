@@ -37,6 +37,11 @@ def test_a_label_selector_is_owned_as_a_whole(schemas: Schemas) -> None:
     assert at(schemas.node("io.k8s.api.apps.v1.DeploymentSpec"), "selector").atomic
 
 
+def test_a_field_may_be_granular_where_its_type_is_atomic(schemas: Schemas) -> None:
+    assert schemas.node("io.k8s.api.core.v1.ObjectReference").atomic
+    assert not at(schemas.node("io.k8s.api.core.v1.PersistentVolumeSpec"), "claimRef").atomic
+
+
 def test_a_pointer_is_told_from_a_value(schemas: Schemas) -> None:
     fields = schemas.node("io.k8s.api.apps.v1.DeploymentSpec").fields
     assert fields["replicas"].pointer
