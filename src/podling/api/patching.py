@@ -68,7 +68,19 @@ def _parse(body: bytes) -> Any:
 def _operations(document: Any) -> list[Object]:
     if not isinstance(document, list):
         raise _wrong_type(document, "[]handlers.jsonPatchOp")
-    return cast("list[Object]", document)
+    return [_operation(item) for item in cast("list[Any]", document)]
+
+
+def _operation(item: Any) -> Object:
+    """One operation; `null` is an empty one to Go, and refused when it is to be carried out."""
+    if item is not None and not isinstance(item, dict):
+        raise _wrong_type(item, "handlers.jsonPatchOp")
+    operation = cast(Object, item or {})
+    for field in ("op", "path", "from"):
+        if not isinstance(operation.get(field, ""), str):
+            problem = unmarshal_error(operation[field], "string", f"jsonPatchOp.{field}")
+            raise bad_request(f"error decoding patch: {problem}")
+    return operation
 
 
 def _wrong_type(document: Any, go_type: str) -> ApiError:

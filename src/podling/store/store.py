@@ -17,6 +17,7 @@ import asyncio
 import logging
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -42,6 +43,8 @@ ChangeHandler = Callable[[Sequence[Change]], None]
 """Gets the changes of one resource that became visible together."""
 
 _log = logging.getLogger(__name__)
+_KEPT_PARSED = 512
+"""So many of the newest writes keep their parsed objects in any case."""
 _PRUNE_EVERY = 512
 """History rows are deleted from the disk in lots of about this many revisions."""
 
@@ -93,6 +96,7 @@ class Store:
             self._memory.load(entry)
         for change in self._disk.changes(floor, entries):
             self._history.append(change)
+        self._fresh: deque[Entry] = deque()
         self._pruned = floor
         self._assigned = self._revision
         self._queued: list[_Write] = []
@@ -278,6 +282,18 @@ class Store:
             for watchers in (self._watchers.get(resource, {}), self._watchers.get(EVERYTHING, {})):
                 for handler in list(watchers.values()):
                     self._tell(handler, of_resource)
+        self._rest_behind(changes)
+
+    def _rest_behind(self, changes: Sequence[Change]) -> None:
+        """Lets go of the parsed objects of writes that lie a while back and that nobody read since.
+
+        A burst of writes would else hold memory at its peak, and what is freed later stays with the process.
+        """
+        for change in changes:
+            change.entry.rest()
+            self._fresh.append(change.entry)
+        while len(self._fresh) > _KEPT_PARSED:
+            self._fresh.popleft().rest()
 
     def _tell(self, handler: ChangeHandler, changes: Sequence[Change]) -> None:
         try:

@@ -235,6 +235,8 @@ def test_apply_creates_what_is_not_there(tmp_path: Path) -> None:
         (MERGE, b"[]", 400, "error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}"),
         (MERGE, b"null", 400, "Invalid JSON Patch"),
         (JSON_PATCH, b"{}", 400, "error decoding patch: json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"),
+        (JSON_PATCH, b"[[]]", 400, "error decoding patch: json: cannot unmarshal array into Go value of type handlers.jsonPatchOp"),
+        (JSON_PATCH, b"[null]", 422, "the server rejected our request due to an error in our request"),
         (MERGE, b'{"metadata":{"name":"b"}}', 400, "the name of the object (b) does not match the name on the URL (a)"),
         (JSON_PATCH, b'[{"op":"test","path":"/data/k","value":"x"}]', 422, "the server rejected our request due to an error in our request"),
     ],
