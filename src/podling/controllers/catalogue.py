@@ -28,12 +28,14 @@ from podling.controllers import (
 )
 from podling.controllers.clock import Clock, SystemClock
 from podling.controllers.deployment import controller as deployment
+from podling.controllers.hpa import controller as hpa
+from podling.controllers.hpa.metrics import Metrics, NoMetrics
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
 
 
-def all_controllers(*, root_ca: str) -> list[Controller]:
-    """`root_ca` is the cluster's certificate authority in PEM."""
+def all_controllers(*, root_ca: str, metrics: Metrics | None = None) -> list[Controller]:
+    """`root_ca` is the cluster's certificate authority in PEM; `metrics` what autoscalers ask."""
     return [
         namespace.controller(),
         serviceaccount.default_account(),
@@ -48,6 +50,7 @@ def all_controllers(*, root_ca: str) -> list[Controller]:
         cronjob.controller(),
         ttl.controller(),
         disruption.controller(),
+        hpa.controller(metrics or NoMetrics()),
         resourcequota.controller(),
         volumebinder.claim_binder(),
         volumebinder.volume_phases(),
@@ -68,6 +71,7 @@ def start(
     clients: Callable[[str], Client],
     recorders: Callable[[str], EventRecorder],
     root_ca: str,
+    metrics: Metrics | None = None,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
 ) -> Manager:
@@ -76,7 +80,7 @@ def start(
     `clients` gives a client that writes as the named user; `recorders` an event recorder of the named component.
     """
     manager = Manager(
-        all_controllers(root_ca=root_ca),
+        all_controllers(root_ca=root_ca, metrics=metrics),
         clients=clients,
         recorders=recorders,
         clock=clock or SystemClock(),
