@@ -85,7 +85,7 @@ def _address(address: Object, path: str) -> list[FieldError]:
     errors = fields.says(f"{path}.ip", ip, wrong)
     if host := text(address, "hostname"):
         errors += fields.check(f"{path}.hostname", host, names.dns1123_label)
-    if node := address.get("nodeName"):
+    if (node := address.get("nodeName")) is not None:
         errors += fields.check(f"{path}.nodeName", node, names.dns1123_subdomain)
     if not wrong:
         errors += fields.says(f"{path}.ip", ip, names.special_ip(ip))
