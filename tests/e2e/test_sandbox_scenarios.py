@@ -129,6 +129,7 @@ def test_a_root_is_writable_private_and_without_the_hosts_secrets(run: Run):
     assert sum("Read-only file system" in line for line in seen["read only"]["lines"]) == 3
     assert seen["secrets"]["lines"][0] == "cat: /etc/shadow: No such file or directory"
     assert "Read-only file system" in seen["hidden"]["lines"][1]
+    assert seen["made device"]["lines"][-1] == "0"
     assert {"null", "pts", "shm", "zero"} <= set(seen["devices"]["lines"])
     assert seen["image"]["lines"][1:] == ["hello from a layer", "/run"]
     assert seen["many layers"]["lines"] == ["fine"]

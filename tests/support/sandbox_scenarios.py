@@ -266,6 +266,7 @@ async def roots(bench: Bench) -> dict[str, Any]:
             "hidden",
             "wc -c < /proc/kcore; echo 1 > /proc/sys/kernel/hostname; echo b > /proc/sysrq-trigger; ls /sys/firmware",
         )
+        seen["made device"] = await bench.run("mknod", "mknod /d c 1 5; head -c 1 /d | wc -c", capabilities=["ALL"])
         seen["devices"] = await bench.run(
             "devices", "ls /dev; echo x > /dev/null; head -c 3 /dev/zero | wc -c; ls -d /dev/pts/ptmx"
         )

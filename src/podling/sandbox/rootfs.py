@@ -5,11 +5,12 @@ image, one way: an overlay of the image's layers is the root. Images that the *h
 host's /etc as their lowest layer and a second overlay on /usr with the host's own /usr at its bottom (an overlay over
 the host's `/` does not work: it may not be cloned in a user namespace, and overlays do not cross mounts).
 
-Three rules keep a hostile image or volume from reaching the host:
+Four rules keep a hostile image or volume from reaching the host:
 
 * sources are opened as detached mount trees *before* the root is changed, targets are looked up *after* it, so a
   symbolic link in an image leads nowhere but into the image;
 * a `sub_path` is opened with RESOLVE_BENEATH, so a link in a volume does not lead out of it;
+* no device made in an image or a volume can be opened, since a container's root may make them: those in /dev are bound;
 * the old root is detached at the end.
 
 In a user namespace the files of the host's /usr belong to nobody, and overlayfs would refuse to create anything in its
@@ -176,7 +177,7 @@ def _mount_overlay(target: str, lowers: Sequence[str], upper: str, work: str, ro
     options = f",upperdir={_escaped(upper)},workdir={_escaped(work)}" + (",userxattr" if rootless else "")
     lower = "lowerdir=" + ":".join(_escaped(path) for path in lowers)
     if len(lower) + len(options) < _PAGE:
-        syscalls.mount("overlay", target, "overlay", data=lower + options)
+        syscalls.mount("overlay", target, "overlay", syscalls.MS_NODEV, lower + options)
         return
     links = f"{target}.layers"
     os.makedirs(links)
@@ -184,7 +185,7 @@ def _mount_overlay(target: str, lowers: Sequence[str], upper: str, work: str, ro
         os.symlink(path, f"{links}/{number}")
     os.chdir(links)
     lower = "lowerdir=" + ":".join(str(number) for number in range(len(lowers)))
-    syscalls.mount("overlay", target, "overlay", data=lower + options)
+    syscalls.mount("overlay", target, "overlay", syscalls.MS_NODEV, lower + options)
     os.chdir("/")
     shutil.rmtree(links)
 
@@ -207,14 +208,14 @@ def _mount_kernel_filesystems(options: RootOptions) -> None:
 
 
 def _mount_devices(devices: list[tuple[str, int]]) -> None:
-    syscalls.mount("tmpfs", _directory("/dev"), "tmpfs", syscalls.MS_NOSUID, "mode=0755,size=65536k")
+    no_programs = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
+    syscalls.mount("tmpfs", _directory("/dev"), "tmpfs", no_programs | syscalls.MS_NODEV, "mode=0755,size=65536k")
     for name, tree in devices:
         _attach(tree, _file(f"/dev/{name}"))
     for name, destination in _DEVICE_LINKS.items():
         os.symlink(destination, f"/dev/{name}")
     for name in ("pts", "shm", "mqueue"):
         os.mkdir(f"/dev/{name}")
-    no_programs = syscalls.MS_NOSUID | syscalls.MS_NOEXEC
     syscalls.mount("devpts", "/dev/pts", "devpts", no_programs, "newinstance,ptmxmode=0666,mode=0620")
     syscalls.mount("shm", "/dev/shm", "tmpfs", no_programs | syscalls.MS_NODEV, "mode=1777,size=65536k")
     with contextlib.suppress(OSError):  # needs an IPC namespace of our own, and is not in every kernel
@@ -246,8 +247,15 @@ def _volumes(spec: ContainerSpec) -> Iterator[Callable[[], None]]:
             source = f"{spec['directory']}/volumes/{number}"
             os.makedirs(source, exist_ok=True)
         tree, is_directory = _open_source(source, mount.get("sub_path", ""))
-        slave = mount.get("propagation", "none") != "none"
-        yield _bound(tree, mount["target"], is_directory=is_directory, read_only=mount.get("read_only"), slave=slave)
+        yield _bound(
+            tree,
+            mount["target"],
+            is_directory=is_directory,
+            read_only=mount.get("read_only"),
+            slave=mount.get("propagation", "none") != "none",
+            # A path of the host may name a device; one below a volume may have been made by a container.
+            device=not is_directory and not mount.get("sub_path"),
+        )
 
 
 def _open_source(source: str, sub_path: str) -> tuple[int, bool]:
@@ -289,15 +297,18 @@ def open_below(source: str, sub_path: str) -> int:
 
 
 def _bound(
-    tree: int, target: str, *, is_directory: bool, read_only: bool | None = False, slave: bool = False
+    tree: int,
+    target: str,
+    *,
+    is_directory: bool,
+    read_only: bool | None = False,
+    slave: bool = False,
+    device: bool = False,
 ) -> Callable[[], None]:
-    syscalls.mount_setattr(
-        tree,
-        "",
-        attributes=syscalls.MOUNT_ATTR_RDONLY if read_only else 0,
-        propagation=syscalls.MS_SLAVE if slave else syscalls.MS_PRIVATE,
-        recursive=True,
-    )
+    attributes = 0 if device else syscalls.MOUNT_ATTR_NODEV
+    attributes |= syscalls.MOUNT_ATTR_RDONLY if read_only else 0
+    propagation = syscalls.MS_SLAVE if slave else syscalls.MS_PRIVATE
+    syscalls.mount_setattr(tree, "", attributes=attributes, propagation=propagation, recursive=True)
 
     def attach() -> None:
         _attach(tree, _directory(target) if is_directory else _file(target))
