@@ -17,15 +17,25 @@ import hashlib
 import json
 import os
 import posixpath
-import re
-import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from podling.images import accounts, config, copying, dockerfile, dockerignore, hostsetup, layers, references, view
+from podling.images import (
+    accounts,
+    commands,
+    config,
+    copying,
+    dockerfile,
+    dockerignore,
+    hostsetup,
+    layers,
+    mounts,
+    references,
+    view,
+)
 from podling.images.config import ImageConfig, ImageDocument
 from podling.images.copying import Attributes
 from podling.images.dockerfile import (
@@ -46,12 +56,11 @@ from podling.images.dockerfile import (
 from podling.images.errors import BuildError, ImageError
 from podling.images.execution import CannotRun, Execution, Runner, SandboxRunner
 from podling.images.manager import Images
+from podling.images.mounts import BuildMount
 from podling.images.store import Image
 from podling.images.words import WordError, expand, expand_words
-from podling.sandbox.spec import Mount
 
 _CACHE_VERSION = "1"
-_DEFAULT_SHELL = ("/bin/sh", "-c")
 _DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PREDEFINED = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
 """Build arguments that need no ARG, in both cases, and leave no trace in the image or the cache."""
@@ -157,14 +166,6 @@ class _State:
         return ImageDocument(
             settings, tuple(self.diff_ids), self.host_base, self.host_paths, history=tuple(self.history)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _BuildMount:
-    """A RUN --mount: what of it belongs to the cache key, and how to make it in a directory of the step's own."""
-
-    key: str
-    bind: Callable[[Path], Mount]
 
 
 @dataclass(slots=True)
@@ -398,10 +399,10 @@ class _Build:
                 return replace(settings, labels={**settings.labels, **{word(k): word(v) for k, v in action.items}})
             case Command(kind="CMD"):
                 state.own_command = True
-                return replace(settings, cmd=_command(action, settings))
+                return replace(settings, cmd=commands.command_arguments(action, settings))
             case Command():
                 kept = settings.cmd if state.own_command else ()
-                return replace(settings, entrypoint=_command(action, settings), cmd=kept)
+                return replace(settings, entrypoint=commands.command_arguments(action, settings), cmd=kept)
             case Setting(kind="USER"):
                 return replace(settings, user=word(action.value))
             case Setting(kind="STOPSIGNAL"):
@@ -547,7 +548,7 @@ class _Build:
 
     def _run(self, action: Run, state: _State, stage: Stage, step: _Step) -> bool:
         account = self._account(state.config.user, state, step)
-        args = _run_arguments(action, state.config)
+        args = commands.run_arguments(action, state.config)
         environment = self._run_environment(state, account)
         mounts = [m for mount in action.mounts if (m := self._run_mount(mount, state, stage, step)) is not None]
         named = {**environment, **{n: v for n, v in state.arguments.items() if n not in environment}}
@@ -571,11 +572,11 @@ class _Build:
             groups=account.groups,
             network=action.network != "none",
         )
-        self._execute_run(execution, mounts, state, key, step, _shown(action))
+        self._execute_run(execution, mounts, state, key, step, commands.shown(action))
         return False
 
     def _execute_run(
-        self, execution: Execution, mounts: list[_BuildMount], state: _State, key: str, step: _Step, shown: str
+        self, execution: Execution, mounts: list[BuildMount], state: _State, key: str, step: _Step, shown: str
     ) -> None:
         with self._store.staging() as staging:
             execution = replace(execution, mounts=tuple(mount.bind(staging / "mounts") for mount in mounts))
@@ -600,14 +601,18 @@ class _Build:
         given = {name: value for name, value in self._build_args.items() if name.upper() in _PREDEFINED}
         return given or {name: value for name, value in os.environ.items() if name.upper() in _PREDEFINED}
 
-    def _run_mount(self, mount: dockerfile.RunMount, state: _State, stage: Stage, step: _Step) -> _BuildMount | None:
+    def _run_mount(self, mount: dockerfile.RunMount, state: _State, stage: Stage, step: _Step) -> BuildMount | None:
         """None for secrets and agents that were not given: BuildKit leaves them out unless they are required."""
         options = {name: self._word(value, state.lookup, step.line) for name, value in mount.options.items()}
         match mount.type:
             case "cache":
-                return self._cache_mount(options, state)
+                try:
+                    return mounts.cache_mount(options, state.config.working_dir, self._store.root / "mounts")
+                except ValueError as error:
+                    hint = "mode is an octal number; uid and gid are numbers."
+                    raise step.error(f"invalid cache mount: {error}", hint) from error
             case "tmpfs":
-                return _BuildMount("", lambda _: {"target": options["target"], "type": "tmpfs"})
+                return mounts.tmpfs_mount(options, state.config.working_dir)
             case "bind":
                 return self._bind_mount(options, state, stage, step)
             case _:
@@ -617,41 +622,12 @@ class _Build:
                     )
                 return None
 
-    def _cache_mount(self, options: Mapping[str, str], state: _State) -> _BuildMount:
-        """Kept between builds, shared by all that name the same id; its content is no part of the cache key."""
-        name = hashlib.sha256((options.get("id") or options["target"]).encode()).hexdigest()[:16]
-        directory = self._store.root / "mounts" / name
-        target = posixpath.join(state.config.working_dir or "/", options["target"])
-
-        def bind(_: Path) -> Mount:
-            if not directory.is_dir():
-                directory.mkdir(parents=True)
-                directory.chmod(int(options.get("mode", "0755"), 8))
-                layers.set_owner(directory, int(options.get("uid", "0")), int(options.get("gid", "0")))
-            return {"target": target, "type": "bind", "source": str(directory)}
-
-        return _BuildMount("", bind)
-
-    def _bind_mount(self, options: Mapping[str, str], state: _State, stage: Stage, step: _Step) -> _BuildMount:
-        """A copy, so that `.dockerignore` holds, and what the step writes into it is gone afterwards."""
+    def _bind_mount(self, options: Mapping[str, str], state: _State, stage: Stage, step: _Step) -> BuildMount:
         tree = self._tree(self._named(options["from"], stage, step)) if options.get("from") else self._context
-        path = posixpath.normpath("/" + options.get("source", ""))
         try:
-            chosen = copying.select(tree, (path,))
+            return mounts.bind_mount(options, state.config.working_dir, tree, self._store.root / "layers")
         except copying.NothingMatches as error:
             raise step.error(f'failed to calculate checksum of ref: "{error}": not found') from error
-        target = posixpath.join(state.config.working_dir or "/", options["target"])
-        writable = options.get("rw", options.get("readwrite", "")) == "true"
-
-        def bind(directory: Path) -> Mount:
-            copy = directory / hashlib.sha256(target.encode()).hexdigest()[:16]
-            copy.mkdir(parents=True)
-            link_from = directory if writable else self._store.root / "layers"
-            layer = copying.Layer(copy, view.ImageView([copy]), link_from)
-            copying.write(tree, chosen, layer, "/content", Attributes())
-            return {"target": target, "type": "bind", "source": str(copy / "content"), "read_only": not writable}
-
-        return _BuildMount(copying.digest(tree, chosen, ()), bind)
 
     # Tools of the steps
 
@@ -734,11 +710,6 @@ def _all_instructions(file: Dockerfile) -> Iterable[Instruction]:
     return (*file.arguments, *(instruction for stage in file.stages for instruction in stage.instructions))
 
 
-def _command(action: Command, settings: ImageConfig) -> tuple[str, ...]:
-    """The shell form is run by the stage's shell."""
-    return (*(settings.shell or _DEFAULT_SHELL), *action.command) if action.shell and action.command else action.command
-
-
 def _make_workdir(layer: copying.Layer, path: str, owner: tuple[int, int]) -> None:
     layer.directory(path, Attributes(owner))
 
@@ -746,29 +717,3 @@ def _make_workdir(layer: copying.Layer, path: str, owner: tuple[int, int]) -> No
 def _unquoted(text: str) -> str:
     """In a here-document quotes are ordinary characters, so they are kept from the word reader."""
     return text.replace("\\", "\\\\").replace("\\\\$", "\\$").replace("'", "\\'").replace('"', '\\"')
-
-
-def _run_arguments(action: Run, settings: ImageConfig) -> tuple[str, ...]:
-    if not action.shell:
-        return action.command
-    shell = settings.shell or _DEFAULT_SHELL
-    [script] = action.command
-    if not action.documents:
-        return (*shell, script)
-    only = len(action.documents) == 1 and re.fullmatch(r"\d*<<-?(['\"]?)[A-Za-z_][\w.]*\1", script) is not None
-    content = action.documents[0].content
-    if only and not content.startswith("#!"):
-        return (*shell, content)
-    if only:
-        # A script with its own interpreter: written to a file that is gone when it ends.
-        wrapper = 'f=$(mktemp) && cat >"$f" && chmod 755 "$f" && "$f"; code=$?; rm -f "$f"; exit $code'
-        return ("/bin/sh", "-c", f"printf %s {shlex.quote(content)} | {{ {wrapper}; }}")
-    bodies = "".join(f"{document.content}{document.name}\n" for document in action.documents)
-    return (*shell, f"{script}\n{bodies}")
-
-
-def _shown(action: Run) -> str:
-    """The command as BuildKit names it in its error."""
-    if not action.shell:
-        return " ".join(action.command)
-    return f"{' '.join(_DEFAULT_SHELL)} {action.command[0]}"

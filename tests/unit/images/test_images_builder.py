@@ -374,6 +374,11 @@ def test_a_cache_mount_lives_on(shop: Shop) -> None:
         ("FROM scratch\nENV A=${B\n", 2, "failed to process \"${B\": syntax error: missing '}'"),
         ("FROM $NOPE\n", 1, "base name ($NOPE) should not be blank"),
         ("FROM scratch\nRUN --mount=type=secret,id=s,required=true x\n", 2, "secret s: not found"),
+        (
+            "FROM scratch\nRUN --mount=type=cache,target=/c,uid=app x\n",
+            2,
+            "invalid cache mount: invalid literal for int() with base 10: 'app'",
+        ),
         ("FROM scratch\nCOPY a /f\nCOPY a /f/g\n", 3, "cannot create directory /f: it is a file"),
     ],
 )
