@@ -20,6 +20,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any, Final, cast
 
+import orjson
+
 from podling.api import quantity
 from podling.api.schema import NEVER_EMPTY, SCHEMA_UNIONS, Field, Kind, Node
 from podling.store.types import Object
@@ -534,11 +536,28 @@ def _pruned(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
         here = _Place(place, name, node.go_name)
         if field is not None:
             child = field.node
-            result[name] = _pruned(item, child, here, walk) if child.structural else _value(item, child, here, walk)
+            if item is None and not child.structural:
+                continue
+            result[name] = _pruned(item, child, here, walk) if child.structural else _metadata(item, child, here, walk)
         elif node.preserve:
             result[name] = item
         else:
             walk.unknown(place, name)
+    return result
+
+
+def _metadata(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
+    """The one part of a custom resource (or of an object embedded in one) that is a Go struct."""
+    if place.above is None:
+        return _value(value, node, place, walk)
+    own = _Walk()
+    result = _struct(value, node, None, own)
+    for problem in own.strict:
+        kind, _, name = problem.partition(' "')
+        walk.strict.append(f'{kind} "{_strict_path(place, name)}')
+    if own.error:
+        path = _strict_path(place.above, str(place.step))
+        raise DecodeError(f"{path}: Invalid value: {orjson.dumps(value).decode()}: {own.error}")
     return result
 
 

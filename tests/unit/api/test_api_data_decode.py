@@ -370,3 +370,18 @@ def test_a_custom_resource_is_only_pruned() -> None:
     obj, strict = shape(value, node)
     assert obj["spec"] == {"n": "not a number", "free": {"x": 1}}
     assert strict == ['unknown field "metadata.zap"', 'unknown field "spec.gone"']
+
+
+def test_the_metadata_of_an_embedded_object_is_decoded_by_itself() -> None:
+    embedded = {"type": "object", "x-kubernetes-embedded-resource": True, "x-kubernetes-preserve-unknown-fields": True}
+    spec = {"type": "object", "properties": {"emb": embedded}}
+    node = SCHEMAS.custom({"properties": {"spec": spec}})
+    value = {"spec": {"emb": {"kind": "Pod", "metadata": {"name": "n", "zap": 1}, "x": 1}}}
+    obj, strict = shape(value, node)
+    assert obj == {"spec": {"emb": {"kind": "Pod", "metadata": {"name": "n"}, "x": 1}}}
+    assert strict == ['unknown field "spec.emb.metadata.zap"']
+    words = (
+        r'spec\.emb\.metadata: Invalid value: {"name":1}: json: cannot unmarshal number into Go struct field ObjectMeta'
+    )
+    with pytest.raises(DecodeError, match=words):
+        shape({"spec": {"emb": {"metadata": {"name": 1}}}}, node)
