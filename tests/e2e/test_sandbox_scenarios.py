@@ -263,3 +263,10 @@ def test_nothing_is_held_of_pods_that_are_gone(run: Run):
     seen = run("leaks")
     assert seen["after"] == seen["before"]
     assert seen["containers"] == []
+
+
+def test_the_tier_is_found_by_trying_and_the_trial_leaves_nothing(run: Run, tier: str):
+    seen = run("detection")
+    best = tier if tier != "rootless-single" or shutil.which("newuidmap") is None else "rootless-subuid"
+    assert seen["chosen"] == best
+    assert seen["left"] == ["lock", "node.log"]

@@ -35,7 +35,7 @@ GATEWAY = "10.244.0.1"
 class Bench:
     """A node of its own, with a client."""
 
-    def __init__(self, directory: Path, tier: str) -> None:
+    def __init__(self, directory: Path, tier: str | None) -> None:
         self.directory = directory
         self.tier = tier
         self.run_directory = directory / "run"
@@ -734,6 +734,15 @@ async def leaks(bench: Bench) -> dict[str, Any]:
         return {"before": before, "after": held(), "containers": await bench.sandbox.containers()}
 
 
+async def detection(bench: Bench) -> dict[str, Any]:
+    """The node finds its tier by itself."""
+    wanted, bench.tier = bench.tier, None
+    async with node(bench):
+        seen = {"chosen": bench.node.tier, "wanted": wanted}
+    seen["left"] = sorted(os.listdir(bench.run_directory))
+    return seen
+
+
 async def latency(bench: Bench) -> dict[str, Any]:
     async with node(bench):
         created: list[float] = []
@@ -774,7 +783,7 @@ SCENARIOS = {
     scenario.__name__: scenario
     for scenario in (
         *(life, refusals, users, roots, volumes, terminals, pods, outside, survival, crashes, noise, limits, inside),
-        *(steps, leaks, latency),
+        *(steps, leaks, detection, latency),
     )
 }
 

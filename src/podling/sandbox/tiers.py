@@ -186,6 +186,7 @@ def _try_all(tier: Tier, scratch: str, connection: socket.socket) -> None:
     except OSError as error:
         reason = f"{step} do not work: {error.strerror}. {mend(step, tier)}"
     finally:
+        shutil.rmtree(scratch, ignore_errors=True)  # here, since an overlay leaves directories closed to their owner
         wire.send(connection, {"reason": reason})
         os._exit(0)
 
@@ -242,6 +243,7 @@ def _try_nat() -> None:
 def _try_proc(scratch: str) -> None:
     try:
         syscalls.mount("proc", f"{scratch}/root", "proc")
+        syscalls.unmount(f"{scratch}/root")
     except OSError:
         os._exit(1)
     os._exit(0)
