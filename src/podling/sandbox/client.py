@@ -333,22 +333,27 @@ class Sandbox:
         return result
 
     async def stats(self, pod: str) -> dict[str, Usage]:
-        """What the running containers of a pod use, by container id."""
+        """What the running containers of a pod use, by container id. Only from inside the node."""
         used: dict[str, Usage] = {}
-        for container in sorted(self._pods.get(pod, ())):
-            pid, group = self._pids[container], self._groups.get(container)
+        running = [(container, self._pids[container]) for container in sorted(self._pods.get(pod, ()))]
+        for container, pid in running:
+            group = self._groups.get(container)
             usage = self._cgroups.usage(group) if group else None
             if usage is None:
-                usage = statistics.usage_beside(pid)
+                usage = await asyncio.to_thread(statistics.usage_beside, pid)
             if usage is not None:
                 used[container] = usage
         return used
 
     async def listen_queue(self, pod: str) -> int:
-        """Connections of a pod that are not finished, on the ports where it listens: waiting, or being served."""
-        for container in self._pods.get(pod, ()):
+        """Connections of a pod that are not finished, on the ports where it listens: waiting, or being served.
+
+        In a thread: the kernel goes through its whole table of connections for this, some milliseconds. Only from
+        inside the node, whose process numbers these are.
+        """
+        for pid in [self._pids[container] for container in self._pods.get(pod, ())]:
             with contextlib.suppress(OSError):
-                return statistics.unfinished_connections(self._pids[container])
+                return await asyncio.to_thread(statistics.unfinished_connections, pid)
         return 0
 
     def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
