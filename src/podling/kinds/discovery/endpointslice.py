@@ -24,13 +24,17 @@ _SHOWN: Final = 3
 
 
 def default(obj: Object) -> None:
-    """A slice without endpoints shows `null`: Kubernetes' storage does not tell an empty list from none."""
-    obj["endpoints"] = obj.get("endpoints") or None
     for port in entries(obj, "ports"):
         if port.get("name") is None:
             port["name"] = ""
         if port.get("protocol") is None:
             port["protocol"] = "TCP"
+
+
+def prepare(write: Write) -> None:
+    """A slice without endpoints shows `null`: Kubernetes' storage does not tell an empty list from none."""
+    for key in ("endpoints", "ports"):
+        write.new[key] = write.new.get(key) or None
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -155,7 +159,7 @@ def resource() -> Resource:
         singular="endpointslice",
         namespaced=True,
         schema="io.k8s.api.discovery.v1.EndpointSlice",
-        strategy=Strategy(default=default, validate=validate, generation=_generation),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=_generation),
         columns=_columns(),
         row=row,
     )
