@@ -19,7 +19,7 @@ import uvloop
 
 from podling.store.disk import Durability
 from podling.store.store import Store
-from podling.store.types import Key
+from podling.store.types import Key, Object
 
 _PADDING = "x" * 2800
 
@@ -29,7 +29,8 @@ async def _writer(store: Store, name: str, end: float) -> list[float]:
     while (start := time.perf_counter()) < end:
         key = Key("configmaps", "default", f"{name}-{len(latencies)}")
         metadata = {"name": key.name, "namespace": key.namespace}
-        await store.create(key, {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"k": _PADDING}})
+        obj: Object = {"kind": "ConfigMap", "apiVersion": "v1", "metadata": metadata, "data": {"k": _PADDING}}
+        await store.create(key, obj)
         latencies.append(time.perf_counter() - start)
     return latencies
 
@@ -53,11 +54,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for durability in ("full", "normal"):
         for writers in (1, 16, 128):
-            print(
-                uvloop.run(
-                    _measure(arguments.directory, cast(Durability, durability), writers, arguments.seconds)
-                )
-            )
+            print(uvloop.run(_measure(arguments.directory, cast(Durability, durability), writers, arguments.seconds)))
 
 
 if __name__ == "__main__":
