@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import gc
 import json
 import logging
@@ -17,6 +18,7 @@ import os
 import random
 import secrets
 import signal
+import socket
 import ssl
 import sys
 import time
@@ -39,9 +41,9 @@ from podling.auth.rbac import RESOURCES, SUPERUSERS, Rbac
 from podling.auth.tokens import PREFIX, ServiceAccountTokens
 from podling.controllers import bootstrap, catalogue, eviction
 from podling.controllers.clock import SystemClock
+from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
-from podling.images.host import Host
-from podling.images.manager import Images
+from podling.images.manager import open_images
 from podling.images.runtime import NodeImages
 from podling.kinds.core import binding
 from podling.layout import ClusterRecord, Layout
@@ -129,6 +131,7 @@ class ControlPlane:
         server.add_creator("pods", "binding", binding.creator(server.registry))
         apiserver = LocalClient(server.registry, User(bootstrap.USER, (SUPERUSERS,)), "kube-apiserver")
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
+        admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac)
         return server
 
@@ -218,7 +221,8 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
     name = plane.record["node"]
     kubelet = plane.client(f"system:node:{name}", "kubelet")
     recorder = plane.recorder("kubelet", name)
-    images = Images(layout.images, machine=Host.current())
+    helper = await HostHelper.open(str(layout.run / "helper.sock"))
+    images = open_images(layout.images, connect=_host_dialer(helper))
     settings = NodeSettings(
         name=name,
         ip=addresses.gateway,
@@ -254,6 +258,28 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
         await node.stop()
         await services.stop()
         sandbox.close()
+        helper.close()
+
+
+def _host_dialer(helper: HostHelper) -> Callable[[str, int, float], socket.socket]:
+    """Connects by way of the host's network, for the threads that talk to registries: the node has no other way out."""
+    loop = asyncio.get_running_loop()
+
+    async def dial(host: str, port: int, timeout: float) -> socket.socket:
+        failure = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH), host)
+        for address in await helper.resolve(host):
+            try:
+                return await helper.connect(address, port, timeout)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def connect(host: str, port: int, timeout: float) -> socket.socket:
+        connected = asyncio.run_coroutine_threadsafe(dial(host, port, timeout), loop).result()
+        connected.settimeout(timeout)
+        return connected
+
+    return connect
 
 
 @contextlib.asynccontextmanager
