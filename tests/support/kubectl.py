@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -80,19 +81,14 @@ class Kubectl:
 
 
 def _first(process: subprocess.Popen[str], done: Callable[[Any], bool], timeout: float) -> Any:
-    import threading
-
+    """The first object of the watch, an event a line, for which `done` is true."""
     timer = threading.Timer(timeout, process.kill)
     timer.start()
-    decoder, text, last = json.JSONDecoder(), "", None
+    last: Any = None
     try:
         assert process.stdout is not None
         for line in process.stdout:
-            text += line
-            if line.rstrip() != "}":
-                continue
-            event, end = decoder.raw_decode(text)
-            text, last = text[end:].lstrip(), event["object"]
+            last = json.loads(line)["object"]
             if done(last):
                 return last
     finally:

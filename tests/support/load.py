@@ -108,9 +108,7 @@ class Load:
         except (OSError, EOFError, TimeoutError, ValueError) as error:
             self.report.lost.append(Loss(at, f"{type(error).__name__}: {error}"))
             return
-        self.report.answers.append(
-            Answer(at, head.get("x-pod", ""), head.get("x-version", ""), time.monotonic() - at)
-        )
+        self.report.answers.append(Answer(at, head.get("x-pod", ""), head.get("x-version", ""), time.monotonic() - at))
 
     async def _exchange(self) -> dict[str, str]:
         reader, writer = await asyncio.open_connection(self._host, self._port)

@@ -1,0 +1,41 @@
+"""Persons and their clusters. Everything in this directory runs as root and, where the tests are root, as an
+unprivileged user as well."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Generator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from support.people import Person, myself, unprivileged
+from support.system import System, running_monitor
+
+KINDS = ("root", "rootless") if os.getuid() == 0 else ("rootless",)
+
+
+@pytest.fixture(scope="session")
+def persons() -> Generator[dict[str, Person]]:
+    with ExitStack() as stack:
+        found: dict[str, Person] = {}
+        for kind in KINDS:
+            other = kind == "rootless" and os.getuid() == 0
+            found[kind] = stack.enter_context(unprivileged() if other else myself())
+        yield found
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def person(request: pytest.FixtureRequest, persons: dict[str, Person]) -> Person:
+    return persons[request.param]
+
+
+@pytest.fixture(scope="module")
+def monitor(person: Person) -> Generator[System]:
+    """The resilient monitor, up, with a second version built."""
+    with running_monitor(person) as system:
+        yield system
