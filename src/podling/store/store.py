@@ -21,8 +21,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-import orjson
-
 from podling.store.disk import Disk, Durability
 from podling.store.history import History
 from podling.store.memory import IndexFunction, Memory
@@ -37,6 +35,7 @@ from podling.store.types import (
     Object,
     StorageFailed,
     StoreError,
+    compact_json,
 )
 
 ChangeHandler = Callable[[Sequence[Change]], None]
@@ -200,7 +199,7 @@ class Store:
     def _new_entry(self, key: Key, obj: Object) -> Entry:
         self._assigned += 1
         obj["metadata"]["resourceVersion"] = str(self._assigned)
-        return Entry(key, self._assigned, orjson.dumps(obj), obj)
+        return Entry(key, self._assigned, compact_json(obj), obj)
 
     def _enqueue(self, change: Change) -> asyncio.Future[Entry]:
         write = _Write(change)
