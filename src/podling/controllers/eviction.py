@@ -6,6 +6,7 @@ version that was judged, so that two evictions never spend the same allowance.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +22,8 @@ from podling.store.types import Object
 
 ATTEMPTS = 20
 """How often a decision is made anew because a budget or the pod changed meanwhile."""
+PAUSE = 0.001
+"""Seconds, growing with each attempt: another's write is seen only when it is committed."""
 
 
 def resource() -> Resource:
@@ -48,6 +51,7 @@ def creator(registry: Registry, client: Client) -> Creator:
             except ApiError as error:
                 if error.reason != "Conflict" or attempt == ATTEMPTS - 1 or _has_preconditions(eviction):
                     raise
+                await asyncio.sleep(PAUSE * (attempt + 1))
             else:
                 break
         return SUCCESS

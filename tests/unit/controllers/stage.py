@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 from podling.api.resources import Resource
 from podling.controllers import (
+    clusterroleaggregation,
+    cronjob,
     daemonset,
+    disruption,
     endpoints,
     endpointslice,
     endpointslicemirroring,
@@ -14,10 +17,14 @@ from podling.controllers import (
     namespace,
     nodelifecycle,
     podgc,
+    pvcprotection,
     replicaset,
+    resourcequota,
     serviceaccount,
     statefulset,
     tainteviction,
+    ttl,
+    volumebinder,
 )
 from podling.controllers.deployment import controller as deployment
 from podling.controllers.job import controller as job
@@ -58,5 +65,14 @@ CAST: dict[str, Callable[[], Controller]] = {
     "podgc": podgc.controller,
     "statefulset": statefulset.controller,
     "job": job.controller,
+    "cronjob": cronjob.controller,
+    "ttl": ttl.controller,
+    "disruption": disruption.controller,
+    "quota": resourcequota.controller,
+    "claims": volumebinder.claim_binder,
+    "volumes": volumebinder.volume_phases,
+    "claimprotection": pvcprotection.claim_protection,
+    "volumeprotection": pvcprotection.volume_protection,
+    "aggregation": clusterroleaggregation.controller,
     "daemonset": daemonset.controller,
 }
