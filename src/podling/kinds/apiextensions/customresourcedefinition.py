@@ -110,7 +110,7 @@ def _versions(versions: list[Object], common: set[str]) -> list[FieldError]:
     errors: list[FieldError] = []
     for at, version in each("spec.versions", versions):
         errors += fields.check(f"{at}.name", text(version, "name"), names.dns1035_label)
-        if not part(version, "schema").get("openAPIV3Schema"):
+        if part(version, "schema").get("openAPIV3Schema") is None:
             errors.append(required(f"{at}.schema.openAPIV3Schema"))
         own = {k: v for k, v in version.items() if k in _HOISTED and k not in common}
         errors += _parts(own, part(version, "schema", "openAPIV3Schema"), at, "schema")
@@ -171,7 +171,7 @@ def _names(called: Object, path: str) -> list[FieldError]:
 def _parts(version: Object, schema: Object, path: str, schema_key: str) -> list[FieldError]:
     """Schema, subresources, columns and selectable fields, of one version or of all."""
     errors: list[FieldError] = []
-    if version.get("schema") and schema:
+    if part(version, "schema").get("openAPIV3Schema") is not None:
         errors += structural.schema(schema, f"{path}.{schema_key}.openAPIV3Schema")
     errors += _subresources(part(version, "subresources"), f"{path}.subresources")
     for at, column in each(f"{path}.additionalPrinterColumns", version.get("additionalPrinterColumns")):

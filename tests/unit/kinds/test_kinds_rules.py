@@ -1,0 +1,163 @@
+"""The rules that many kinds share, and some that only one has."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from podling.kinds import builtin
+from podling.kinds.apiextensions import structural
+from podling.kinds.autoscaling import horizontalpodautoscaler_v1 as v1
+from podling.kinds.core.endpoints import repacked
+from podling.kinds.events import event
+from podling.kinds.validation import cron, names
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad"),
+    [
+        (names.dns1123_label, ["a", "a-1"], ["", "A", "-a", "a.b", "a" * 64]),
+        (names.dns1123_subdomain, ["a.b", "a-1.c"], ["", "a..b", "a_b", ".a"]),
+        (names.dns1035_label, ["a1"], ["1a", "a-"]),
+        (names.qualified_name, ["a", "example.com/Name", "a_b.c"], ["", "a/b/c", "/a", "a b", "EXAMPLE.com/a"]),
+        (names.label_value, ["", "a.b_c"], ["a b", "-a"]),
+        (names.config_map_key, ["a.b", "_x"], ["..", "a/b", "..a"]),
+        (names.port_name, ["http", "p-1"], ["HTTP", "1", "a--b", "-a", "a" * 16]),
+        (names.ip, ["1.2.3.4", "::1"], ["x", "1.2.3", "1.2.3.4/8"]),
+        (names.cidr, ["10.0.0.0/8", "::/0"], ["10.0.0.0", "10.0.0.0/33", "10.0.0.0/08"]),
+        (names.percent, ["5%", "100%"], ["-5%", "5", "x%"]),
+    ],
+)
+def test_a_name_rule_knows_good_from_bad(rule, good, bad) -> None:
+    assert [value for value in good if rule(value)] == []
+    assert [value for value in bad if not rule(value)] == []
+
+
+@pytest.mark.parametrize("schedule", ["* * * * *", "*/5 0 1,15 jan-mar mon", "@daily", "@every 1h30m", "0 0 ? * 0-6/2"])
+def test_a_good_schedule_has_no_problem(schedule) -> None:
+    assert cron.problem(schedule) == ""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "says"),
+    [
+        ("* * * *", "expected exactly 5 fields, found 4"),
+        ("60 * * * *", "end of range (60) above maximum (59): 60"),
+        ("* * 0 * *", "beginning of range (0) below minimum (1): 0"),
+        ("5-1 * * * *", "beginning of range (5) beyond end of range (1): 5-1"),
+        ("*/0 * * * *", "step of range should be a positive number: */0"),
+        ("x * * * *", "failed to parse int from x"),
+        ("@sometimes", "unrecognized descriptor: @sometimes"),
+    ],
+)
+def test_a_bad_schedule_is_told_apart(schedule, says) -> None:
+    assert cron.problem(schedule).startswith(says)
+
+
+def test_every_row_fits_its_columns() -> None:
+    now = datetime(2026, 1, 1, tzinfo=UTC)
+    for resource in builtin():
+        if resource.row is not None:
+            obj = {"metadata": {"name": "x", "creationTimestamp": "2026-01-01T00:00:00Z"}}
+            assert len(resource.row(obj, now)) == len(resource.columns), resource.plural
+
+
+def test_metadata_is_checked_for_every_kind_that_is_stored(problems) -> None:
+    reviews = {"bindings", "componentstatuses", "events"}
+    for resource in builtin():
+        if "update" not in resource.verbs or resource.plural in reviews or resource.group in UNCHECKED:
+            continue
+        new = {"metadata": {"name": "x", "labels": {"a b": "c"}}}
+        assert any(p.startswith("metadata.labels") for p in problems(resource, new)), resource.plural
+
+
+UNCHECKED = {"flowcontrol.apiserver.k8s.io", "resource.k8s.io"}
+
+
+def test_an_immutable_config_map_stays_as_it_is(kinds, problems) -> None:
+    kind = kinds["configmaps/v1"]
+    old = {"metadata": {"name": "x", "namespace": "default"}, "data": {"a": "1"}, "immutable": True}
+    new = {"metadata": dict(old["metadata"]), "data": {"a": "2"}, "immutable": True}
+    assert problems(kind, new, old)[-1] == "data: Forbidden: field is immutable when `immutable` is set"
+
+
+def test_a_selector_that_misses_its_template_is_refused(kinds, problems) -> None:
+    template = {"metadata": {"labels": {"app": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+    spec = {"selector": {"matchLabels": {"app": "a"}}, "template": template}
+    expected = 'spec.template.metadata.labels: Invalid value: {"app":"b"}: `selector` does not match template `labels`'
+    for plural in ("deployments.apps/v1", "replicasets.apps/v1", "statefulsets.apps/v1", "daemonsets.apps/v1"):
+        assert problems(kinds[plural], {"spec": dict(spec)}) == [expected]
+
+
+def test_a_job_selects_its_own_pods(kinds, writes) -> None:
+    template = {"spec": {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}}
+    job = writes(kinds["jobs.batch/v1"], {"metadata": {"name": "j", "uid": "u"}, "spec": {"template": template}}).new
+    assert job["spec"]["selector"] == {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}}
+    assert job["spec"]["template"]["metadata"]["labels"]["batch.kubernetes.io/job-name"] == "j"
+
+
+def test_an_autoscaler_survives_the_old_form() -> None:
+    metric = {
+        "type": "Pods",
+        "pods": {"metric": {"name": "rps"}, "target": {"type": "AverageValue", "averageValue": "5"}},
+    }
+    cpu = {"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 50}}}
+    policy = {"type": "Pods", "value": 4, "periodSeconds": 15}
+    rules = {"stabilizationWindowSeconds": 0, "selectPolicy": "Max", "policies": [policy]}
+    spec = {"maxReplicas": 3, "metrics": [metric, cpu], "behavior": {"scaleUp": rules}}
+    stored = {
+        "apiVersion": "autoscaling/v2",
+        "metadata": {"name": "h"},
+        "spec": spec,
+        "status": {"desiredReplicas": 1, "currentMetrics": None},
+    }
+    old = v1.from_v2(stored)
+    assert old["spec"]["targetCPUUtilizationPercentage"] == 50
+    assert v1.to_v2(old) == stored
+
+
+def test_an_event_is_the_same_in_both_groups() -> None:
+    new = {
+        "apiVersion": "events.k8s.io/v1",
+        "metadata": {"name": "e"},
+        "regarding": {"kind": "Pod", "name": "p"},
+        "note": "hello",
+        "deprecatedSource": {},
+        "reportingController": "x.y/z",
+        "reportingInstance": "i",
+    }
+    core = event.to_core(new)
+    assert core["involvedObject"]["name"] == "p"
+    assert core["message"] == "hello"
+    shown = event.from_core(core)
+    assert {k: shown[k] for k in new} == new
+
+
+def test_endpoints_with_the_same_ports_are_one_subset() -> None:
+    ports = [{"port": 80, "protocol": "TCP"}]
+    subsets = [
+        {"addresses": [{"ip": "10.0.0.2"}], "ports": ports},
+        {"addresses": [{"ip": "10.0.0.1"}], "ports": ports},
+    ]
+    assert repacked(subsets) == [{"addresses": [{"ip": "10.0.0.1"}, {"ip": "10.0.0.2"}], "ports": ports}]
+
+
+@pytest.mark.parametrize(
+    ("schema", "expected"),
+    [
+        ({"type": "object"}, []),
+        ({}, ["s.type: Required value: must not be empty at the root"]),
+        (
+            {"type": "object", "properties": {"a": {"type": "array"}}},
+            ["s.properties[a].items: Required value: must be specified"],
+        ),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "default": 1}}},
+            ['s.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"'],
+        ),
+        ({"type": "object", "properties": {"a": {"x-kubernetes-int-or-string": True}}}, []),
+    ],
+)
+def test_a_schema_tells_the_type_of_every_value(schema, expected) -> None:
+    assert [str(e) for e in structural.schema(schema, "s")] == expected
