@@ -1,8 +1,57 @@
-"""FlowSchema."""
+"""FlowSchema: which requests share a priority level. Stored for clients that manage it; nothing is queued by it."""
 
 from __future__ import annotations
 
-from podling.api.resources import Resource
+from datetime import datetime
+from typing import Any
+
+from podling.api.errors import FieldError
+from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.workload import keep_status
+from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import entries, part, text
+from podling.kinds.validation.meta import object_meta
+from podling.store.types import Object
+
+
+def default(obj: Object) -> None:
+    spec: Object = obj.setdefault("spec", {})
+    if not spec.get("matchingPrecedence"):
+        spec["matchingPrecedence"] = 1000
+    obj.setdefault("status", {})
+
+
+def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write)
+    spec = part(write.new, "spec")
+    level = text(part(spec, "priorityLevelConfiguration"), "name")
+    errors += fields.check_required("spec.priorityLevelConfiguration.name", level, names.dns1123_subdomain)
+    return errors + fields.positive("spec.matchingPrecedence", spec.get("matchingPrecedence"))
+
+
+def _columns() -> tuple[Column, ...]:
+    return (
+        name_column(),
+        Column("PriorityLevel", description=doc("flowcontrol.v1.PriorityLevelConfigurationReference.name")),
+        Column("MatchingPrecedence", description=doc("flowcontrol.v1.FlowSchemaSpec.matchingPrecedence")),
+        Column("DistinguisherMethod", description=doc("flowcontrol.v1.FlowSchemaSpec.distinguisherMethod")),
+        age_column(),
+        Column("MissingPL", description="references a broken or non-existent PriorityLevelConfiguration"),
+    )
+
+
+def row(obj: Object, now: datetime) -> list[Any]:
+    spec = part(obj, "spec")
+    dangling = [c for c in entries(part(obj, "status"), "conditions") if c.get("type") == "Dangling"]
+    return [
+        name(obj),
+        text(part(spec, "priorityLevelConfiguration"), "name"),
+        spec.get("matchingPrecedence", 0),
+        text(part(spec, "distinguisherMethod"), "type") or NONE,
+        age(obj, now),
+        text(dangling[0], "status") if dangling else "?",
+    ]
 
 
 def resource() -> Resource:
@@ -15,4 +64,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.flowcontrol.v1.FlowSchema",
         status=True,
+        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
+        columns=_columns(),
+        row=row,
     )
