@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from podling.api.client import Client, EventRecorder
 from podling.controllers import (
     clusterroleaggregation,
     cronjob,
+    csrsigning,
     daemonset,
     disruption,
     endpoints,
@@ -23,6 +24,7 @@ from podling.controllers import (
     serviceaccount,
     statefulset,
     tainteviction,
+    tokens,
     ttl,
     volumebinder,
 )
@@ -34,9 +36,24 @@ from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
 
 
-def all_controllers(*, root_ca: str, metrics: Metrics | None = None) -> list[Controller]:
-    """`root_ca` is the cluster's certificate authority in PEM; `metrics` what autoscalers ask."""
+def all_controllers(
+    *,
+    root_ca: str,
+    metrics: Metrics | None = None,
+    sign_token: tokens.Sign | None = None,
+    signers: Mapping[str, csrsigning.Signer] | None = None,
+) -> list[Controller]:
+    """`root_ca` is the cluster's certificate authority in PEM; `metrics` what autoscalers ask.
+
+    Without `sign_token` token secrets stay empty, without `signers` certificate requests wait for others.
+    """
+    optional: list[Controller] = []
+    if sign_token is not None:
+        optional.append(tokens.controller(sign_token, root_ca))
+    if signers:
+        optional.append(csrsigning.controller(signers))
     return [
+        *optional,
         namespace.controller(),
         serviceaccount.default_account(),
         serviceaccount.root_ca_publisher(root_ca),
@@ -72,6 +89,8 @@ def start(
     recorders: Callable[[str], EventRecorder],
     root_ca: str,
     metrics: Metrics | None = None,
+    sign_token: tokens.Sign | None = None,
+    signers: Mapping[str, csrsigning.Signer] | None = None,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
 ) -> Manager:
@@ -80,7 +99,7 @@ def start(
     `clients` gives a client that writes as the named user; `recorders` an event recorder of the named component.
     """
     manager = Manager(
-        all_controllers(root_ca=root_ca, metrics=metrics),
+        all_controllers(root_ca=root_ca, metrics=metrics, sign_token=sign_token, signers=signers),
         clients=clients,
         recorders=recorders,
         clock=clock or SystemClock(),

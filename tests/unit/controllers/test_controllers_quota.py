@@ -41,7 +41,7 @@ def test_a_scope_counts_only_the_pods_that_it_means() -> None:
 
 def test_too_much_is_refused_with_all_that_is_exceeded() -> None:
     raised = quotaadmission.increase("pods", None, pod(requests={"cpu": "2"}))
-    with pytest.raises(ValueError, match="exceeded quota: q, requested: pods=1,requests.cpu=2, used: pods=1,"):
+    with pytest.raises(ValueError, match=r"exceeded quota: q, requested: pods=1,requests\.cpu=2, used: pods=1,"):
         quotaadmission.charged(quota({"pods": "1", "requests.cpu": "1"}, {"pods": "1", "requests.cpu": "0"}), raised)
 
 
