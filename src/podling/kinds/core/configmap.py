@@ -10,7 +10,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import entries, part
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import metadata, object_meta
 from podling.store.types import Object
 
 _MAX_SIZE: Final = 1024 * 1024
@@ -18,9 +18,13 @@ _MAX_SIZE: Final = 1024 * 1024
 
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
-    if write.old is not None and write.old.get("immutable"):
+    if write.old is None:
+        return errors + _data(write.new)
+    if write.old.get("immutable"):
         errors += _frozen(write.new, write.old)
-    return errors + _data(write.new)
+    # Kubernetes checks the whole changed object twice, so each problem is told as often.
+    whole = metadata(write.new, namespaced=True, name=names.subdomain_name) + _data(write.new)
+    return errors + whole * 2
 
 
 def _frozen(new: Object, old: Object) -> list[FieldError]:
