@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,12 +43,13 @@ class Person:
             **self.extra,
         }
 
-    def command(self, args: Sequence[str | Path]) -> list[str]:
-        """`args` as this person would run them."""
-        words = [str(a) for a in args]
+    @property
+    def _identity(self) -> dict[str, Any]:
+        """What makes a child process this person's: no program in between, so that it can be signalled."""
         if self.user is None:
-            return words
-        return ["runuser", "-u", self.user, "--", *words]
+            return {}
+        entry = pwd.getpwnam(self.user)
+        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
     def run(
         self,
@@ -59,7 +60,7 @@ class Person:
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
-            self.command(args),
+            [str(a) for a in args],
             input=stdin,
             capture_output=True,
             text=True,
@@ -67,13 +68,15 @@ class Person:
             timeout=timeout,
             cwd=cwd or self.home,
             check=False,
+            **self._identity,
         )
         if check and done.returncode != 0:
             raise AssertionError(f"{' '.join(map(str, args))} -> {done.returncode}\n{done.stdout}\n{done.stderr}")
         return done
 
     def start(self, *args: str | Path, **options: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(self.command(args), text=True, env=self.env, cwd=self.home, **options)
+        words = [str(a) for a in args]
+        return subprocess.Popen(words, text=True, env=self.env, cwd=self.home, **self._identity, **options)
 
     def podling(self, *args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
         return self.run(self.bin / "podling", *args, **options)
