@@ -37,8 +37,9 @@ from podling.auth import bootstrap as policy
 from podling.auth import pki, reviews
 from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
-from podling.auth.rbac import RESOURCES, SUPERUSERS, Rbac
-from podling.auth.tokens import PREFIX, ServiceAccountTokens
+from podling.auth.identities import MASTERS, PREFIX
+from podling.auth.rbac import RESOURCES, Rbac
+from podling.auth.tokens import ServiceAccountTokens
 from podling.controllers import bootstrap, catalogue, eviction
 from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
@@ -57,7 +58,7 @@ from podling.node.surroundings import Surroundings
 from podling.sandbox.client import HostHelper, Sandbox
 from podling.scheduler.scheduler import Scheduler
 from podling.store.store import Store
-from podling.store.types import Object
+from podling.store.types import Object, StorageFailed
 
 log = logging.getLogger("podling.daemon")
 
@@ -78,7 +79,7 @@ def main() -> None:
 
     try:
         uvloop.run(_run(layout))
-    except OSError as error:
+    except (OSError, StorageFailed) as error:
         _announce(layout, _explain(error))
         raise
 
@@ -129,7 +130,7 @@ class ControlPlane:
         for resource in RESOURCES:
             store.watch(resource, lambda _changes: rbac.changed())
         server.add_creator("pods", "binding", binding.creator(server.registry))
-        apiserver = LocalClient(server.registry, User(bootstrap.USER, (SUPERUSERS,)), "kube-apiserver")
+        apiserver = LocalClient(server.registry, User(bootstrap.USER, (MASTERS,)), "kube-apiserver")
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac)
@@ -137,7 +138,7 @@ class ControlPlane:
 
     def client(self, user: str, manager: str = "") -> Client:
         """A client that writes as `user`; such users may do everything, as in-process parts of a real one do."""
-        return LocalClient(self.server.registry, User(user, (SUPERUSERS,)), manager or user.rpartition(":")[2])
+        return LocalClient(self.server.registry, User(user, (MASTERS,)), manager or user.rpartition(":")[2])
 
     def controller_client(self, user: str) -> Client:
         return self.client(user, "kube-controller-manager" if user.startswith(PREFIX) else "")
@@ -317,7 +318,9 @@ def _announce(layout: Layout, message: str) -> None:
             fifo.write(message)
 
 
-def _explain(error: OSError) -> str:
+def _explain(error: OSError | StorageFailed) -> str:
+    if isinstance(error, StorageFailed):
+        return f"{error}\n"
     where = f" ({error.filename})" if error.filename else ""
     return f"{error.strerror or error}{where}\n"
 

@@ -5,25 +5,35 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import http.client
 import json
 import os
 import select
-import shutil
 import socket
 import sys
+import time
+from collections import deque
 from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from podling.cli.api import Api
+from podling.cli.api import Api, RequestFailed
 from podling.layout import DEFAULT_NAME, BadClusterName, ClusterRecord, Layout, cluster_names
-from podling.sandbox import boot
+from podling.sandbox import boot, oneshot
+from podling.sandbox.process import StartFailure
 from podling.sandbox.services import Service
 
 READY_PATIENCE = 60.0
-"""Seconds from the start of the processes to an API that answers."""
+"""Seconds from the start of the processes to an API that answers; a daemon that ends is noticed at once."""
+RETURN_PATIENCE = 15.0
+"""Seconds for a running cluster's daemon to come back: longer than the longest pause between its restarts."""
+ABSENCE_PATIENCE = 1.0
+"""Seconds without a daemon process: longer than the first pauses between restarts."""
+ANSWER_PATIENCE = 5.0
+LINES_SHOWN = 25
+"""Of a log, with an error."""
 
 SERVICES = {"daemon": "podling.daemon", "proxy": "podling.network.proxy"}
 """What the zygote keeps running, each a module."""
@@ -45,8 +55,8 @@ class Cluster:
     def server(self) -> str:
         return f"https://127.0.0.1:{self.record['api_port']}"
 
-    def api(self) -> Api:
-        return Api(self.layout, self.record["api_port"])
+    def api(self, timeout: float = 30.0) -> Api:
+        return Api(self.layout, self.record["api_port"], timeout=timeout)
 
 
 def layout_of(name: str) -> Layout:
@@ -75,19 +85,28 @@ def require(layout: Layout) -> Cluster:
 
 
 def start(layout: Layout) -> Cluster:
-    """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the mend."""
+    """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the reason and the mend.
+
+    Where that fails or is interrupted, no process of it is left.
+    """
     record = read_record(layout) or _new_record(layout)
     for directory in (layout.state, layout.run, layout.logs, layout.pods, layout.images):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if layout.run.stat().st_uid != os.geteuid():  # it can lie in a directory that everyone may write to
+        raise click.ClickException(f"{layout.run} belongs to another user: set PODLING_HOME to a shorter directory")
     if not _is_free(record["api_port"]):
         record["api_port"] = _free_port()
-    layout.record.write_text(json.dumps(record))
+    _write_record(layout, record)
+    said = _Tail(layout.logs / "daemon.log")
     with _readiness(layout) as ready:
         try:
             node = boot.start_node(_config(layout, record))
+            _await_api(layout, ready, said)
         except boot.NodeError as error:
-            raise click.ClickException(str(error)) from error
-        _await_api(layout, ready)
+            raise click.ClickException(f"cluster {layout.name} did not start: {error}") from error
+        except BaseException:
+            boot.stop_node(str(layout.run), grace=0)
+            raise
     return Cluster(layout, record, node.tier)
 
 
@@ -100,24 +119,34 @@ def stop(layout: Layout) -> None:
             raise click.ClickException(str(error)) from error
     for directory in (layout.run, layout.state):
         _remove(directory)
-    layout.lock.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def exclusively(layout: Layout) -> Generator[None]:
-    """One command at a time starts or ends a cluster."""
+    """One command at a time starts or ends a cluster. The lock's file goes with the cluster."""
     layout.lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = _lock(layout)
     try:
+        yield
+    finally:
+        if not layout.state.exists():
+            layout.lock.unlink(missing_ok=True)
+        os.close(lock)
+
+
+def _lock(layout: Layout) -> int:
+    while True:
+        lock = os.open(layout.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            os.close(lock)
             raise click.ClickException(
                 f"another podling command is starting or ending cluster {layout.name}; wait for it, then try again"
             ) from None
-        yield
-    finally:
-        os.close(lock)
+        if os.fstat(lock).st_nlink:
+            return lock
+        os.close(lock)  # whoever held it has removed its file, so others would lock another one
 
 
 @contextlib.contextmanager
@@ -155,6 +184,13 @@ def read_record(layout: Layout) -> ClusterRecord | None:
     return record
 
 
+def _write_record(layout: Layout, record: ClusterRecord) -> None:
+    """In one step: a full disk or a crash leaves the old one."""
+    new = layout.record.with_suffix(".new")
+    new.write_text(json.dumps(record))
+    new.replace(layout.record)
+
+
 def _new_record(layout: Layout) -> ClusterRecord:
     return {"name": layout.name, "node": layout.context, "api_port": _free_port()}
 
@@ -179,21 +215,22 @@ def _config(layout: Layout, record: ClusterRecord) -> boot.NodeConfig:
         "proxy": ["--run", str(layout.run)],
     }
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    services: list[Service] = [
-        {
+    services: dict[str, Service] = {
+        name: {
             "name": name,
             "argv": [sys.executable, "-m", module, *arguments[name]],
             "env": environment,
             "log": str(layout.logs / f"{name}.log"),
         }
         for name, module in SERVICES.items()
-    ]
+    }
+    services["daemon"]["watched"] = str(ready_path(layout))
     return boot.NodeConfig(
         name=layout.name,
         hostname=record["node"],
         run_directory=str(layout.run),
         cache_directory=str(layout.images),
-        services=services,
+        services=list(services.values()),
     )
 
 
@@ -215,26 +252,86 @@ def _readiness(layout: Layout) -> Generator[int]:
         path.unlink(missing_ok=True)
 
 
-def _await_api(layout: Layout, ready: int) -> None:
+def _await_api(layout: Layout, ready: int, said: _Tail) -> None:
+    """Hears the daemon's word, its end (nobody holds the FIFO open any more), or nothing."""
     readable, _, _ = select.select([ready], [], [], READY_PATIENCE)
     message = os.read(ready, 65536).decode() if readable else ""
     if message == "ready\n":
         return
-    boot.stop_node(str(layout.run))
-    why = message.strip() or f"the API did not answer within {READY_PATIENCE:.0f} s"
-    raise click.ClickException(f"cluster {layout.name} did not start: {why}\nIts log: {layout.logs / 'daemon.log'}")
+    why = message.strip() or ("its daemon ended" if readable else f"no answer of its API within {READY_PATIENCE:.0f} s")
+    lines = [] if message else said.lines()
+    log = f"The whole log: {said.path}"
+    raise click.ClickException("\n".join([f"cluster {layout.name} did not start: {why}", *lines, log]))
+
+
+def await_api(cluster: Cluster) -> None:
+    """Until the API of a running cluster answers: its daemon may be on its way back from a crash.
+
+    One that ends again and again is waited for longer and longer before its next start; that is not waited for.
+    """
+    said = _Tail(cluster.layout.logs / "daemon.log")
+    began = alive = time.monotonic()
+    while not answers(cluster):
+        now = time.monotonic()
+        node = boot.find_node(str(cluster.layout.run))
+        if node and "daemon" in service_pids(node.zygote_pid):
+            alive = now
+        if now > began + RETURN_PATIENCE or now > alive + ABSENCE_PATIENCE:
+            why = f"the API of cluster {cluster.layout.name} does not answer; the end of its daemon's log:"
+            raise click.ClickException("\n".join([why, *said.lines(since=0), f"The whole log: {said.path}"]))
+        time.sleep(0.05)  # nothing tells of a port that is listened on again
+
+
+def answers(cluster: Cluster) -> bool:
+    """Whether the API answers."""
+    try:
+        cluster.api(timeout=ANSWER_PATIENCE).get("/version")
+    except (OSError, RequestFailed, http.client.HTTPException):
+        return False
+    return True
+
+
+def service_pids(zygote: int) -> dict[str, int]:
+    """The zygote's children that are podling's own, by their program; the others are containers."""
+    try:
+        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+    except OSError:
+        return {}
+    found: dict[str, int] = {}
+    for child in children:
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
+            for name, module in SERVICES.items():
+                if words[1:3] == [b"-m", module.encode()]:
+                    found[name] = int(child)
+    return found
+
+
+class _Tail:
+    """The last lines of a log, as far as they were written since this was made."""
+
+    def __init__(self, path: Path, limit: int = LINES_SHOWN) -> None:
+        self.path = path
+        self._limit = limit
+        self._start = path.stat().st_size if path.exists() else 0
+
+    def lines(self, since: int | None = None) -> list[str]:
+        try:
+            with self.path.open(errors="replace") as file:
+                file.seek(self._start if since is None else since)
+                return [f"  {line.rstrip()}" for line in deque(file, self._limit)]
+        except OSError:
+            return []
+
+
+def tail(path: Path, limit: int) -> list[str]:
+    """The last lines of a file; none where there is no such file."""
+    return _Tail(path, limit).lines(since=0)
 
 
 def _remove(directory: Path) -> None:
-    if directory.is_dir():
-        shutil.rmtree(directory, onerror=_make_writable)
-
-
-def _make_writable(_function: object, path: str, _failure: object) -> None:
-    """Containers leave directories without write permission, which their owner may give back."""
-    Path(path).parent.chmod(0o700)
-    if Path(path).is_dir() and not Path(path).is_symlink():
-        Path(path).chmod(0o700)
-        shutil.rmtree(path)
-    else:
-        Path(path).unlink(missing_ok=True)
+    """Also what belongs to the ids of containers, which only the user namespace may remove."""
+    try:
+        oneshot.remove_tree(str(directory))
+    except StartFailure as error:
+        raise click.ClickException(f"{directory} cannot be removed: {error}") from error

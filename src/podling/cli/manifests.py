@@ -9,10 +9,10 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import click
 import yaml
@@ -22,6 +22,7 @@ from podling.cli.api import Api, RequestFailed
 from podling.store.types import Object
 
 MANAGER = "podling"
+DEFAULT_NAMESPACE = "default"
 BUILT = "podling.dev/built-images"
 """On pod templates: the images that podling built, by id, so that a new build of the same tag is rolled out."""
 FIRST_KINDS = (
@@ -56,6 +57,11 @@ class Manifest:
     def name(self) -> str:
         return str(self.object["metadata"]["name"])
 
+    @property
+    def namespace(self) -> str:
+        """Of objects that have one."""
+        return str(self.object["metadata"].get("namespace") or DEFAULT_NAMESPACE)
+
     def __str__(self) -> str:
         return f"{self.kind.lower()}/{self.name}"
 
@@ -69,16 +75,25 @@ def read(files: Iterable[Path], kustomizations: Iterable[Path] = ()) -> list[Man
 
 
 def parse(text: str, source: str) -> list[Manifest]:
-    try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
-    except yaml.YAMLError as error:
-        raise click.ClickException(f"{source}: {_yaml_words(error)}") from error
+    """All objects of a YAML text, each with the line on which its document begins."""
     found: list[Manifest] = []
-    for number, document in enumerate(documents, 1):
-        if document is not None:
-            where = source if len(documents) == 1 else f"{source} (document {number})"
-            found += _objects(document, where)
+    try:
+        for line, document in _documents(text):
+            if document is not None:
+                found += _objects(document, f"{source}:{line}")
+    except yaml.YAMLError as error:
+        raise click.ClickException(f"{source}{_yaml_words(error)}") from error
     return found
+
+
+def _documents(text: str) -> Iterator[tuple[int, object]]:
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(text)
+    try:
+        while loader.check_node():
+            node = loader.get_node()
+            yield node.start_mark.line + 1, loader.construct_document(node)
+    finally:
+        loader.dispose()
 
 
 def _rank(manifest: Manifest) -> int:
@@ -96,8 +111,9 @@ def _text(file: Path) -> str:
 
 def _yaml_words(error: yaml.YAMLError) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}" + (f" ({error.context})" if error.context else "")
-    return str(error)
+        context = f" ({error.context})" if error.context else ""
+        return f":{error.problem_mark.line + 1}: not valid YAML: {error.problem}{context}"
+    return f": not valid YAML: {error}"
 
 
 def _objects(document: object, where: str) -> list[Manifest]:
@@ -162,9 +178,8 @@ def mark_built(manifests: Iterable[Manifest], built: Mapping[str, str]) -> None:
 class Target:
     """Applies manifests to one cluster."""
 
-    def __init__(self, api: Api, namespace: str = "default") -> None:
+    def __init__(self, api: Api) -> None:
         self._api = api
-        self._namespace = namespace
         self._kinds: dict[tuple[str, str], tuple[str, bool]] = {}
 
     def apply(self, manifests: Sequence[Manifest]) -> None:
@@ -173,7 +188,7 @@ class Target:
         self._check_kinds(manifests, own)
         namespaces = {m.name for m in manifests if m.kind == "Namespace"}
         for manifest in manifests:
-            if (manifest.api_version, manifest.kind) not in own and self._space(manifest) not in namespaces:
+            if (manifest.api_version, manifest.kind) not in own and manifest.namespace not in namespaces:
                 self._send(manifest, dry_run=True)
         for manifest in manifests:
             self._send(manifest, dry_run=False)
@@ -202,14 +217,11 @@ class Target:
             if "/" not in resource["name"]:
                 self._kinds[api_version, resource["kind"]] = (resource["name"], resource["namespaced"])
 
-    def _space(self, manifest: Manifest) -> str:
-        return str(manifest.object["metadata"].get("namespace") or self._namespace)
-
     def path(self, manifest: Manifest) -> str:
         """Where the object is served."""
         plural, namespaced = self._kinds[manifest.api_version, manifest.kind]
         root = f"/apis/{manifest.api_version}" if "/" in manifest.api_version else f"/api/{manifest.api_version}"
-        place = f"/namespaces/{self._space(manifest)}" if namespaced else ""
+        place = f"/namespaces/{manifest.namespace}" if namespaced else ""
         return f"{root}{place}/{plural}/{manifest.name}"
 
     def _send(self, manifest: Manifest, *, dry_run: bool) -> None:

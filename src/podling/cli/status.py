@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import click
 
 from podling.api.meta import annotations, items, part
-from podling.cli import cluster
+from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
 from podling.cli.workloads import COUNTS
@@ -19,6 +18,7 @@ from podling.sandbox import boot
 from podling.store.types import Object
 
 HOST_PORTS = "podling.dev/host-ports"
+LOG_LINES = 15
 WORKLOADS = {
     "Deployment": "/apis/apps/v1/deployments",
     "StatefulSet": "/apis/apps/v1/statefulsets",
@@ -45,22 +45,26 @@ def url(port: str, host_port: int) -> str:
 
 
 def describe(running: Cluster) -> dict[str, Any]:
-    """All that `-o json` shows of a running cluster."""
-    api = running.api()
-    services: list[Object] = api.get("/api/v1/services")["items"]
-    pods: list[Object] = api.get("/api/v1/pods")["items"]
-    return {
+    """All that `-o json` shows of a running cluster; `"ready": False` where its API does not answer."""
+    facts: dict[str, Any] = {
         "name": running.layout.name,
         "running": True,
+        "ready": cluster.answers(running),
         "tier": running.tier,
         "context": running.layout.context,
         "server": running.server,
         "state": str(running.layout.state),
-        "urls": urls(services),
-        "workloads": _workloads(api),
-        "pods": [_pod(p) for p in pods],
+        "urls": [],
+        "workloads": [],
+        "pods": [],
         "processes": _processes(running),
     }
+    if facts["ready"]:
+        api = running.api()
+        facts["urls"] = urls(api.get("/api/v1/services")["items"])
+        facts["workloads"] = _workloads(api)
+        facts["pods"] = [_pod(p) for p in api.get("/api/v1/pods")["items"]]
+    return facts
 
 
 def _workloads(api: Api) -> list[dict[str, Any]]:
@@ -89,6 +93,7 @@ def _pod(pod: Object) -> dict[str, Any]:
         "namespace": pod["metadata"]["namespace"],
         "name": pod["metadata"]["name"],
         "phase": status.get("phase", "Pending"),
+        "reason": workloads.reason(pod),
         "ready": ready,
         "ip": status.get("podIP", ""),
         "restarts": restarts,
@@ -100,24 +105,8 @@ def _processes(running: Cluster) -> list[dict[str, Any]]:
     node = boot.find_node(str(running.layout.run))
     if node is None:
         return []
-    pids = {"helper": node.helper_pid, "zygote": node.zygote_pid, **_service_pids(node.zygote_pid)}
+    pids = {"helper": node.helper_pid, "zygote": node.zygote_pid, **cluster.service_pids(node.zygote_pid)}
     return [{"name": name, "pid": pid, "memory": memory(pid)} for name, pid in pids.items()]
-
-
-def _service_pids(zygote: int) -> dict[str, int]:
-    """The zygote's children that are podling's own, by their program; the others are containers."""
-    try:
-        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
-    except OSError:
-        return {}
-    found: dict[str, int] = {}
-    for child in children:
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{child}/cmdline").read_bytes().split(b"\0")
-            for name, module in cluster.SERVICES.items():
-                if words[1:3] == [b"-m", module.encode()]:
-                    found[name] = int(child)
-    return found
 
 
 def memory(pid: int) -> int:
@@ -132,10 +121,14 @@ def memory(pid: int) -> int:
 def _print(facts: dict[str, Any]) -> None:
     name = facts["name"]
     if not facts["running"]:
-        click.echo(f"{name}: not running")
+        click.echo(f"{name}: not running" + ("" if facts["exists"] else " (there is no such cluster)"))
         return
     total = sum(p["memory"] for p in facts["processes"])
     click.echo(f"{name}: running ({facts['tier']}, context {facts['context']}, podling itself {total / 2**20:.0f} MiB)")
+    if not facts["ready"]:
+        click.echo("  its API does not answer: the daemon is starting, or cannot; the end of its log:")
+        for line in cluster.tail(cluster.layout_of(name).logs / "daemon.log", LOG_LINES):
+            click.echo(f"  {line}")
     for workload in facts["workloads"]:
         where = f"{workload['namespace']}/{workload['name']}"
         click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
@@ -144,7 +137,7 @@ def _print(facts: dict[str, Any]) -> None:
     troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
     for pod in troubled:
         where = f"{pod['namespace']}/{pod['name']}"
-        click.echo(f"  {'pod':<12} {where:<40} {pod['phase']}, not ready, {pod['restarts']} restarts")
+        click.echo(f"  {'pod':<12} {where:<40} {pod['reason'] or pod['phase']}, not ready, {pod['restarts']} restarts")
 
 
 @click.command("status", help="What runs, where it answers, and how it is.")
@@ -157,14 +150,18 @@ def command(name: str, every: bool, output: str) -> None:
         facts = [_facts(n) for n in names]
     if output == "json":
         click.echo(json.dumps(facts if every else facts[0], indent=2))
+    elif not facts:
+        click.echo("There is no cluster. Make one: podling up")
     else:
         for entry in facts:
             _print(entry)
-    if not every and not facts[0]["running"]:
+    if not every and not facts[0]["ready"]:
         raise SystemExit(1)
 
 
 def _facts(name: str) -> dict[str, Any]:
     layout = cluster.layout_of(name)
     running = cluster.find(layout)
-    return describe(running) if running else {"name": name, "running": False}
+    if running:
+        return describe(running)
+    return {"name": name, "running": False, "ready": False, "exists": name in cluster_names(), "urls": []}

@@ -37,25 +37,31 @@ def command(project: Path | None, name: str, empty: bool, wait: int, verbose: bo
         raise click.UsageError("--empty starts a cluster with nothing in it, so it takes no PROJECT")
     layout = cluster.layout_of(name)
     progress = Progress()
-    with cluster.plain_errors(), cluster.exclusively(layout):
+    with cluster.plain_errors():
         try:
-            running = _empty(layout, progress) if empty else _system(project or Path(), layout, progress, wait, verbose)
+            facts = _up(None if empty else project or Path(), layout, progress, wait, verbose)
         except RequestFailed as error:
             raise click.ClickException(str(error)) from error
-        facts = status.describe(running)
     if output == "json":
         click.echo(json.dumps(facts, indent=2))
     else:
         _epilogue(facts, progress)
 
 
-def _empty(layout: Layout, progress: Progress) -> Cluster:
-    running = _started(layout, progress)
-    _merge_kubeconfig(running)
-    return running
+def _up(project: Path | None, layout: Layout, progress: Progress, wait: int, verbose: bool) -> dict[str, Any]:
+    """What `podling status` shows of the cluster when everything is ready."""
+    with cluster.exclusively(layout):
+        if project is None:
+            running, objects = _started(layout, progress), list[Manifest]()
+        else:
+            running, objects = _system(project, layout, progress, verbose)
+    if wait and objects:
+        with progress.step("Waiting until everything is ready") as step:
+            workloads.wait(running.api(), objects, step, wait)
+    return status.describe(running)
 
 
-def _system(project: Path, layout: Layout, progress: Progress, wait: int, verbose: bool) -> Cluster:
+def _system(project: Path, layout: Layout, progress: Progress, verbose: bool) -> tuple[Cluster, list[Manifest]]:
     """Everything that can be known to be wrong is found before the cluster is started or touched."""
     from podling.images import skaffold
     from podling.images.errors import BuildError
@@ -68,14 +74,9 @@ def _system(project: Path, layout: Layout, progress: Progress, wait: int, verbos
     built = _build(plan, objects, progress, verbose)
     manifests.mark_built(objects, built)
     running = _started(layout, progress)
-    _merge_kubeconfig(running)
-    target = Target(running.api())
     with progress.step(f"Applying {len(objects)} objects from {plan.source}"):
-        target.apply(objects)
-    if wait:
-        with progress.step("Waiting until everything is ready") as step:
-            workloads.wait(running.api(), target, objects, step, wait)
-    return running
+        Target(running.api()).apply(objects)
+    return running, objects
 
 
 def _build(plan: Any, objects: list[Manifest], progress: Progress, verbose: bool) -> dict[str, str]:
@@ -103,18 +104,17 @@ def _build(plan: Any, objects: list[Manifest], progress: Progress, verbose: bool
 
 
 def _started(layout: Layout, progress: Progress) -> Cluster:
+    """The cluster, started if need be, and the kubeconfig that leads to it."""
     running = cluster.find(layout)
-    if running is not None:
-        return running
-    with progress.step(f"Starting cluster {layout.name}") as step:
-        running = cluster.start(layout)
-        step.detail(f"({running.tier})")
+    if running is None:
+        with progress.step(f"Starting cluster {layout.name}") as step:
+            running = cluster.start(layout)
+            step.detail(f"({running.tier})")
+    elif not cluster.answers(running):
+        with progress.step(f"Waiting for cluster {layout.name} to come back"):
+            cluster.await_api(running)
+    kubeconfig.merge(kubeconfig.user_file(), kubeconfig.for_cluster(layout, running.server))
     return running
-
-
-def _merge_kubeconfig(running: Cluster) -> None:
-    ours = kubeconfig.for_cluster(running.layout, running.server)
-    kubeconfig.merge(kubeconfig.user_file(), ours)
 
 
 def _epilogue(facts: dict[str, Any], progress: Progress) -> None:

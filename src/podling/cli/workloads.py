@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import click
 
-from podling.api.meta import items, part
+from podling.api.meta import annotations, items, part
 from podling.cli.api import Api
-from podling.cli.manifests import Manifest, Target
+from podling.cli.manifests import Manifest
 from podling.cli.progress import Step
 from podling.store.types import Object
+
+REVISION = "deployment.kubernetes.io/revision"
 
 
 def _deployment(obj: Object) -> tuple[int, int]:
@@ -47,31 +49,97 @@ COUNTS: dict[str, Callable[[Object], tuple[int, int]]] = {
 """How many of how many are ready, for the kinds that keep pods running."""
 
 
-def wait(api: Api, target: Target, manifests: Sequence[Manifest], step: Step, timeout: float) -> None:
-    """Until every workload has all its pods available. Raises `click.ClickException` with the reasons."""
+HOPELESS = frozenset(
+    (
+        *("CreateContainerConfigError", "ErrImageNeverPull", "ErrImagePull", "ImageInspectError", "ImagePullBackOff"),
+        "InvalidImageName",
+    )
+)
+"""Why a container waits, where waiting longer mends nothing: all that was to be applied is there."""
+GLANCE = 1.0
+"""Seconds between two looks at the pods of a workload that does not move."""
+COLLECTIONS = {
+    "Deployment": "/apis/apps/v1/namespaces/{}/deployments",
+    "StatefulSet": "/apis/apps/v1/namespaces/{}/statefulsets",
+    "DaemonSet": "/apis/apps/v1/namespaces/{}/daemonsets",
+    "Pod": "/api/v1/namespaces/{}/pods",
+}
+
+
+def wait(api: Api, manifests: Sequence[Manifest], step: Step, timeout: float) -> None:
+    """Until every workload has all its pods available.
+
+    Raises `click.ClickException` with the reasons, at once when no waiting would help.
+    """
     deadline = time.monotonic() + timeout
     for manifest in manifests:
         if manifest.kind in COUNTS:
-            _wait_for_one(api, target, manifest, step, deadline)
+            _wait_for_one(api, manifest, step, deadline)
     step.detail("")
 
 
-def _wait_for_one(api: Api, target: Target, manifest: Manifest, step: Step, deadline: float) -> None:
-    collection, _, name = target.path(manifest).rpartition("/")
-    count = COUNTS[manifest.kind]
+def _wait_for_one(api: Api, manifest: Manifest, step: Step, deadline: float) -> None:
+    progress = "0"
     while (left := deadline - time.monotonic()) > 0:
-        for event in api.watch(collection, timeout=left, fieldSelector=f"metadata.name={name}"):
-            if event["type"] not in ("ADDED", "MODIFIED"):
-                continue
-            obj: Object = event["object"]
-            ready, wanted = count(obj)
-            step.detail(f"{manifest}: {ready} of {wanted} ready")
+        for obj in _versions(api, manifest, min(left, GLANCE)):
+            ready, wanted = COUNTS[manifest.kind](obj)
             if ready >= wanted and _observed(obj):
                 return
+            progress = f"{ready} of {wanted}"
+            step.detail(f"{manifest}: {progress} ready")
             if time.monotonic() > deadline:
                 break
-    reasons = "\n".join(f"  {line}" for line in troubles(api, manifest)) or "  no pod says why; see kubectl describe"
-    raise click.ClickException(f"{manifest} is not ready:\n{reasons}")
+        pods = [p for p in _pods(api, manifest) if not is_ready(p)]
+        if pods and all(reason(p) in HOPELESS for p in pods):
+            raise _not_ready(manifest, pods)
+        why = sorted({reason(p) for p in pods} - {""})
+        step.detail(f"{manifest}: {progress} ready" + (f" ({', '.join(why)})" if why else ""))
+    raise _not_ready(manifest, [p for p in _pods(api, manifest) if not is_ready(p)])
+
+
+def _versions(api: Api, manifest: Manifest, quiet: float) -> Iterator[Object]:
+    """The object and what becomes of it, until it does not change for `quiet` seconds."""
+    selector = f"metadata.name={manifest.name}"
+    for event in api.watch(
+        COLLECTIONS[manifest.kind].format(manifest.namespace), timeout=quiet, fieldSelector=selector
+    ):
+        if event["type"] in ("ADDED", "MODIFIED"):
+            yield event["object"]
+
+
+def _not_ready(manifest: Manifest, pods: Sequence[Object]) -> click.ClickException:
+    lines = [f"pod {p['metadata']['name']}: {words}" for p in pods for words in _complaints(p)]
+    lines = lines or [f"no pod says why; see kubectl describe {manifest} -n {manifest.namespace}"]
+    return click.ClickException("\n  ".join([f"{manifest} is not ready:", *lines]))
+
+
+def _pods(api: Api, manifest: Manifest) -> list[Object]:
+    """Those that the workload makes now: not the ones of its former templates, nor those on their way out."""
+    space = manifest.namespace
+    if manifest.kind == "Pod":
+        return api.get(f"/api/v1/namespaces/{space}/pods", fieldSelector=f"metadata.name={manifest.name}")["items"]
+    obj = api.get(f"{COLLECTIONS[manifest.kind].format(space)}/{manifest.name}")
+    labels = part(obj, "spec", "selector", "matchLabels")
+    selector = ",".join(f"{k}={v}" for k, v in labels.items())
+    found: list[Object] = api.get(f"/api/v1/namespaces/{space}/pods", labelSelector=selector)["items"]
+    found = [p for p in found if "deletionTimestamp" not in p["metadata"]]
+    owner = _newest_replica_set(api, obj, selector) if manifest.kind == "Deployment" else obj["metadata"]["uid"]
+    revision = part(obj, "status").get("updateRevision")
+    return [
+        p
+        for p in found
+        if any(o["uid"] == owner for o in items(p["metadata"], "ownerReferences"))
+        and p["metadata"]["labels"].get("controller-revision-hash", revision) in (revision, None)
+    ]
+
+
+def _newest_replica_set(api: Api, deployment: Object, selector: str) -> str:
+    space, revision = deployment["metadata"]["namespace"], annotations(deployment).get(REVISION)
+    for found in api.get(f"/apis/apps/v1/namespaces/{space}/replicasets", labelSelector=selector)["items"]:
+        owners = [o["uid"] for o in items(found["metadata"], "ownerReferences")]
+        if deployment["metadata"]["uid"] in owners and annotations(found).get(REVISION) == revision:
+            return str(found["metadata"]["uid"])
+    return ""
 
 
 def _observed(obj: Object) -> bool:
@@ -79,16 +147,20 @@ def _observed(obj: Object) -> bool:
     return observed is None or observed >= obj["metadata"].get("generation", 0)
 
 
-def troubles(api: Api, manifest: Manifest) -> list[str]:
-    """What the workload's pods say about themselves, a line each."""
-    namespace = manifest.object["metadata"].get("namespace") or "default"
-    pods = api.get(f"/api/v1/namespaces/{namespace}/pods")["items"]
-    lines: list[str] = []
-    for pod in pods:
-        name: str = pod["metadata"]["name"]
-        if name == manifest.name or name.startswith(f"{manifest.name}-"):
-            lines += [f"pod {name}: {words}" for words in _complaints(pod)]
-    return lines
+def is_ready(pod: Object) -> bool:
+    return _pod(pod)[0] == 1
+
+
+def reason(pod: Object) -> str:
+    """In one word why a pod does not run, as `kubectl get pods` shows it; empty where nothing is wrong."""
+    status = part(pod, "status")
+    for container in [*items(status, "initContainerStatuses"), *items(status, "containerStatuses")]:
+        for state in ("waiting", "terminated"):
+            word: str = part(container, "state", state).get("reason", "")
+            if word and word not in ("Completed", "PodInitializing"):
+                return word
+    unmet = [c for c in items(status, "conditions") if c["type"] == "PodScheduled" and c["status"] == "False"]
+    return str(unmet[0].get("reason", "")) if unmet else ""
 
 
 def _complaints(pod: Object) -> list[str]:

@@ -6,6 +6,7 @@ pod, noticing.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -31,6 +32,8 @@ class Service(TypedDict):
     """File that its output is appended to."""
     restart: NotRequired[bool]
     """Absent: true."""
+    watched: NotRequired[str]
+    """FIFO that the process holds open for writing, if somebody reads it: who waits for its start hears of its end."""
 
 
 def next_delay(delay: float, ran_for: float) -> float:
@@ -89,8 +92,15 @@ def _become(service: Service) -> None:
         for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        if "watched" in service:
+            _hold_open(service["watched"])
         os.execvpe(service["argv"][0], service["argv"], service["env"])
     except OSError as error:
         os.write(2, f"podling: cannot start {service['name']}: {error}\n".encode())
     finally:
         os._exit(127)
+
+
+def _hold_open(fifo: str) -> None:
+    with contextlib.suppress(OSError):  # nobody reads: the usual case of a restart
+        os.set_inheritable(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK), True)
