@@ -22,6 +22,7 @@ from urllib.parse import parse_qs
 
 import orjson
 import pytest
+import uvloop
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection
 
@@ -239,7 +240,7 @@ def test_output_and_exit_code_arrive_on_their_channels() -> None:
             status = orjson.loads(found[3])
             assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_stdin_ends_when_the_client_closes_its_channel() -> None:
@@ -252,7 +253,7 @@ def test_stdin_ends_when_the_client_closes_its_channel() -> None:
             assert found[1] == b"hello"
             assert orjson.loads(found[3])["status"] == "Success"
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 @pytest.mark.parametrize("size", [8 << 20])
@@ -273,7 +274,7 @@ def test_much_data_passes_unharmed_both_ways(size: int) -> None:
             await feeding
             assert found[1] == payload
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_a_terminal_echoes_resizes_and_reports_its_end() -> None:
@@ -287,7 +288,7 @@ def test_a_terminal_echoes_resizes_and_reports_its_end() -> None:
             assert orjson.loads(found[3])["details"]["causes"][0]["message"] == "7"
             assert server.processes[0].size == (120, 40)
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_a_process_ends_with_its_client() -> None:
@@ -300,7 +301,7 @@ def test_a_process_ends_with_its_client() -> None:
             client.writer.close()
             assert await server.processes[0].wait() == 128 + signal.SIGKILL
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_a_background_child_that_holds_the_pipe_does_not_hold_the_client() -> None:
@@ -311,7 +312,7 @@ def test_a_background_child_that_holds_the_pipe_does_not_hold_the_client() -> No
                 found = await client.collect()
             os.kill(int(found[1]), signal.SIGKILL)
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_what_cannot_be_started_is_told_on_the_error_channel() -> None:
@@ -321,7 +322,7 @@ def test_what_cannot_be_started_is_told_on_the_error_channel() -> None:
             status = orjson.loads((await client.collect())[3])
             assert (status["status"], status["message"]) == ("Failure", "no such program")
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_the_same_over_spdy() -> None:
@@ -337,7 +338,7 @@ def test_the_same_over_spdy() -> None:
             assert orjson.loads(client.data[error])["details"]["causes"][0]["message"] == "4"
             writer.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -351,7 +352,7 @@ def test_what_cannot_be_served_is_refused_before_the_upgrade(query: str, protoco
             assert client.head.split()[1] == code
             client.writer.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 @pytest.mark.parametrize(
@@ -372,7 +373,7 @@ def test_garbage_ends_the_connection_and_nothing_else(garbage: bytes, kind: str)
                 await reader.read()
             writer.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 @contextlib.asynccontextmanager
@@ -418,7 +419,7 @@ def test_ports_are_forwarded_over_spdy() -> None:
             await forwarded(client, lambda done: read_until(client, reader, done))
             writer.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_ports_are_forwarded_over_spdy_inside_websocket() -> None:
@@ -436,7 +437,7 @@ def test_ports_are_forwarded_over_spdy_inside_websocket() -> None:
             await forwarded(client, read)
             outer.writer.close()
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())
 
 
 def test_ports_are_forwarded_over_websocket_channels() -> None:
@@ -461,4 +462,4 @@ def test_ports_are_forwarded_over_websocket_channels() -> None:
             assert found[0] == struct.pack("<H", 80) + b"hello you\n"
             assert found[1] == struct.pack("<H", 80)
 
-    asyncio.run(scenario())
+    uvloop.run(scenario())

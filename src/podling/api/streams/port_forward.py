@@ -11,6 +11,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable
+from typing import cast
 
 from podling.api.http import Request
 from podling.api.streams import spdy, websocket
@@ -41,7 +42,7 @@ class _Connection(asyncio.Protocol):
         await asyncio.get_running_loop().create_connection(lambda: self, sock=connected)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)
         self._transport = transport
         if self._early:
             transport.write(bytes(self._early))
