@@ -27,6 +27,7 @@ from pathlib import Path
 
 from podling import KUBERNETES_VERSION, __version__, kinds
 from podling.admission import plugins
+from podling.api import meta
 from podling.api.client import Client, EventRecorder
 from podling.api.local import LocalClient
 from podling.api.recorder import Recorder
@@ -34,7 +35,7 @@ from podling.api.resources import Reader, User
 from podling.api.schema import Schemas
 from podling.api.server import ApiServer
 from podling.auth import bootstrap as policy
-from podling.auth import pki, reviews
+from podling.auth import pki, reviews, signer
 from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
 from podling.auth.identities import MASTERS, PREFIX
@@ -114,7 +115,7 @@ class ControlPlane:
 
     def _api_server(self, store: Store) -> ApiServer:
         rbac = Rbac(_Late(lambda: server.registry.reader))
-        tokens = ServiceAccountTokens.from_pem(
+        self.tokens = tokens = ServiceAccountTokens.from_pem(
             self.pki.service_account_key, _Late(lambda: server.registry.reader), time.time
         )
         admission = plugins.builtin(random.Random())
@@ -159,6 +160,12 @@ class ControlPlane:
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
+
+    def sign_token(self, account: Object, secret: Object) -> str:
+        """The endless token of a token secret."""
+        return self.tokens.issue_legacy(
+            meta.namespace(account), meta.name(account), meta.uid(account), meta.name(secret)
+        )
 
     def tls(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -297,6 +304,8 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         clients=plane.controller_client,
         recorders=plane.recorder,
         root_ca=plane.pki.ca_cert.read_text(),
+        sign_token=plane.sign_token,
+        signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         clock=clock,
         decisions=plane.decisions,
     )

@@ -6,13 +6,16 @@ A step of validating admission. Who may `escalate` on a role, or `bind` it, is f
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import orjson
 
 from podling.api import meta
 from podling.api.errors import forbidden, not_found
 from podling.api.requests import Attributes
 from podling.api.resources import Write
-from podling.auth.rbac import GROUP, SUPERUSERS, Rbac, Rule, not_covered
+from podling.auth.identities import MASTERS
+from podling.auth.rbac import GROUP, Rbac, Rule, not_covered
 
 ROLES = ("roles", "clusterroles")
 BINDINGS = ("rolebindings", "clusterrolebindings")
@@ -26,7 +29,7 @@ class EscalationCheck:
 
     def __call__(self, write: Write) -> None:
         resource = write.resource
-        if resource.group != GROUP or write.operation not in ("CREATE", "UPDATE") or SUPERUSERS in write.user.groups:
+        if resource.group != GROUP or write.operation not in ("CREATE", "UPDATE") or MASTERS in write.user.groups:
             return
         if resource.plural in ROLES:
             self._check_role(write)
@@ -51,28 +54,28 @@ class EscalationCheck:
         if self._may(write, "bind", plural, reference["name"]):
             return
         place = "" if plural == "clusterroles" else meta.namespace(write.new)
-        if write.reader.get(f"{plural}.{GROUP}", place, reference["name"]) is None:
+        rules = self._rbac.role_rules(reference, place)
+        if rules is None:
             raise not_found(write.resource.plural, GROUP, reference["name"])
-        self._check_rules(write, list(self._rbac.role_rules(reference, place)))
+        self._check_rules(write, list(rules))
 
     def _may(self, write: Write, verb: str, plural: str, name: str) -> bool:
         asked = Attributes(verb, "", GROUP, "v1", plural, "", meta.namespace(write.new), name)
         return self._rbac(write.user, asked).allowed
 
     def _check_rules(self, write: Write, wanted: list[Rule]) -> None:
-        owned = [grant.rule for grant in self._rbac.grants(write.user, meta.namespace(write.new))]
-        missing = not_covered(owned, wanted)
+        owned = self._rbac.granted(write.user, meta.namespace(write.new))
+        missing = not_covered([grant.rule for grant in owned.grants], wanted)
         if not missing:
             return
-        groups = orjson.dumps(list(write.user.groups)).decode()
         lines = "\n".join(_compact(rule) for rule in _merged(missing))
-        raise forbidden(
-            write.resource.plural,
-            GROUP,
-            meta.name(write.new),
-            f'user "{write.user.name}" (groups={groups}) is attempting to grant RBAC permissions not currently '
-            f"held:\n{lines}",
+        why = (
+            f'user "{write.user.name}" (groups={_strings(write.user.groups)}) is attempting to grant RBAC permissions '
+            f"not currently held:\n{lines}"
         )
+        if owned.problems:
+            why += f"; resolution errors: [{' '.join(owned.problems)}]"
+        raise forbidden(write.resource.plural, GROUP, meta.name(write.new), why)
 
 
 EVERYTHING: Rule = {"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}
@@ -104,5 +107,10 @@ def _compact(rule: Rule) -> str:
         "nonResourceURLs": "NonResourceURLs",
         "verbs": "Verbs",
     }
-    shown = [f"{name}:{orjson.dumps(rule[field]).decode()}" for field, name in names.items() if rule.get(field)]
+    shown = [f"{name}:{_strings(rule[field])}" for field, name in names.items() if rule.get(field)]
     return "{" + ", ".join(shown) + "}"
+
+
+def _strings(texts: Iterable[str]) -> str:
+    """`%q` of Go."""
+    return "[" + " ".join(orjson.dumps(text).decode() for text in texts) + "]"

@@ -13,13 +13,12 @@ from typing import Any
 
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import Reader, User
-from podling.auth.tokens import PREFIX
+from podling.auth.identities import MASTERS, PREFIX, service_account_of
 from podling.store.types import Object
 
 GROUP = "rbac.authorization.k8s.io"
 RESOURCES = tuple(f"{plural}.{GROUP}" for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"))
 """What decisions depend on: call `Rbac.changed` at each change of one of these."""
-SUPERUSERS = "system:masters"
 REMEMBERED = 2048
 """How many (user, namespace) pairs keep their compiled rules."""
 
@@ -36,13 +35,27 @@ class Grant:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """All that a user may do in a namespace, and the roles that bindings name in vain."""
+
+    grants: Sequence[Grant]
+    problems: Sequence[str]
+
+    @property
+    def problem(self) -> str:
+        """The problems in one sentence, as Go joins errors; `""` if there are none."""
+        several = list(dict.fromkeys(self.problems))
+        return f"[{', '.join(several)}]" if len(several) > 1 else "".join(several)
+
+
 class Rbac:
     """Callable as `podling.api.requests.Authorize`."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._bindings: dict[str, dict[Subject, list[Object]]] | None = None
-        self._compiled: OrderedDict[tuple[str, tuple[str, ...], str], list[Grant]] = OrderedDict()
+        self._compiled: OrderedDict[tuple[str, tuple[str, ...], str], Granted] = OrderedDict()
 
     def changed(self) -> None:
         """A role or binding is another now: forget what was compiled."""
@@ -50,33 +63,41 @@ class Rbac:
         self._compiled.clear()
 
     def __call__(self, user: User, attributes: Attributes) -> Decision:
-        if SUPERUSERS in user.groups:
+        if MASTERS in user.groups:
             return Decision(True)
-        for grant in self.grants(user, attributes.namespace):
+        granted = self.granted(user, attributes.namespace)
+        for grant in granted.grants:
             if allows(grant.rule, attributes):
                 return Decision(True, grant.reason)
-        return Decision(False)
+        return Decision(False, f"RBAC: {granted.problem}" if granted.problems else "")
 
-    def grants(self, user: User, namespace: str) -> Sequence[Grant]:
+    def granted(self, user: User, namespace: str) -> Granted:
         """All that the user may do in the namespace (`""`: at the cluster's scope only)."""
         key = (user.name, user.groups, namespace)
         known = self._compiled.get(key)
         if known is None:
-            known = self._compiled[key] = list(self._compile(user, namespace))
+            known = self._compiled[key] = self._compile(user, namespace)
             if len(self._compiled) > REMEMBERED:
                 self._compiled.popitem(last=False)
         return known
 
-    def _compile(self, user: User, namespace: str) -> Iterator[Grant]:
+    def _compile(self, user: User, namespace: str) -> Granted:
         bindings = self._bindings
         if bindings is None:
             bindings = self._bindings = self._index()
         subjects: list[Subject] = [("User", user.name), *(("Group", group) for group in user.groups)]
+        grants: list[Grant] = []
+        problems: list[str] = []
         for place in ("", namespace) if namespace else ("",):
             here = bindings.get(place, {})
             for subject in subjects:
                 for binding in here.get(subject, ()):
-                    yield from self._granted(binding, place, subject)
+                    rules = self.role_rules(binding["roleRef"], place)
+                    reason = _reason(binding, place, subject)
+                    if rules is None:
+                        problems.append(_missing(binding["roleRef"]))
+                    grants += [Grant(rule, reason) for rule in rules or ()]
+        return Granted(grants, problems)
 
     def _index(self) -> dict[str, dict[Subject, list[Object]]]:
         index: dict[str, dict[Subject, list[Object]]] = {}
@@ -88,18 +109,12 @@ class Rbac:
                     here.setdefault(_subject(subject, place), []).append(binding)
         return index
 
-    def _granted(self, binding: Object, namespace: str, subject: Subject) -> Iterator[Grant]:
-        reference = binding["roleRef"]
-        reason = _reason(binding, namespace, subject)
-        for rule in self.role_rules(reference, namespace):
-            yield Grant(rule, reason)
-
-    def role_rules(self, reference: Mapping[str, str], namespace: str) -> Sequence[Rule]:
-        """The rules of the role that `reference` (a roleRef) names; none if it is not there."""
+    def role_rules(self, reference: Mapping[str, str], namespace: str) -> Sequence[Rule] | None:
+        """The rules of the role that `reference` (a roleRef) names; `None` if it is not there."""
         place = "" if reference["kind"] == "ClusterRole" else namespace
         plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
         role = self._reader.get(f"{plural}.{GROUP}", place, reference["name"])
-        return (role or {}).get("rules") or ()
+        return (role.get("rules") or ()) if role is not None else None
 
 
 def _subject(subject: Mapping[str, str], namespace: str) -> Subject:
@@ -114,10 +129,14 @@ def _reason(binding: Object, namespace: str, subject: Subject) -> str:
     return f'RBAC: allowed by {where} of {reference["kind"]} "{reference["name"]}" to {_words(subject)}'
 
 
+def _missing(reference: Mapping[str, str]) -> str:
+    return f'{reference["kind"].lower()}.{GROUP} "{reference["name"]}" not found'
+
+
 def _words(subject: Subject) -> str:
     kind, name = subject
-    account = name.removeprefix(PREFIX).split(":") if name.startswith(PREFIX) else []
-    if kind == "User" and len(account) == 2:
+    account = service_account_of(name)
+    if kind == "User" and account is not None:
         return f'ServiceAccount "{account[1]}/{account[0]}"'
     return f'{kind} "{name}"'
 

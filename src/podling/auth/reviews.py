@@ -20,7 +20,7 @@ from podling.api.requests import Attributes, Authorize, Call
 from podling.api.resources import Resource, User
 from podling.api.server import ApiServer, Exchange
 from podling.auth.rbac import Rbac, Rule
-from podling.auth.tokens import AUDIENCE, ISSUER, Binding, InvalidToken, ServiceAccountTokens
+from podling.auth.tokens import AUDIENCE, ISSUER, Binding, ForeignToken, InvalidToken, ServiceAccountTokens
 from podling.store.types import Object
 
 AUTHENTICATION = "authentication.k8s.io"
@@ -103,12 +103,15 @@ class Reviews:
         namespace = meta.spec(review).get("namespace")
         if not namespace:
             raise bad_request("no namespace on request")
-        rules = [grant.rule for grant in self._rbac.grants(exchange.user, namespace)]
+        granted = self._rbac.granted(exchange.user, namespace)
+        rules = [grant.rule for grant in granted.grants]
         status: Object = {
             "resourceRules": [_ordered(r) for r in rules if not r.get("nonResourceURLs")],
             "nonResourceRules": [_ordered(r) for r in rules if r.get("nonResourceURLs")],
             "incomplete": False,
         }
+        if granted.problem:
+            status["evaluationError"] = granted.problem
         self._respond(exchange, review, status)
 
     def self_subject(self, exchange: Exchange) -> None:
@@ -128,8 +131,10 @@ class Reviews:
         asked: Sequence[str] = spec.get("audiences") or ()
         try:
             user, audiences = self._tokens.authenticate(spec["token"], asked or (AUDIENCE,))
-        except InvalidToken as error:
+        except ForeignToken as error:
             return {"user": {}, "error": str(error)}
+        except InvalidToken as error:
+            return {"user": {}, "error": f"[{ForeignToken()}, {error}]"}
         return {"authenticated": True, "user": user_info(user), "audiences": audiences}
 
     def _respond(self, exchange: Exchange, review: Object, status: Object, *, track: bool = True) -> None:

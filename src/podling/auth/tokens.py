@@ -17,19 +17,24 @@ from pathlib import Path
 from typing import Any, cast
 
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import BadSignatureError, JoseError
 from joserfc.jwk import ECKey
 
+from podling.api import meta
 from podling.api.resources import Reader, User
+from podling.auth.identities import PREFIX, service_account_user
+from podling.store.types import Object
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 AUDIENCE = ISSUER
 """Of tokens that are meant for the API server itself."""
-PREFIX = "system:serviceaccount:"
 ALGORITHM = "ES256"
 REMEMBERED = 4096
 """How many verified tokens are remembered."""
 
+LEEWAY = 60
+"""Seconds for which a token outlives what it is bound to."""
+INVALIDATED = "service account token has been invalidated"
 WARN_AFTER = 3607
 """A pod's token is renewed by then; a longer-lived one that is still used later is worth a warning (KEP-1205)."""
 
@@ -38,6 +43,13 @@ Claims = Mapping[str, Any]
 
 class InvalidToken(Exception):
     """The token is not ours, has ended, or something it is bound to has gone. Says which."""
+
+
+class ForeignToken(InvalidToken):
+    """The token is none of ours: nothing more can be said about it."""
+
+    def __init__(self) -> None:
+        super().__init__("invalid bearer token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +139,8 @@ class ServiceAccountTokens:
             return self._legacy_user(claims), wanted
         meant = [a for a in wanted if a in cast(list[str], claims["aud"])]
         if wanted and not meant:
-            raise InvalidToken(f"token audiences {claims['aud']} is invalid for the target audiences {wanted}")
+            of, target = (" ".join(map(_quoted, some)) for some in (cast("list[str]", claims["aud"]), wanted))
+            raise InvalidToken(f"token audiences [{of}] is invalid for the target audiences [{target}]")
         return self._user(claims), meant
 
     def _claims(self, token: str) -> Claims:
@@ -148,13 +161,15 @@ class ServiceAccountTokens:
     def _verify(self, token: str) -> Claims:
         try:
             return jwt.decode(token, self._key, algorithms=[ALGORITHM]).claims
+        except BadSignatureError as error:
+            raise InvalidToken("go-jose/go-jose: error in cryptographic primitive") from error
         except (JoseError, ValueError) as error:
-            raise InvalidToken(f"invalid bearer token: {error}") from error
+            raise ForeignToken from error
 
     def _user(self, claims: Claims) -> User:
         bound: dict[str, Any] = claims["kubernetes.io"]
         namespace, account = bound["namespace"], bound["serviceaccount"]
-        self._require("serviceaccounts", namespace, account)
+        self._require_account(namespace, account)
         extra = {"authentication.kubernetes.io/credential-id": (f"JTI={claims['jti']}",)}
         for kind, resource, place in (
             ("secret", "secrets", namespace),
@@ -165,7 +180,7 @@ class ServiceAccountTokens:
             if reference is None:
                 continue
             if kind != "node":  # a node's name is passed on, but a pod's token does not end with its node
-                self._require(resource, place, reference)
+                self._require(kind, resource, place, reference)
             if kind != "secret":
                 extra[f"authentication.kubernetes.io/{kind}-name"] = (reference["name"],)
                 extra[f"authentication.kubernetes.io/{kind}-uid"] = (reference["uid"],)
@@ -177,19 +192,37 @@ class ServiceAccountTokens:
             namespace, name = claims[f"{prefix}namespace"], claims[f"{prefix}service-account.name"]
             uid, secret = claims[f"{prefix}service-account.uid"], claims[f"{prefix}secret.name"]
         except KeyError as missing:
-            raise InvalidToken(f"invalid bearer token: no claim {missing}") from missing
-        self._require("serviceaccounts", namespace, {"name": name, "uid": uid})
+            raise ForeignToken from missing
+        self._require_account(namespace, {"name": name, "uid": uid})
         stored = self._reader.get("secrets", namespace, secret)
         if stored is None or stored["metadata"].get("deletionTimestamp"):
-            raise InvalidToken("service account token has been invalidated")
+            raise InvalidToken(INVALIDATED)
         return service_account_user(namespace, name, uid, {})
 
-    def _require(self, resource: str, namespace: str, reference: Mapping[str, str]) -> None:
-        stored = self._reader.get(resource, namespace, reference["name"])
-        if stored is None or stored["metadata"]["uid"] != reference["uid"]:
-            raise InvalidToken("service account token has been invalidated")
+    def _require_account(self, namespace: str, reference: Mapping[str, str]) -> None:
+        name = reference["name"]
+        account = self._reader.get("serviceaccounts", namespace, name)
+        if account is None:
+            raise InvalidToken(f'serviceaccounts "{name}" not found')
+        if self._is_gone(account):
+            raise InvalidToken(f"service account {namespace}/{name} has been deleted")
+        if meta.uid(account) != reference["uid"]:
+            raise InvalidToken(f"service account UID ({meta.uid(account)}) does not match claim ({reference['uid']})")
+
+    def _require(self, kind: str, resource: str, namespace: str, reference: Mapping[str, str]) -> None:
+        """Whether what a token is bound to is still there, and still the same."""
+        bound = self._reader.get(resource, namespace, reference["name"])
+        if bound is None or self._is_gone(bound):
+            raise InvalidToken(INVALIDATED)
+        if meta.uid(bound) != reference["uid"]:
+            claim = f"service account {kind} ref claim ({reference['uid']})"
+            raise InvalidToken(f"{kind} UID ({meta.uid(bound)}) does not match {claim}")
+
+    def _is_gone(self, obj: Object) -> bool:
+        """Whether its time was over a while ago: what it still does on its way out, it may do."""
+        ends = meta.metadata(obj).get("deletionTimestamp")
+        return bool(ends) and meta.parse_time(ends).timestamp() < self._clock() - LEEWAY
 
 
-def service_account_user(namespace: str, name: str, uid: str, extra: Mapping[str, tuple[str, ...]]) -> User:
-    groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", "system:authenticated")
-    return User(f"{PREFIX}{namespace}:{name}", groups, uid, extra)
+def _quoted(text: str) -> str:
+    return f'"{text}"'

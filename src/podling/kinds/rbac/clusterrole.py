@@ -35,7 +35,7 @@ def resource() -> Resource:
         singular="clusterrole",
         namespaced=False,
         schema="io.k8s.api.rbac.v1.ClusterRole",
-        strategy=Strategy(validate=validate, generation=None),
+        strategy=Strategy(prepare=rules.no_empty_rules, validate=validate, generation=None),
         columns=created_columns(),
         row=created_row,
     )

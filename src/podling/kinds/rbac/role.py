@@ -24,7 +24,7 @@ def resource() -> Resource:
         singular="role",
         namespaced=True,
         schema="io.k8s.api.rbac.v1.Role",
-        strategy=Strategy(validate=validate, generation=None),
+        strategy=Strategy(prepare=rules.no_empty_rules, validate=validate, generation=None),
         columns=created_columns(),
         row=created_row,
     )

@@ -42,6 +42,12 @@ def _rule(rule: Object, path: str, namespaced: bool) -> list[FieldError]:
     return errors
 
 
+def no_empty_rules(write: Write) -> None:
+    """A role without rules shows `null`, however they were left out: Kubernetes stores it so."""
+    if not write.new.get("rules"):
+        write.new["rules"] = None
+
+
 # Bindings
 
 
