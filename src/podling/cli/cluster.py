@@ -100,6 +100,7 @@ def start(layout: Layout) -> Cluster:
     said = _Tail(layout.logs / "daemon.log")
     with _readiness(layout) as ready:
         try:
+            boot.stop_node(str(layout.run), grace=0)  # what a crash may have left
             node = boot.start_node(_config(layout, record))
             _await_api(layout, ready, said)
         except boot.NodeError as error:

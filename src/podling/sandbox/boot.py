@@ -127,9 +127,18 @@ def is_running(run_directory: str) -> bool:
 def find_node(run_directory: str) -> NodeHandle | None:
     """The running node of that directory, if there is one."""
     message = _read_node(run_directory)
-    if message is None or not is_running(run_directory) or not message["zygote"]:
+    if message is None or not message["zygote"] or not _helper_answers(run_directory):
         return None
     return _handle(run_directory, message)
+
+
+def _helper_answers(run_directory: str) -> bool:
+    """Sooner than the lock this tells of a helper that was killed: its zygote lives on for a moment."""
+    try:
+        wire.connect(f"{run_directory}/helper.sock").close()
+    except OSError:
+        return False
+    return True
 
 
 def clean_up_after_crash(run_directory: str) -> None:
@@ -200,7 +209,7 @@ def _read_node(run_directory: str) -> dict[str, Any] | None:
     try:
         with open(f"{run_directory}/node.json", encoding="utf-8") as file:
             return json.load(file)
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # it is written in one step, so a damaged one is of no node that runs
         return None
 
 
