@@ -313,9 +313,7 @@ class Comparison:
 
 
 _Change = tuple[Set | None, Set | None, Set | None]
-_ADDED: Final[_Change] = ({}, None, None)
 _MODIFIED: Final[_Change] = (None, {}, None)
-_REMOVED: Final[_Change] = (None, None, {})
 _SAME: Final[_Change] = (None, None, None)
 
 
@@ -328,21 +326,31 @@ def compare(old: Object, new: Object, node: Node) -> Comparison:
 def _compare(left: Any, right: Any, node: Node) -> _Change:
     if left is right:
         return _SAME
-    walk = _walk_of(node, left if right is ABSENT else right)
-    both_empty = not (left is not ABSENT and left) and not (right is not ABSENT and right)
-    if walk == _LEAF or both_empty:
-        return _compare_leaf(left, right)
+    if left is ABSENT:
+        return _members(right, node), None, None
+    if right is ABSENT:
+        return None, None, _members(left, node)
+    walk = _walk_of(node, right)
+    if walk == _LEAF or not (left or right):
+        return _SAME if left == right else _MODIFIED
     if walk == _MAP:
         return _compare_maps(left, right, node)
     return _compare_lists(left, right, node)
 
 
-def _compare_leaf(left: Any, right: Any) -> _Change:
-    if left is ABSENT:
-        return _ADDED
-    if right is ABSENT:
-        return _REMOVED
-    return _SAME if left == right else _MODIFIED
+def _members(value: Any, node: Node) -> Set:
+    """What comes or goes with a value as a whole: itself, and all that is in it."""
+    walk = _walk_of(node, value)
+    if walk == _LEAF or not value:
+        return {}
+    if walk == _LIST:
+        below = {key: _members(item, node.element) for key, item in _indexed(value, node).items()}
+    else:
+        items = cast(Object, value).items() if isinstance(value, dict) else ()
+        below = {f"f:{name}": _members(item, node.child(name)) for name, item in items}
+    if below:
+        below["."] = {}
+    return below
 
 
 def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
@@ -350,16 +358,13 @@ def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
     new = cast(Object, right) if isinstance(right, dict) else {}
     gathered = _Gathered()
     for name, item in new.items():
-        before = old.get(name, ABSENT)
-        if before is ABSENT and left is not ABSENT:
-            before = _never_absent(node, name)
+        before = old[name] if name in old else _never_absent(node, name)
         if before is not item:
             gathered.take(f"f:{name}", _compare(before, item, node.child(name)))
     for name, item in old.items():
         if name not in new:
-            after = _never_absent(node, name) if right is not ABSENT else ABSENT
-            gathered.take(f"f:{name}", _compare(item, after, node.child(name)))
-    return gathered.result(left is ABSENT, right is ABSENT)
+            gathered.take(f"f:{name}", _compare(item, _never_absent(node, name), node.child(name)))
+    return gathered.result()
 
 
 def _never_absent(node: Node, name: str) -> Any:
@@ -371,15 +376,14 @@ def _never_absent(node: Node, name: str) -> Any:
 
 
 def _compare_lists(left: Any, right: Any, node: Node) -> _Change:
-    old = _indexed(left if left is not ABSENT else (), node)
-    new = _indexed(right if right is not ABSENT else (), node)
+    old, new = _indexed(left, node), _indexed(right, node)
     gathered = _Gathered()
     for key, item in new.items():
         gathered.take(key, _compare(old.get(key, ABSENT), item, node.element))
     for key, item in old.items():
         if key not in new:
             gathered.take(key, _compare(item, ABSENT, node.element))
-    return gathered.result(left is ABSENT, right is ABSENT)
+    return gathered.result()
 
 
 class _Gathered:
@@ -401,8 +405,8 @@ class _Gathered:
         if removed is not None:
             self.removed[key] = removed
 
-    def result(self, is_added: bool, is_removed: bool) -> _Change:
-        return (_made(self.added, is_added), self.modified or None, _made(self.removed, is_removed))
+    def result(self) -> _Change:
+        return self.added or None, self.modified or None, self.removed or None
 
 
 # --- merging and removing

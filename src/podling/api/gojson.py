@@ -49,8 +49,8 @@ def _with_replacements(value: Any) -> Any:
 def loads_strict(text: bytes) -> Any:
     """As `loads`, but objects that repeat keys come as `RepeatedKeys`."""
     value = loads(text)
-    if len(orjson.dumps(value)) == len(text.strip()):
-        # Compact as clients write it, and nothing got lost: no key can have been there twice.
+    if b"\\u" not in text and text.count(b'"') == orjson.dumps(value).count(b'"'):
+        # A key that was there twice would have taken its quotes with it (only `\\u0022` could stand for them).
         return value
     repetitions: list[RepeatedKeys] = []
 

@@ -205,7 +205,7 @@ class Field:
             return self.default
         return _ZERO_KEYS.get(self.node.kind)
 
-    @property
+    @cached_property
     def written_when_empty(self) -> bool:
         if self.pointer or self.omitzero:
             return not (self.omitempty or self.omitzero)
