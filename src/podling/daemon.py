@@ -23,6 +23,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from podling import KUBERNETES_VERSION, __version__, kinds
@@ -49,6 +50,9 @@ from podling.images.manager import open_images
 from podling.images.runtime import NodeImages
 from podling.kinds.core import binding
 from podling.layout import ClusterRecord, Layout
+from podling.metrics import serving as metrics
+from podling.metrics.autoscaling import PodUsage
+from podling.metrics.usage import Usage
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout as Addresses
 from podling.network.pod_network import PodNetwork
@@ -111,6 +115,7 @@ class ControlPlane:
         self.decisions = Decisions()
         self.pki = pki.ensure(layout.pki, server_names=server_names(self.addresses))
         self.recorders: list[Recorder] = []
+        self.usage = Usage(_Late(lambda: self.server.registry.reader))
         self.server = self._api_server(store)
 
     def _api_server(self, store: Store) -> ApiServer:
@@ -135,6 +140,7 @@ class ControlPlane:
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac)
+        metrics.serve(server, self.usage)
         return server
 
     def client(self, user: str, manager: str = "") -> Client:
@@ -160,6 +166,7 @@ class ControlPlane:
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
+        await metrics.publish(client, datetime.now(UTC))
 
     def sign_token(self, account: Object, secret: Object) -> str:
         """The endless token of a token secret."""
@@ -256,6 +263,7 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
     )
     reporter = NodeReporter(kubelet, recorder, settings, machine, list, time.time)
     rest.serve(plane.server, node)
+    plane.usage.add(name, node)
     await services.start()
     await node.start()
     await reporter.start()
@@ -304,6 +312,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         clients=plane.controller_client,
         recorders=plane.recorder,
         root_ca=plane.pki.ca_cert.read_text(),
+        metrics=PodUsage(plane.usage),
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         clock=clock,

@@ -25,6 +25,8 @@ from podling.store.types import Object
 JSON: Final = "application/json"
 V2_PROTOBUF: Final = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
 VERSION: Final = "v1.36.2"
+_INDEX_TYPE: Final = "text/plain; charset=utf-8"
+"""What Kubernetes calls the index: it serves it as a file, and Go guesses."""
 
 _DESCRIPTIONS_MINOR: Final = "v1.36.0"
 _PATCH_TYPES: Final = (
@@ -308,7 +310,7 @@ class OpenApi:
         if path.rstrip("/") == "/openapi/v2":
             return self._v2(accept)
         if path.rstrip("/") == "/openapi/v3":
-            return self._answer("index", lambda: orjson.dumps({"paths": self._index()}))
+            return self._answer("index", lambda: orjson.dumps({"paths": self._index()}), _INDEX_TYPE)
         version = path.removeprefix("/openapi/v3/")
         resources = self._versions.get(version)
         if resources is None or version == path:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -20,13 +20,13 @@ import orjson
 
 from podling.api import decode
 from podling.api.admission import Admission
-from podling.api.answers import Answers, go_type, shown
+from podling.api.answers import Answers, go_type, shown, warning
 from podling.api.creators import Creator
 from podling.api.discovery import Discovery
 from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
 from podling.api.http import HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
-from podling.api.lists import list_options, page, parse_version, too_large
+from podling.api.lists import Page, list_options, page, parse_version, too_large
 from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
@@ -91,6 +91,14 @@ class Exchange:
     def body(self, resource: Resource | None = None) -> Object:
         """The decoded body: of the handler's resource, or of another kind (`Eviction` for pods). Raises `ApiError`."""
         return self.server.decoded(self.request, resource or self.resource, self.call)
+
+    def respond_entry(self, entry: Entry) -> None:
+        """Answers with an object that is not stored, in the shape (Table, ...) that the client asked for."""
+        self.server.answer_entry(self.request, self.resource, self.query, entry)
+
+    def respond_list(self, entries: Sequence[Entry]) -> None:
+        """The same with a list."""
+        self.server.answer_list(self.request, self.resource, self.query, entries)
 
     def respond(self, obj: Object, status: int = 200) -> None:
         """Answers with an object (in the form that the client accepts) and with the call's warnings."""
@@ -277,6 +285,8 @@ class ApiServer:
     def _serve_resource(
         self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
     ) -> Awaitable[None] | None:
+        if resource.deprecation:
+            request.notices = (warning(resource.deprecation),)
         registered = self._handlers.subresources.get((resource.group_resource, info.subresource))
         if registered is not None:
             handler, verbs = registered
@@ -371,6 +381,14 @@ class ApiServer:
     def answer_plain(self, request: Request, query: Query, obj: Object, status: int, call: Call) -> None:
         form = self._negotiator.choose(request.header(b"accept"))
         self._answers.plain(request, form, query, obj, status, call.warnings)
+
+    def answer_entry(self, request: Request, resource: Resource, query: Query, entry: Entry) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        self._answers.entry(request, resource, form, query, entry)
+
+    def answer_list(self, request: Request, resource: Resource, query: Query, entries: Sequence[Entry]) -> None:
+        form = self._negotiator.choose(request.header(b"accept"))
+        self._answers.page(request, resource, form, query, Page(entries))
 
     def _answer_entry(
         self, request: Request, resource: Resource, query: Query, entry: Entry, status: int, call: Call

@@ -1,0 +1,54 @@
+"""What the autoscaler asks (`podling.controllers.hpa.metrics.Metrics`), answered from the nodes' readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from podling.api import meta
+from podling.controllers.hpa.metrics import MetricsUnavailable, NoMetrics, Sample
+from podling.metrics.usage import Amount, MeasuredPod, Usage
+from podling.store.types import Object
+
+_NANOS_IN_A_MILLI = 10**6
+
+
+class PodUsage(NoMetrics):
+    """CPU and memory of pods. Custom and external metrics are none of metrics.k8s.io, and are refused as before."""
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+
+    def resource(self, namespace: str, selector: Object, resource: str, container: str | None) -> Mapping[str, Sample]:
+        """See `Metrics.resource`."""
+        measured = [
+            found
+            for found in self._usage.measured_pods(namespace)
+            if meta.matches_selector(selector, meta.labels(found.pod))
+        ]
+        if not measured:
+            raise MetricsUnavailable(
+                f"unable to get metrics for resource {resource}: no metrics returned from resource metrics API"
+            )
+        samples = {meta.name(found.pod): _sample(found, resource, container) for found in measured}
+        return {name: sample for name, sample in samples.items() if sample is not None}
+
+
+def _sample(found: MeasuredPod, resource: str, container: str | None) -> Sample | None:
+    """`None` where the container, or the resource, is not measured."""
+    amounts = [amount for name, amount in found.measured.containers.items() if container in (None, name)]
+    values = [_milli(amount, resource) for amount in amounts]
+    if not values or None in values:
+        return None
+    at = datetime.fromtimestamp(found.reading.taken_at, UTC)
+    return Sample(sum(filter(None, values)), at, found.reading.window)
+
+
+def _milli(amount: Amount, resource: str) -> int | None:
+    match resource:
+        case "cpu":
+            return -(-amount.cpu_nanocores // _NANOS_IN_A_MILLI)
+        case "memory":
+            return amount.memory_bytes * 1000
+        case _:
+            return None
