@@ -16,7 +16,7 @@ from typing import cast
 
 from podling.api import meta
 from podling.api.client import Subscription
-from podling.api.errors import ApiError, bad_request, not_found
+from podling.api.errors import ApiError, bad_request, internal, not_found
 from podling.node import logs
 from podling.node.interfaces import ExecProcess
 from podling.node.logs import LogOptions
@@ -27,6 +27,7 @@ from podling.node.stats import ContainerKey, Meter, Metrics
 from podling.node.status import container_id
 from podling.node.surroundings import Surroundings
 from podling.sandbox.cgroups import Usage
+from podling.sandbox.client import NotFound, StartError
 from podling.sandbox.spec import ContainerState
 from podling.store.types import Change, ChangeType, Object, Uid
 
@@ -185,7 +186,13 @@ class Node:
         """A process beside the container's own, with its environment. Raises `ApiError`."""
         run = self._running(namespace, pod, container)
         env = {**run.env, "TERM": run.env.get("TERM", "xterm")} if tty else run.env
-        return await self._with.sandbox.exec(run.id, command, env=env, cwd=run.cwd, tty=tty, stdin=stdin)
+        try:
+            return await self._with.sandbox.exec(run.id, command, env=env, cwd=run.cwd, tty=tty, stdin=stdin)
+        except StartError as error:
+            refusal = internal(_exec_refusal(self._with.new_id(), error))
+            raise internal(refusal.message) from error  # the kubelet wraps what its runtime's streaming server wrapped
+        except NotFound as error:
+            raise _no_container(container) from error
 
     async def attach(self, namespace: str, pod: str, container: str) -> ExecProcess:
         """The container's own input and output."""
@@ -210,5 +217,15 @@ class Node:
     def _running(self, namespace: str, pod: str, container: str) -> Instance:
         slot = self._worker(namespace, pod).slots.get(container)
         if slot is None or not slot.running:
-            raise ApiError(404, "NotFound", f'container not found ("{container}")')
+            raise _no_container(container)
         return cast(Instance, slot.current)
+
+
+def _no_container(name: str) -> ApiError:
+    return ApiError(404, "NotFound", f'container not found ("{name}")')
+
+
+def _exec_refusal(id: str, error: StartError) -> str:
+    """The sentence that reaches users through the kubelet and its runtime."""
+    runtime = f"OCI runtime exec failed: exec failed: unable to start container process: {error}"
+    return f'error executing command in container: failed to exec in container: failed to start exec "{id}": {runtime}'
