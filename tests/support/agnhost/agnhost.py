@@ -146,8 +146,9 @@ def pause(_arguments: list[str]) -> None:
 
 def main() -> None:
     commands = {"pause": pause, "netexec": netexec, "liveness": liveness, "grpc-health-checking": grpc_health_checking}
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     name = sys.argv[1] if len(sys.argv) > 1 else "pause"
+    # A Go program without a handler dies of SIGTERM also as the first process of its namespace.
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0 if name == "pause" else 128 + signal.SIGTERM))
     if name not in commands:
         sys.exit(f"agnhost: unknown command {name!r}; there are: {', '.join(commands)}")
     commands[name](sys.argv[2:])
