@@ -13,6 +13,7 @@ def builtin(generator: random.Random) -> Admission:
     return Admission(
         mutating=[
             pods.ServiceAccounts(generator),
+            defaults.taint_new_node,
             defaults.protect_while_in_use,
             pods.priority,
             pods.default_tolerations,

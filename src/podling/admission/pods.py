@@ -99,7 +99,7 @@ def _token_volume(name: str) -> Object:
 
 def default_tolerations(write: Write) -> None:
     """DefaultTolerationSeconds: a pod stays five minutes on a node that is not ready or not reached."""
-    if not is_new_pod(write):
+    if write.operation == "DELETE" or write.subresource or write.resource.group_resource != "pods":
         return
     tolerations = [*meta.items(write.new, "spec", "tolerations")]
     for key in (_NOT_READY, _UNREACHABLE):

@@ -69,7 +69,7 @@ class Answers:
         warnings: Sequence[str] = (),
     ) -> None:
         """Any JSON, without a shape: a Status, discovery, a review."""
-        headers = [("Warning", f"299 - {_quoted(text)}") for text in dict.fromkeys(warnings)]
+        headers = [warning(text) for text in dict.fromkeys(warnings)]
         if form.media_type is YAML:
             request.respond(status, _yaml(obj), YAML, headers)
             return
@@ -95,6 +95,11 @@ class Answers:
         request.respond(error.code, orjson.dumps(error.status()) + b"\n", JSON, error.headers)
 
 
+def warning(text: str) -> tuple[str, str]:
+    """The header that warns the user."""
+    return "Warning", f"299 - {_quoted(text)}"
+
+
 def shown(resource: Resource, entry: Entry) -> Object:
     """The stored object in the served version; shared."""
     return entry.object if resource.from_storage is None else resource.from_storage(entry.object)
@@ -117,7 +122,7 @@ def _list_object(resource: Resource, form: Form, metadata: Object, objects: list
         items = [partial(obj, api_version) for obj in objects]
         return {"kind": form.shape.value, "apiVersion": api_version, "metadata": metadata, "items": items}
     items = objects if resource.custom else [_without_type(obj) for obj in objects]
-    return {"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": metadata, "items": items}
+    return {"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
 
 
 def _without_type(obj: Object) -> Object:
@@ -126,7 +131,7 @@ def _without_type(obj: Object) -> Object:
 
 def _joined(resource: Resource, page: Page) -> bytes:
     """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes."""
-    head = orjson.dumps({"kind": f"{resource.kind}List", "apiVersion": resource.api_version, "metadata": page.metadata})
+    head = orjson.dumps({"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": page.metadata})
     raws = [raw_of(resource, entry) for entry in page.entries]
     if not resource.custom:
         start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

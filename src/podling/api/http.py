@@ -56,6 +56,7 @@ class Request:
         "info",
         "keep_alive",
         "method",
+        "notices",
         "path",
         "query",
         "started",
@@ -75,6 +76,8 @@ class Request:
         self.upgrade = False
         self.answered = False
         self.started = time.perf_counter()
+        self.notices: Headers = ()
+        """Headers that go with the answer, whatever it is."""
         self.info: Any = None
         """For the application: what it made of the path."""
 
@@ -93,12 +96,14 @@ class Request:
         if len(body) > GZIP_FROM and b"gzip" in self.headers.get(b"accept-encoding", b""):
             body = gzip.compress(body, compresslevel=1, mtime=0)
             headers = (*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
+        if self.notices:
+            headers = (*self.notices, *headers)
         self.connection.respond(self, status, body, content_type, headers)
 
     def stream(self, status: int, content_type: str, headers: Headers = ()) -> Stream:
         """Begins a chunked answer."""
         self.answered = True
-        return Stream(self, status, content_type, headers)
+        return Stream(self, status, content_type, (*self.notices, *headers))
 
     def take_over(self, receiver: Callable[[bytes], None], closed: Callable[[], None]) -> asyncio.Transport:
         """Ends HTTP on this connection: what comes is given to `receiver`, also what came already.

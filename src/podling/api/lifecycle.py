@@ -36,7 +36,7 @@ def generated_name(prefix: str, source: random.Random) -> str:
 
 def begin(resource: Resource, metadata: Object, *, uid: str, now: datetime) -> None:
     """Sets what the system owns in the metadata of a new object, in place."""
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "generation"):
+    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
         metadata.pop(field, None)
     metadata["uid"] = uid
     metadata["creationTimestamp"] = timestamp(now)

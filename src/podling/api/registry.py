@@ -245,7 +245,7 @@ class Registry:
             if subresource or not resource.strategy.create_on_update:
                 raise not_found(resource.plural, resource.group, name)
             return await self.create(resource, namespace, obj, call), True
-        if expected == 0 and not resource.strategy.unconditional_update and not subresource:
+        if expected == 0 and _needs_version(resource, subresource):
             raise lifecycle.missing_resource_version(resource, name)
         body = orjson.dumps(obj) if expected == 0 else b""
         attempts = iter(range(_ATTEMPTS))
@@ -485,6 +485,8 @@ class Registry:
 
     def track(self, resource: Resource, old: Object | None, new: Object, call: Call, subresource: str = "") -> Object:
         """`new` with the `managedFields` that this write gives it."""
+        if not resource.strategy.managed:
+            return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "managedFields"}}
         return managed_fields.track_update(
             old,
             new,
@@ -519,6 +521,11 @@ class Registry:
         if isinstance(error, store_types.StorageFull):
             return ApiError(507, "InsufficientStorage", str(error))
         return ApiError(500, "InternalError", str(error))
+
+
+def _needs_version(resource: Resource, subresource: str) -> bool:
+    strategy = resource.strategy
+    return not strategy.unconditional_update and (not subresource or strategy.strict_subresources)
 
 
 def _check_uid(resource: Resource, old: Object, metadata: Object) -> None:

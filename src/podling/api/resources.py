@@ -109,10 +109,14 @@ class Strategy:
     status_on_create: bool = False
     """Whether a create may bring a status: a node says what it has when it registers."""
     default_propagation: str = "Background"
+    strict_subresources: bool = False
+    """Whether an update of a subresource needs a resourceVersion too, where `unconditional_update` is false."""
     create_on_update: bool = False
     """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""
     unconditional_update: bool = True
     """Whether an update without a resourceVersion is taken as it is."""
+    managed: bool = True
+    """Whether `metadata.managedFields` is kept; Kubernetes has none for certificate requests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +141,8 @@ class ScalePaths:
     spec_replicas: str = "spec.replicas"
     status_replicas: str = "status.replicas"
     selector: str = "spec.selector"
+    custom: bool = False
+    """Of a custom resource: replicas that are not there are an error, and its own validation judges them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,8 +173,12 @@ class Resource:
     """Field selectors beyond `metadata.name` and `metadata.namespace`."""
     indexed: tuple[str, ...] = ()
     """Which of `selectable` the store keeps an index of: selectors that are used often and match few objects."""
+    deprecation: str = ""
+    """A warning that goes with the answer to every request."""
     custom: bool = False
     """Whether it comes from a CustomResourceDefinition: its list items then show kind and apiVersion."""
+    list_kind: str = ""
+    """The kind of lists where it is not the kind with `List` behind it."""
     storage: str = ""
     """Key of the stored objects where two versions share them; `""` for `group_resource`."""
     to_storage: Callable[[Object], Object] | None = None
@@ -178,6 +188,10 @@ class Resource:
     @property
     def group_resource(self) -> str:
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def listed_as(self) -> str:
+        return self.list_kind or f"{self.kind}List"
 
     @property
     def storage_key(self) -> str:

@@ -98,6 +98,10 @@ class _Walk:
     def duplicate(self, place: _Place | None, name: str) -> None:
         self._report(f'duplicate field "{_strict_path(place, name)}"')
 
+    def path(self, place: _Place | None) -> str:
+        """How a type with its own decoder is told where it stands."""
+        return _go_path(place)
+
     def _report(self, message: str) -> None:
         if len(self.strict) < MAX_STRICT_ERRORS and message not in self.strict:
             self.strict.append(message)
@@ -113,6 +117,9 @@ class _Conversion(_Walk):
 
     def mismatch(self, value: Any, node: Node, place: _Place | None) -> None:
         raise DecodeError(_conversion_error(value, node))
+
+    def path(self, place: _Place | None) -> str:
+        return ""
 
 
 _GO_TYPES: Final = {
@@ -371,31 +378,31 @@ def _raw_text(value: Any) -> str:
     return str(value)
 
 
-def _int_or_string(value: Any, _node: Node, _place: _Place, _walk: _Walk) -> Any:
+def _int_or_string(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     if isinstance(value, str):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and -(2**31) <= value < 2**31:
         return value
-    raise DecodeError(unmarshal_error(value, "int32"))
+    raise DecodeError(unmarshal_error(value, "int32", walk.path(place)))
 
 
-def _time(value: Any, _node: Node, _place: _Place, _walk: _Walk) -> Any:
-    moment = _moment(value, "2006-01-02T15:04:05Z07:00")
+def _time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
+    moment = _moment(value, "2006-01-02T15:04:05Z07:00", place, walk)
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") if moment else None
 
 
-def _micro_time(value: Any, _node: Node, _place: _Place, _walk: _Walk) -> Any:
-    moment = _moment(value, "2006-01-02T15:04:05.000000Z07:00")
+def _micro_time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
+    moment = _moment(value, "2006-01-02T15:04:05.000000Z07:00", place, walk)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0") if moment else None
 
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
-def _moment(value: Any, layout: str) -> datetime | None:
+def _moment(value: Any, layout: str, place: _Place, walk: _Walk) -> datetime | None:
     """The time in UTC; None for the zero time. Raises DecodeError in the words of Go's time.Parse."""
     if not isinstance(value, str):
-        raise DecodeError(unmarshal_error(value, "string"))
+        raise DecodeError(unmarshal_error(value, "string", walk.path(place)))
     match = _RFC3339.fullmatch(value)
     if match is None or (match[7] is None and ".000000" in layout):
         raise DecodeError(_parse_error(value, layout))
@@ -458,9 +465,9 @@ _UNITS: Final = {
 }
 
 
-def _duration(value: Any, _node: Node, _place: _Place, _walk: _Walk) -> Any:
+def _duration(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     if not isinstance(value, str):
-        raise DecodeError(unmarshal_error(value, "string"))
+        raise DecodeError(unmarshal_error(value, "string", walk.path(place)))
     return duration_text(parse_duration(value))
 
 

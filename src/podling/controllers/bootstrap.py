@@ -1,11 +1,14 @@
 """What every cluster has from its first moment: system namespaces, priority classes, the service `kubernetes`.
 
+The flow schemas and priority levels are there for clients that read them: nothing is queued by them.
+
 All of it is what a real API server makes for itself. Idempotent: what is there and right is left alone, so that it
 runs at every start.
 """
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +22,7 @@ NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "default")
 _SLICES = "endpointslices.discovery.k8s.io"
 _PRIORITY_CLASSES = "priorityclasses.scheduling.k8s.io"
 _SERVICE_CIDRS = "servicecidrs.networking.k8s.io"
+_FLOW_GROUP = "flowcontrol.apiserver.k8s.io"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +45,9 @@ async def ensure(client: Client, api: Api) -> None:
         await create_missing(client, _PRIORITY_CLASSES, obj)
     if any(r.group_resource == _SERVICE_CIDRS for r in client.resources()):
         await create_missing(client, _SERVICE_CIDRS, _service_cidr(api))
+    flows = [("prioritylevelconfigurations", o) for o in _priority_levels()] + [("flowschemas", o) for o in _flows()]
+    if any(r.group == _FLOW_GROUP for r in client.resources()):
+        await asyncio.gather(*(create_missing(client, f"{plural}.{_FLOW_GROUP}", obj) for plural, obj in flows))
     await create_missing(client, "services", _service(api))
     await _apply(client, "endpoints", _endpoints(api), ("subsets",))
     await _apply(client, _SLICES, _slice(api), ("endpoints", "ports"))
@@ -94,9 +101,95 @@ def _service_cidr(api: Api) -> Object:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "ServiceCIDR",
-        "metadata": {"name": "kubernetes"},
+        "metadata": {"name": "kubernetes", "finalizers": ["networking.k8s.io/service-cidr-finalizer"]},
         "spec": {"cidrs": [api.service_cidr]},
     }
+
+
+_LEVELS = (
+    # name, shares, lendable percent, (queues, hand size, queue length)
+    ("system", 30, 33, (64, 6, 50)),
+    ("node-high", 40, 25, (64, 6, 50)),
+    ("leader-election", 10, 0, (16, 4, 50)),
+    ("workload-high", 40, 50, (128, 6, 50)),
+    ("workload-low", 100, 90, (128, 6, 50)),
+    ("global-default", 20, 50, (128, 6, 50)),
+    ("catch-all", 5, 0, None),
+)
+
+
+def _flow_object(kind: str, name: str, spec: Object) -> Object:
+    metadata = {"name": name, "annotations": {"apf.kubernetes.io/autoupdate-spec": "true"}}
+    return {"apiVersion": f"{_FLOW_GROUP}/v1", "kind": kind, "metadata": metadata, "spec": spec}
+
+
+def _priority_levels() -> list[Object]:
+    exempt = {"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}
+    limited = {name: _limited(shares, lendable, queues) for name, shares, lendable, queues in _LEVELS}
+    specs = {"exempt": exempt, **limited}
+    return [_flow_object("PriorityLevelConfiguration", name, spec) for name, spec in specs.items()]
+
+
+def _limited(shares: int, lendable: int, queues: tuple[int, int, int] | None) -> Object:
+    response: Object = {"type": "Reject"}
+    if queues is not None:
+        queuing = dict(zip(("queues", "handSize", "queueLengthLimit"), queues, strict=True))
+        response = {"type": "Queue", "queuing": queuing}
+    limited = {"nominalConcurrencyShares": shares, "lendablePercent": lendable, "limitResponse": response}
+    return {"type": "Limited", "limited": limited}
+
+
+def _groups(*names: str) -> list[Object]:
+    return [{"kind": "Group", "group": {"name": name}} for name in names]
+
+
+def _users(*names: str) -> list[Object]:
+    return [{"kind": "User", "user": {"name": name}} for name in names]
+
+
+_SYSTEM_ACCOUNTS: Object = {"kind": "ServiceAccount", "serviceAccount": {"namespace": "kube-system", "name": "*"}}
+_EVERYBODY = ("system:unauthenticated", "system:authenticated")
+
+
+def _on(verbs: Sequence[str], groups: Sequence[str], resources: Sequence[str], *, cluster: bool = False) -> Object:
+    rule: Object = {"verbs": [*verbs], "apiGroups": [*groups], "resources": [*resources], "namespaces": ["*"]}
+    return rule | ({"clusterScope": True} if cluster else {})
+
+
+def _flows() -> list[Object]:
+    anything = {
+        "resourceRules": [_on("*", "*", "*", cluster=True)],
+        "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],
+    }
+    health = {"nonResourceRules": [{"verbs": ["get"], "nonResourceURLs": ["/healthz", "/readyz", "/livez"]}]}
+    leases = (["coordination.k8s.io"], ["leases"])
+    nodes = {"resourceRules": [_on("*", [""], ["nodes", "nodes/status"], cluster=True), _on("*", *leases)]}
+    electing = {"resourceRules": [_on(["get", "create", "update"], *leases)]}
+    masters = ("system:kube-controller-manager", "system:kube-scheduler")
+    table = (
+        ("exempt", "exempt", 1, "", _groups("system:masters"), anything),
+        ("probes", "exempt", 2, "", _groups(*_EVERYBODY), health),
+        ("system-leader-election", "leader-election", 100, "ByUser", [*_users(*masters), _SYSTEM_ACCOUNTS], electing),
+        ("system-node-high", "node-high", 400, "ByUser", _groups("system:nodes"), nodes),
+        ("system-nodes", "system", 500, "ByUser", _groups("system:nodes"), anything),
+        ("kube-controller-manager", "workload-high", 800, "ByNamespace", _users(masters[0]), anything),
+        ("kube-scheduler", "workload-high", 800, "ByNamespace", _users(masters[1]), anything),
+        ("kube-system-service-accounts", "workload-high", 900, "ByNamespace", [_SYSTEM_ACCOUNTS], anything),
+        ("service-accounts", "workload-low", 9000, "ByUser", _groups("system:serviceaccounts"), anything),
+        ("global-default", "global-default", 9900, "ByUser", _groups(*_EVERYBODY), anything),
+        ("catch-all", "catch-all", 10000, "ByUser", _groups(*_EVERYBODY), anything),
+    )
+    return [_flow(*row) for row in table]
+
+
+def _flow(name: str, level: str, precedence: int, by: str, subjects: list[Object], rules: Object) -> Object:
+    spec: Object = {
+        "priorityLevelConfiguration": {"name": level},
+        "matchingPrecedence": precedence,
+        **({"distinguisherMethod": {"type": by}} if by else {}),
+        "rules": [{"subjects": subjects, **rules}],
+    }
+    return _flow_object("FlowSchema", name, spec)
 
 
 def _service(api: Api) -> Object:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ def test_the_system_fills_in_the_metadata_of_a_new_object(tmp_path: Path) -> Non
         assert metadata["creationTimestamp"] == "2026-01-02T03:04:05Z"
         assert metadata["namespace"] == "default"
         assert metadata["uid"] != "mine"
-        assert "generation" not in metadata
+        assert metadata["generation"] == 7, "a kind that counts no generations keeps the given one"
         assert metadata["managedFields"][0]["manager"] == "tester"
         assert (await world.request("GET", f"{CONFIG_MAPS}/a")).json == answer.json
 
@@ -530,5 +531,13 @@ def test_an_applied_scale_takes_over_the_replicas_only_by_force(tmp_path: Path) 
         assert "f:replicas" not in owners["owner"]["fieldsV1"]["f:spec"]
         assert owners["scaler"]["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
         assert (owners["scaler"]["subresource"], owners["scaler"]["apiVersion"]) == ("scale", "apps/v1")
+
+    run(tmp_path, scenario)
+
+
+def test_every_answer_of_a_deprecated_kind_carries_the_warning(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.server.add_resources(replace(CONFIG_MAP, deprecation="use something else"))
+        assert (await world.request("GET", f"{CONFIG_MAPS}/none")).headers["warning"] == '299 - "use something else"'
 
     run(tmp_path, scenario)

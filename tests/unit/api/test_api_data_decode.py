@@ -152,7 +152,8 @@ def test_bytes_that_are_no_base64_are_refused() -> None:
 def test_a_port_is_a_number_or_a_name() -> None:
     probe = {"httpGet": {"port": True}}
     message = refusal(pod(containers=[{"name": "c", "livenessProbe": probe}]))
-    assert message.endswith("json: cannot unmarshal bool into Go value of type int32")
+    place = "HTTPGetAction.spec.containers.livenessProbe.httpGet.port"
+    assert message.endswith(f"json: cannot unmarshal bool into Go struct field {place} of type int32")
 
 
 # Unknown and repeated fields

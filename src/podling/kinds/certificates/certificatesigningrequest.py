@@ -194,7 +194,7 @@ def resource() -> Resource:
         short_names=("csr",),
         status=True,
         subresources=("approval",),
-        strategy=Strategy(prepare=prepare, validate=validate, generation=None),
+        strategy=Strategy(prepare=prepare, validate=validate, generation=None, managed=False),
         columns=_columns(),
         row=row,
         selectable={"spec.signerName": lambda obj: text(part(obj, "spec"), "signerName")},

@@ -38,6 +38,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.core.v1.ComponentStatus",
         short_names=("cs",),
+        deprecation="v1 ComponentStatus is deprecated in v1.19+",
         verbs=frozenset({"get", "list"}),
         strategy=Strategy(generation=None),
         columns=_columns(),

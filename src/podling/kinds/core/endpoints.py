@@ -136,6 +136,7 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.core.v1.Endpoints",
         short_names=("ep",),
+        deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
         strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, create_on_update=True),
         columns=(name_column(), Column("Endpoints", description=doc("core.v1.Endpoints.subsets")), age_column()),
         row=row,
