@@ -1,17 +1,14 @@
 """The directories of volumes that were made to order: `volumes/<name>` below the cluster's own directory.
 
-The daemon runs in the node's user namespace, where every id that a container may have belongs to it. So it can remove
-what containers wrote, whoever they were.
+The daemon is root of the node's user namespace, so it may remove what containers wrote, whoever they were, also where
+they closed a directory to themselves.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import shutil
-import stat
-from collections.abc import Callable
 from pathlib import Path
 
 
@@ -42,20 +39,4 @@ def _make(path: Path) -> None:
 
 def _remove(path: Path) -> None:
     if path.exists():
-        shutil.rmtree(path, onerror=_open_up)
-
-
-def _open_up(remove: Callable[..., object], path: str, problem: object) -> None:
-    """Directories that are closed even to their owner are opened, and the removal goes on."""
-    error = problem[1] if isinstance(problem, tuple) else problem
-    if isinstance(error, FileNotFoundError):
-        return
-    if not isinstance(error, PermissionError):
-        raise error if isinstance(error, OSError) else OSError(str(error))
-    parent = os.path.dirname(path)
-    os.chmod(parent, stat.S_IRWXU)
-    if os.path.isdir(path) and not os.path.islink(path):
-        os.chmod(path, stat.S_IRWXU)
         shutil.rmtree(path)
-    else:
-        remove(path)

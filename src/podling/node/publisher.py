@@ -16,6 +16,8 @@ from podling.store.types import Object, Uid
 log = logging.getLogger(__name__)
 
 RETRY_AFTER = 1.0
+CONFLICT_PAUSE = 0.002
+"""Seconds: another write of the pod is being committed, for which the event loop must be let go."""
 
 
 class Publisher:
@@ -63,9 +65,10 @@ class Publisher:
                 if error.reason == "NotFound":
                     return
                 self._wanted = True
-                if error.reason != "Conflict":
+                conflict = error.reason == "Conflict"
+                if not conflict:
                     log.warning("status of pod %s/%s: %s", self._namespace, self._name, error)
-                    await asyncio.sleep(RETRY_AFTER)
+                await asyncio.sleep(CONFLICT_PAUSE if conflict else RETRY_AFTER)
 
     async def _write(self) -> None:
         pod = self._client.get("pods", self._namespace, self._name)

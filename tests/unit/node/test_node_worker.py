@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from node_fakes import FakeExec, Rig, make_pod, make_rig, now, run_virtually, until
 
+from podling.api.errors import conflict
 from podling.node.logs import LogOptions
 from podling.node.node import Node
 from podling.sandbox.client import StartError
@@ -420,3 +421,27 @@ def test_logs_of_a_container_that_waits_say_why(tmp_path: Path) -> None:
         await node.stop()
 
     run_virtually(main)
+
+
+def test_a_status_that_conflicts_waits_for_the_other_write(tell: Callable[[Story], None]) -> None:
+    """The store refuses without ever yielding until the event loop has turned: a retry must let it turn."""
+
+    async def story(rig: Rig) -> None:
+        accepted = rig.client.update_status
+        committed = False
+
+        def commit() -> None:
+            nonlocal committed
+            committed = True
+
+        async def busy(resource: str, obj: dict[str, Any]) -> dict[str, Any]:
+            if not committed:
+                raise conflict(resource, "", "web", "modified")
+            return await accepted(resource, obj)
+
+        rig.client.update_status = busy  # pyright: ignore[reportAttributeAccessIssue]
+        asyncio.get_running_loop().call_later(0.05, commit)
+        rig.client.put("pods", make_pod())
+        await until(lambda: ready(rig))
+
+    tell(story)
