@@ -537,7 +537,8 @@ def test_an_applied_scale_takes_over_the_replicas_only_by_force(tmp_path: Path) 
 
 def test_every_answer_of_a_deprecated_kind_carries_the_warning(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
-        world.server.add_resources(replace(CONFIG_MAP, deprecation="use something else"))
-        assert (await world.request("GET", f"{CONFIG_MAPS}/none")).headers["warning"] == '299 - "use something else"'
+        world.server.add_resources(replace(CONFIG_MAP, plural="relics", deprecation="use something else"))
+        answer = await world.request("GET", CONFIG_MAPS.replace("configmaps", "relics"))
+        assert answer.headers["warning"] == '299 - "use something else"'
 
     run(tmp_path, scenario)
