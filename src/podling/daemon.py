@@ -42,7 +42,7 @@ from podling.auth.escalation import EscalationCheck
 from podling.auth.identities import MASTERS, PREFIX
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
-from podling.controllers import bootstrap, catalogue, eviction
+from podling.controllers import bootstrap, catalogue, eviction, provisioner
 from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
@@ -53,10 +53,12 @@ from podling.layout import ClusterRecord, Layout
 from podling.metrics import serving as metrics
 from podling.metrics.autoscaling import PodUsage
 from podling.metrics.usage import Usage
+from podling.network import apiproxy
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout as Addresses
 from podling.network.pod_network import PodNetwork
 from podling.node import naming, rest
+from podling.node.localdisk import LocalDisk
 from podling.node.node import Node
 from podling.node.node_status import NodeReporter, NodeSettings, allocatable, inspect_machine
 from podling.node.surroundings import Surroundings
@@ -166,6 +168,8 @@ class ControlPlane:
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
+        if self.record.get("default_storage_class", True) and not provisioner.has_default_class(client):
+            await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
         await metrics.publish(client, datetime.now(UTC))
 
     def sign_token(self, account: Object, secret: Object) -> str:
@@ -263,6 +267,7 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
     )
     reporter = NodeReporter(kubelet, recorder, settings, machine, list, time.time)
     rest.serve(plane.server, node)
+    apiproxy.serve(plane.server)
     plane.usage.add(name, node)
     await services.start()
     await node.start()
@@ -315,6 +320,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         metrics=PodUsage(plane.usage),
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
+        disk=LocalDisk(plane.layout.volumes),
         clock=clock,
         decisions=plane.decisions,
     )
