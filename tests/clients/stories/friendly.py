@@ -1,0 +1,107 @@
+"""What scripts and notebooks do with kr8s, which finds out most by discovery."""
+
+import asyncio
+
+import kr8s
+import kr8s.asyncio
+from kr8s.asyncio.objects import Deployment as AsyncDeployment
+from kr8s.asyncio.objects import Pod as AsyncPod
+from kr8s.objects import ConfigMap, Pod, Service, new_class
+from pods import talker
+
+
+def _config_map(name, namespace, **data):
+    return ConfigMap({"metadata": {"name": name, "namespace": namespace}, "data": data})
+
+
+def the_cluster_tells_who_and_what_it_is(namespace):
+    api = kr8s.api(namespace=namespace)
+    assert api.version()["gitVersion"].startswith("v1.")
+    kinds = {r["kind"] for r in api.api_resources()}
+    assert {"Pod", "Deployment", "Lease", "Ingress", "CustomResourceDefinition"} <= kinds
+    assert api.whoami()
+    assert [n.name for n in api.get("nodes")]
+    assert namespace in [n.name for n in api.get("ns")]
+
+
+def objects_are_made_patched_labelled_and_deleted(namespace):
+    one = _config_map("one", namespace, a="1")
+    one.create()
+    assert one.exists()
+    one.patch({"data": {"b": "2"}})
+    one.patch([{"op": "remove", "path": "/data/a"}], type="json")
+    one.label(kind="story")
+    one.annotate(note="kept")
+    again = ConfigMap.get("one", namespace=namespace)
+    assert dict(again.data) == {"b": "2"}
+    assert [m.name for m in kr8s.get("configmaps", namespace=namespace, label_selector="kind=story")] == ["one"]
+    one.delete()
+    one.wait("delete", timeout=10)
+    assert not one.exists()
+    try:
+        ConfigMap.get("one", namespace=namespace, timeout=1)
+        raise AssertionError("a deleted object was found")
+    except kr8s.NotFoundError:
+        pass
+
+
+def a_pod_is_talked_to(namespace):
+    pod = Pod({**talker("talker"), "metadata": {"name": "talker", "namespace": namespace, "labels": {"app": "t"}}})
+    pod.create()
+    pod.wait("condition=Ready", timeout=30)
+    assert pod.ready()
+    assert list(pod.logs()) == ["hello", "to the log"]
+    done = pod.exec(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
+    assert (done.stdout, done.stderr, done.returncode) == (b"out\n", b"err\n", 3)
+    service = {"metadata": {"name": "talk", "namespace": namespace}}
+    Service({**service, "spec": {"selector": {"app": "t"}, "ports": [{"port": 80, "targetPort": 8000}]}}).create()
+    found = Service.get("talk", namespace=namespace)
+    assert [p.name for p in found.ready_pods()] == ["talker"]
+    pod.delete(grace_period=0)
+
+
+async def a_port_is_forwarded_and_a_deployment_scaled(namespace):
+    import httpx
+
+    template = talker("web")
+    spec = {
+        "replicas": 1,
+        "selector": {"matchLabels": {"app": "web"}},
+        "template": {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]},
+    }
+    deployment = await AsyncDeployment({"metadata": {"name": "web", "namespace": namespace}, "spec": spec})
+    await deployment.create()
+    await deployment.wait("condition=Available", timeout=30)
+    await deployment.scale(2)
+    await deployment.wait("jsonpath='{.status.readyReplicas}'=2", timeout=30)
+    pods = await deployment.pods()
+    assert len(pods) == 2
+    async with pods[0].portforward(8000) as port, httpx.AsyncClient() as http:
+        for _ in range(3):
+            assert (await http.get(f"http://127.0.0.1:{port}")).text == "heard"
+    await deployment.delete()
+
+
+async def a_watch_follows(namespace):
+    api = await kr8s.asyncio.api(namespace=namespace)
+    seen = asyncio.Queue()
+
+    async def follow():
+        async for kind, pod in api.watch("pods", namespace=namespace):
+            await seen.put((kind, pod.name))
+
+    following = asyncio.create_task(follow())
+    pod = await AsyncPod({**talker("one"), "metadata": {"name": "one", "namespace": namespace}})
+    await pod.create()
+    assert await asyncio.wait_for(seen.get(), 10) == ("ADDED", "one")
+    await pod.delete(grace_period=0)
+    while await asyncio.wait_for(seen.get(), 10) != ("DELETED", "one"):
+        pass
+    following.cancel()
+
+
+def a_kind_made_on_the_fly_works(namespace):
+    lease = new_class(kind="Lease", version="coordination.k8s.io/v1", namespaced=True, plural="leases")
+    made = lease({"metadata": {"name": "story", "namespace": namespace}, "spec": {"holderIdentity": "me"}})
+    made.create()
+    assert lease.get("story", namespace=namespace).spec.holderIdentity == "me"
