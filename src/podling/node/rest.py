@@ -84,12 +84,9 @@ class PodRest:
         info = exchange.info
 
         async def start() -> Process:
-            try:
-                return await self._node.exec(
-                    info.namespace, info.name, container, command, tty=streams.tty, stdin=streams.stdin
-                )
-            except StartError as error:
-                raise not_executed(error) from error
+            return await self._node.exec(
+                info.namespace, info.name, container, command, tty=streams.tty, stdin=streams.stdin
+            )
 
         await negotiation.serve_remote_command(exchange.request, start, streams)
 
@@ -128,13 +125,6 @@ async def _pour(lines: AsyncIterator[bytes], stream: Stream) -> None:
         stream.write(chunk)
         await stream.drain()
     stream.close()
-
-
-def not_executed(error: StartError) -> ApiError:
-    """What the kubelet and its runtime say of a program that cannot be started."""
-    runtime = f"OCI runtime exec failed: exec failed: unable to start container process: {error}"
-    attempt = f'failed to exec in container: failed to start exec "{secrets.token_hex(32)}": {runtime}'
-    return internal(f"Internal error occurred: error executing command in container: {attempt}")
 
 
 def container_of(pod: Object, wanted: str) -> str:
