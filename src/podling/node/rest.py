@@ -27,7 +27,6 @@ from podling.api.streams import negotiation
 from podling.api.streams.backend import Process
 from podling.node.logs import LogOptions
 from podling.node.node import Node
-from podling.sandbox.client import StartError
 from podling.store.types import Object
 
 STREAMS = ("All", "Stdout", "Stderr")
