@@ -10,6 +10,7 @@ $PODLING_HOME | $XDG_DATA_HOME/podling | ~/.local/share/podling
         run/            sockets and process ids; see `Layout.run`
         logs/           what podling's own processes say
         pods/UID/       volumes, writable layers and logs of a pod
+        volumes/NAME/   a persistent volume that was made to order
 """
 
 from __future__ import annotations
@@ -37,6 +38,8 @@ class ClusterRecord(TypedDict):
     api_port: int
     """On the host's 127.0.0.1; the same for the cluster's whole life, so that kubeconfigs stay valid."""
     host_ports: NotRequired[dict[str, int]]
+    default_storage_class: NotRequired[bool]
+    """Whether the cluster has a class for claims that name none; absent: yes."""
 
 
 class BadClusterName(ValueError):
@@ -91,6 +94,10 @@ class Layout:
     @property
     def pods(self) -> Path:
         return self.state / "pods"
+
+    @property
+    def volumes(self) -> Path:
+        return self.state / "volumes"
 
     @property
     def logs(self) -> Path:

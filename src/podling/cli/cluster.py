@@ -84,12 +84,13 @@ def require(layout: Layout) -> Cluster:
     raise click.ClickException(f"cluster {layout.name} does not run{hint}. Start it: podling up{option}")
 
 
-def start(layout: Layout) -> Cluster:
+def start(layout: Layout, *, default_storage_class: bool = True) -> Cluster:
     """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the reason and the mend.
 
+    `default_storage_class` is chosen when a cluster is made; one that was kept stays as it was made.
     Where that fails or is interrupted, no process of it is left.
     """
-    record = read_record(layout) or _new_record(layout)
+    record = read_record(layout) or _new_record(layout, default_storage_class)
     for directory in (layout.state, layout.run, layout.logs, layout.pods, layout.images):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if layout.run.stat().st_uid != os.geteuid():  # it can lie in a directory that everyone may write to
@@ -111,14 +112,17 @@ def start(layout: Layout) -> Cluster:
     return Cluster(layout, record, node.tier)
 
 
-def stop(layout: Layout) -> None:
-    """Ends the cluster's processes and removes its files. Harmless where there is none, also after a crash."""
+def stop(layout: Layout, *, keep: bool = False) -> None:
+    """Ends the cluster's processes and removes its files, or keeps them for another `start`.
+
+    Harmless where there is none, also after a crash.
+    """
     if layout.run.is_dir():
         try:
             boot.stop_node(str(layout.run))
         except boot.NodeError as error:
             raise click.ClickException(str(error)) from error
-    for directory in (layout.run, layout.state):
+    for directory in (layout.run,) if keep else (layout.run, layout.state):
         _remove(directory)
 
 
@@ -192,8 +196,13 @@ def _write_record(layout: Layout, record: ClusterRecord) -> None:
     new.replace(layout.record)
 
 
-def _new_record(layout: Layout) -> ClusterRecord:
-    return {"name": layout.name, "node": layout.context, "api_port": _free_port()}
+def _new_record(layout: Layout, default_storage_class: bool) -> ClusterRecord:
+    return {
+        "name": layout.name,
+        "node": layout.context,
+        "api_port": _free_port(),
+        "default_storage_class": default_storage_class,
+    }
 
 
 def _free_port() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
 from podling.cli.workloads import COUNTS
-from podling.layout import cluster_names
+from podling.layout import Layout, cluster_names
 from podling.sandbox import boot
 from podling.store.types import Object
 
 HOST_PORTS = "podling.dev/host-ports"
+HOST_PORT_TYPES = ("LoadBalancer", "NodePort")
 LOG_LINES = 15
 WORKLOADS = {
     "Deployment": "/apis/apps/v1/deployments",
@@ -26,15 +28,52 @@ WORKLOADS = {
 }
 
 
-def urls(services: list[Object]) -> list[dict[str, str]]:
-    """Where services answer on this machine: `[{"service": "default/web", "port": "80/TCP", "url": ...}]`."""
+def urls(api: Api, layout: Layout) -> list[dict[str, str]]:
+    """Where services answer on this machine.
+
+    `[{"service": "default/web", "port": "80/TCP", "url": "http://localhost:8080", "note": "127.0.0.1:8080 on ..."}]`;
+    the note says why a port is not the one that was asked for; the url is empty where there is none.
+    """
+    services = [s for s in api.get("/api/v1/services")["items"] if s["spec"].get("type") in HOST_PORT_TYPES]
+    notes = _notes(api) if services else {}
+    node_ports = _node_ports(layout) if services else {}
     found: list[dict[str, str]] = []
     for service in services:
-        written = annotations(service).get(HOST_PORTS)
-        ports: dict[str, int] = json.loads(written) if written else {}
         name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+        note = notes.get(name, "")
+        ports = _balanced_ports(service) if service["spec"]["type"] == "LoadBalancer" else node_ports.get(name, {})
         for port, number in ports.items():
-            found.append({"service": name, "port": port, "url": url(port, number)})
+            changed = not port.startswith(f"{number}/")
+            found.append({"service": name, "port": port, "url": url(port, number), "note": note if changed else ""})
+        if not ports and note:
+            found.append({"service": name, "port": "", "url": "", "note": f"service {name}: {note}"})
+    return found
+
+
+def _balanced_ports(service: Object) -> dict[str, int]:
+    written = annotations(service).get(HOST_PORTS)
+    ports: dict[str, int] = json.loads(written) if written else {}
+    return ports
+
+
+def _node_ports(layout: Layout) -> dict[str, dict[str, int]]:
+    """Those that are open on the host, by service; the API shows only which were given."""
+    found: dict[str, dict[str, int]] = {}
+    with contextlib.suppress(OSError, ValueError):
+        for service, number, is_node_port, chosen in json.loads((layout.state / "host-ports.json").read_text()):
+            if is_node_port:
+                found.setdefault(service, {})[f"{number}/TCP"] = chosen
+    return found
+
+
+def _notes(api: Api) -> dict[str, str]:
+    """The last word of the daemon on the host ports of each service."""
+    events: list[Object] = api.get("/api/v1/events", fieldSelector="involvedObject.kind=Service")["items"]
+    found: dict[str, str] = {}
+    for event in sorted(events, key=lambda e: e.get("lastTimestamp") or ""):
+        if event.get("reason") in ("HostPort", "HostPortUnavailable"):
+            subject = event["involvedObject"]
+            found[f"{subject['namespace']}/{subject['name']}"] = event.get("message", "")
     return found
 
 
@@ -61,7 +100,7 @@ def describe(running: Cluster) -> dict[str, Any]:
     }
     if facts["ready"]:
         api = running.api()
-        facts["urls"] = urls(api.get("/api/v1/services")["items"])
+        facts["urls"] = urls(api, running.layout)
         facts["workloads"] = _workloads(api)
         facts["pods"] = [_pod(p) for p in api.get("/api/v1/pods")["items"]]
     return facts
@@ -134,6 +173,8 @@ def _print(facts: dict[str, Any]) -> None:
         click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
     for entry in facts["urls"]:
         click.echo(f"  {'url':<12} {entry['service']:<40} {entry['url']}")
+        if entry["note"]:
+            click.echo(f"  {'':<12} {'':<40} {entry['note']}")
     troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
     for pod in troubled:
         where = f"{pod['namespace']}/{pod['name']}"

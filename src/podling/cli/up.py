@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
+from podling.api.meta import part
 from podling.cli import cluster, kubeconfig, manifests, status, workloads
 from podling.cli.api import RequestFailed
 from podling.cli.cluster import Cluster, name_option
@@ -16,12 +20,14 @@ from podling.cli.progress import Progress
 from podling.layout import DEFAULT_NAME, Layout
 
 DEFAULT_WAIT = 120
+URL_PATIENCE = 2.0
 
 
 @click.command("up", help="Build, start and apply what PROJECT (a directory; by default this one) says.")
 @click.argument("project", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @name_option
 @click.option("--empty", is_flag=True, help="A cluster with nothing in it.")
+@click.option("--no-default-storage-class", is_flag=True, help="A new cluster has no class for claims that name none.")
 @click.option(
     "--wait",
     type=click.IntRange(min=0),
@@ -32,14 +38,23 @@ DEFAULT_WAIT = 120
 )
 @click.option("-v", "--verbose", is_flag=True, help="Show what build steps print.")
 @click.option("-o", "--output", type=click.Choice(["text", "json"]), default="text", show_default=True)
-def command(project: Path | None, name: str, empty: bool, wait: int, verbose: bool, output: str) -> None:
+def command(
+    project: Path | None,
+    name: str,
+    empty: bool,
+    no_default_storage_class: bool,
+    wait: int,
+    verbose: bool,
+    output: str,
+) -> None:
     if empty and project is not None:
         raise click.UsageError("--empty starts a cluster with nothing in it, so it takes no PROJECT")
     layout = cluster.layout_of(name)
     progress = Progress()
     with cluster.plain_errors():
         try:
-            facts = _up(None if empty else project or Path(), layout, progress, wait, verbose)
+            start = partial(_started, layout, progress, default_storage_class=not no_default_storage_class)
+            facts = _up(None if empty else project or Path(), layout, progress, wait, verbose, start)
         except RequestFailed as error:
             raise click.ClickException(str(error)) from error
     if output == "json":
@@ -48,20 +63,42 @@ def command(project: Path | None, name: str, empty: bool, wait: int, verbose: bo
         _epilogue(facts, progress)
 
 
-def _up(project: Path | None, layout: Layout, progress: Progress, wait: int, verbose: bool) -> dict[str, Any]:
+def _up(
+    project: Path | None, layout: Layout, progress: Progress, wait: int, verbose: bool, start: Callable[[], Cluster]
+) -> dict[str, Any]:
     """What `podling status` shows of the cluster when everything is ready."""
     with cluster.exclusively(layout):
         if project is None:
-            running, objects = _started(layout, progress), list[Manifest]()
+            running, objects = start(), list[Manifest]()
         else:
-            running, objects = _system(project, layout, progress, verbose)
+            running, objects = _system(project, progress, verbose, start)
     if wait and objects:
         with progress.step("Waiting until everything is ready") as step:
             workloads.wait(running.api(), objects, step, wait)
-    return status.describe(running)
+    return _with_urls(running, {f"{m.namespace}/{m.name}" for m in objects if m.kind == "Service" and _is_reachable(m)})
 
 
-def _system(project: Path, layout: Layout, progress: Progress, verbose: bool) -> tuple[Cluster, list[Manifest]]:
+def _with_urls(running: Cluster, services: set[str]) -> dict[str, Any]:
+    """The status, when the daemon has said of each of the services where it answers on this machine, or why not."""
+    deadline = time.monotonic() + URL_PATIENCE
+    while True:
+        facts = status.describe(running)
+        if services <= {entry["service"] for entry in facts["urls"]} or time.monotonic() > deadline:
+            break
+        time.sleep(0.05)  # what is waited for is an event or a file: of several kinds, and there after milliseconds
+    unreachable = [entry["note"] for entry in facts["urls"] if entry["service"] in services and not entry["url"]]
+    if unreachable:
+        raise click.ClickException("\n".join(unreachable))
+    return facts
+
+
+def _is_reachable(service: Manifest) -> bool:
+    return part(service.object, "spec").get("type") in status.HOST_PORT_TYPES
+
+
+def _system(
+    project: Path, progress: Progress, verbose: bool, start: Callable[[], Cluster]
+) -> tuple[Cluster, list[Manifest]]:
     """Everything that can be known to be wrong is found before the cluster is started or touched."""
     from podling.images import skaffold
     from podling.images.errors import BuildError
@@ -73,7 +110,7 @@ def _system(project: Path, layout: Layout, progress: Progress, verbose: bool) ->
     objects = manifests.read(plan.manifests, plan.kustomizations)
     built = _build(plan, objects, progress, verbose)
     manifests.mark_built(objects, built)
-    running = _started(layout, progress)
+    running = start()
     with progress.step(f"Applying {len(objects)} objects from {plan.source}"):
         Target(running.api()).apply(objects)
     return running, objects
@@ -103,12 +140,12 @@ def _build(plan: Any, objects: list[Manifest], progress: Progress, verbose: bool
     return ids
 
 
-def _started(layout: Layout, progress: Progress) -> Cluster:
+def _started(layout: Layout, progress: Progress, *, default_storage_class: bool) -> Cluster:
     """The cluster, started if need be, and the kubeconfig that leads to it."""
     running = cluster.find(layout)
     if running is None:
         with progress.step(f"Starting cluster {layout.name}") as step:
-            running = cluster.start(layout)
+            running = cluster.start(layout, default_storage_class=default_storage_class)
             step.detail(f"({running.tier})")
     elif not cluster.answers(running):
         with progress.step(f"Waiting for cluster {layout.name} to come back"):
@@ -121,6 +158,8 @@ def _epilogue(facts: dict[str, Any], progress: Progress) -> None:
     progress.say()
     for entry in facts["urls"]:
         progress.say(f"  {entry['service']:<32} {click.style(entry['url'], bold=True)}")
+        if entry["note"]:
+            progress.say(f"  {'':<32} {entry['note']}")
     option = "" if facts["name"] == DEFAULT_NAME else f" --name {facts['name']}"
     context = "" if facts["name"] == DEFAULT_NAME else f" --context {facts['context']}"
     progress.say(f"Next: kubectl get pods{context}, podling status{option}, podling down{option}")

@@ -95,6 +95,8 @@ class HostPorts:
         self._open: dict[int, tuple[Port, Target]] = {}
         self._inherited: set[int] = set()
         self._reasons: dict[Port, str] = {}
+        self._unavailable: set[Port] = set()
+        """Node ports without a host port, of which an event tells."""
 
     async def connected(self) -> None:
         """After a (re)connection: what is open at the proxy is open, but nobody knows for whom."""
@@ -114,6 +116,7 @@ class HostPorts:
         self._remember(wanted)
         for service in services:
             await self._announce(service)
+            self._warn(service)
 
     async def _close(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -176,6 +179,15 @@ class HostPorts:
         await self._client.patch("services", namespace, name, {"metadata": {"annotations": {ANNOTATION: annotation}}})
         status: Object = {"loadBalancer": balancer or None}
         await self._client.patch("services", namespace, name, {"status": status}, subresource="status")
+
+    def _warn(self, service: Object) -> None:
+        """A node port has no second choice: where it cannot be had, the Service says so, once."""
+        missing = {port for port in wishes(service) if port.node_port and port not in self._chosen}
+        for port in missing - self._unavailable:
+            why = self._reasons.get(port, why_not(port, errno.EADDRINUSE))
+            self._record(service, "Warning", "HostPortUnavailable", f"{why}, so it does not lead to this service")
+        key = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
+        self._unavailable = {port for port in self._unavailable if port.service != key} | missing
 
     def _tell(self, service: Object, ports: Mapping[str, Port], chosen: Mapping[str, int]) -> None:
         for name, number in chosen.items():
