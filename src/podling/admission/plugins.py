@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 from podling.admission import defaults, pods
+from podling.admission.podsecurity.plugin import pod_security
 from podling.api.admission import Admission
 
 
@@ -21,5 +22,5 @@ def builtin(generator: random.Random) -> Admission:
             defaults.default_ingress_class,
             defaults.default_storage_class,
         ],
-        validating=[],
+        validating=[pod_security],
     )

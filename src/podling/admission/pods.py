@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from podling.admission.refusals import refuse
 from podling.api import meta, quantity
-from podling.api.errors import ApiError, forbidden
 from podling.api.resources import Reader, Write
 from podling.store.types import Object
 
@@ -26,11 +26,6 @@ _UNREACHABLE = "node.kubernetes.io/unreachable"
 
 def is_new_pod(write: Write) -> bool:
     return write.operation == "CREATE" and not write.subresource and write.resource.group_resource == "pods"
-
-
-def refuse(write: Write, why: str) -> ApiError:
-    name = meta.name(write.new) or meta.metadata(write.new).get("generateName", "")
-    return forbidden(write.resource.plural, write.resource.group, name, why)
 
 
 class ServiceAccounts:

@@ -1,0 +1,147 @@
+"""What a new pod is given: an account and its token, a priority, tolerations, what its runtime class says."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+from admitting import Cluster, pod, refusal
+
+from podling.admission import defaults, pods
+from podling.store.types import Object
+
+
+@pytest.fixture
+def accounts(cluster: Cluster) -> pods.ServiceAccounts:
+    cluster.add("serviceaccounts", {"metadata": {"name": "default", "namespace": "shop"}})
+    return pods.ServiceAccounts(random.Random(1))
+
+
+def account(name: str, **fields: Any) -> Object:
+    return {"metadata": {"name": name, "namespace": "shop"}, **fields}
+
+
+def test_a_pod_runs_as_the_default_account_and_finds_its_token(
+    cluster: Cluster, accounts: pods.ServiceAccounts
+) -> None:
+    write = cluster.write("pods", pod("web", {"name": "app"}, initContainers=[{"name": "init"}]))
+    accounts(write)
+    spec = write.new["spec"]
+    assert (spec["serviceAccountName"], spec["serviceAccount"]) == ("default", "default")
+    volume = spec["volumes"][0]
+    assert volume["name"].startswith("kube-api-access-")
+    assert [next(iter(s)) for s in volume["projected"]["sources"]] == [
+        "serviceAccountToken",
+        "configMap",
+        "downwardAPI",
+    ]
+    for container in (*spec["containers"], *spec["initContainers"]):
+        assert container["volumeMounts"] == [
+            {"name": volume["name"], "readOnly": True, "mountPath": "/var/run/secrets/kubernetes.io/serviceaccount"}
+        ]
+
+
+def test_no_token_where_the_pod_or_its_account_wants_none(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
+    cluster.add("serviceaccounts", account("quiet", automountServiceAccountToken=False))
+    for spec in ({"automountServiceAccountToken": False}, {"serviceAccountName": "quiet"}):
+        write = cluster.write("pods", pod(**spec))
+        accounts(write)
+        assert "volumes" not in write.new["spec"]
+    write = cluster.write("pods", pod(serviceAccountName="quiet", automountServiceAccountToken=True))
+    accounts(write)
+    assert write.new["spec"]["volumes"]
+
+
+def test_the_account_s_pull_secrets_are_the_pod_s(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
+    cluster.add("serviceaccounts", account("puller", imagePullSecrets=[{"name": "registry"}]))
+    write = cluster.write("pods", pod(serviceAccountName="puller"))
+    accounts(write)
+    assert write.new["spec"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_an_account_that_is_not_there_is_refused(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
+    assert refusal(accounts, cluster.write("pods", pod(serviceAccountName="ghost"))) == (
+        'pods "web" is forbidden: error looking up service account shop/ghost: serviceaccount "ghost" not found'
+    )
+
+
+def test_a_priority_class_gives_its_number_and_policy(cluster: Cluster) -> None:
+    cluster.add("priorityclasses.scheduling.k8s.io", {"metadata": {"name": "high"}, "value": 7})
+    write = cluster.write("pods", pod(priorityClassName="high"))
+    pods.priority(write)
+    assert (write.new["spec"]["priority"], write.new["spec"]["preemptionPolicy"]) == (7, "PreemptLowerPriority")
+    assert "must not be provided in pod spec" in refusal(
+        pods.priority, cluster.write("pods", pod(priorityClassName="high", priority=8))
+    )
+    missing = cluster.write("pods", pod(priorityClassName="none"))
+    assert refusal(pods.priority, missing) == 'pods "web" is forbidden: no PriorityClass with name none was found'
+
+
+def test_without_a_class_the_lowest_global_default_counts(cluster: Cluster) -> None:
+    write = cluster.write("pods", pod())
+    pods.priority(write)
+    assert write.new["spec"]["priority"] == 0
+    for name, value in (("b", 5), ("a", 9)):
+        cluster.add(
+            "priorityclasses.scheduling.k8s.io", {"metadata": {"name": name}, "value": value, "globalDefault": True}
+        )
+    write = cluster.write("pods", pod())
+    pods.priority(write)
+    assert (write.new["spec"]["priorityClassName"], write.new["spec"]["priority"]) == ("b", 5)
+
+
+def test_a_pod_tolerates_a_lost_node_for_five_minutes(cluster: Cluster) -> None:
+    own = {"key": "node.kubernetes.io/not-ready", "operator": "Exists", "tolerationSeconds": 1}
+    write = cluster.write("pods", pod(tolerations=[own]))
+    pods.default_tolerations(write)
+    unreachable = {
+        "key": "node.kubernetes.io/unreachable",
+        "operator": "Exists",
+        "effect": "NoExecute",
+        "tolerationSeconds": 300,
+    }
+    assert write.new["spec"]["tolerations"] == [own, unreachable]
+
+
+def test_a_runtime_class_adds_overhead_selector_and_tolerations(cluster: Cluster) -> None:
+    cluster.add(
+        "runtimeclasses.node.k8s.io",
+        {
+            "metadata": {"name": "vm"},
+            "overhead": {"podFixed": {"memory": "64Mi"}},
+            "scheduling": {"nodeSelector": {"vm": "yes"}, "tolerations": [{"key": "vm"}]},
+        },
+    )
+    write = cluster.write("pods", pod(runtimeClassName="vm", nodeSelector={"disk": "ssd"}))
+    pods.runtime_class(write)
+    spec = write.new["spec"]
+    assert spec["overhead"] == {"memory": "64Mi"}
+    assert spec["nodeSelector"] == {"disk": "ssd", "vm": "yes"}
+    assert spec["tolerations"] == [{"key": "vm"}]
+    conflicting = cluster.write("pods", pod(runtimeClassName="vm", nodeSelector={"vm": "no"}))
+    assert "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes" in refusal(pods.runtime_class, conflicting)
+    assert "Overhead set without" in refusal(pods.runtime_class, cluster.write("pods", pod(overhead={"cpu": "1"})))
+
+
+def test_of_several_default_classes_the_newest_is_taken(cluster: Cluster) -> None:
+    for name, day in (("old", 1), ("new", 2)):
+        metadata = {
+            "name": name,
+            "creationTimestamp": f"2026-01-0{day}T00:00:00Z",
+            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+        }
+        cluster.add("storageclasses.storage.k8s.io", {"metadata": metadata})
+    claim = {"metadata": {"name": "data", "namespace": "shop"}, "spec": {}}
+    write = cluster.write("persistentvolumeclaims", claim)
+    defaults.default_storage_class(write)
+    assert write.new["spec"]["storageClassName"] == "new"
+    none = cluster.write("persistentvolumeclaims", {**claim, "spec": {"storageClassName": ""}})
+    defaults.default_storage_class(none)
+    assert none.new["spec"]["storageClassName"] == ""
+
+
+def test_claims_and_volumes_are_protected_while_in_use(cluster: Cluster) -> None:
+    write = cluster.write("persistentvolumeclaims", {"metadata": {"name": "data", "namespace": "shop"}})
+    defaults.protect_while_in_use(write)
+    assert write.new["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
