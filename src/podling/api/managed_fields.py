@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -20,6 +20,7 @@ import orjson
 from podling.api import field_sets
 from podling.api.errors import ApiError, bad_request
 from podling.api.field_sets import Set
+from podling.api.meta import timestamp
 from podling.api.schema import Node
 from podling.api.structs import DecodeError, shape
 from podling.store.types import Object
@@ -138,10 +139,6 @@ def _with_entries(obj: Object, managers: Managers) -> Object:
     return {**bare, "metadata": {**_metadata(bare), "managedFields": _encode(managers)}}
 
 
-def _time(now: datetime) -> str:
-    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
 def _ignored(node: Node, subresource: str, reset_fields: Sequence[str] | None) -> Set:
     """The fields that this endpoint throws away: nobody owns them by a write there."""
     if reset_fields is None:
@@ -184,7 +181,7 @@ def track_update(
         return _with_entries(bare, managers)
     identity = _identity(manager or _UNNAMED, "Update", api_version, subresource)
     ignored = _ignored(node, subresource, reset_fields)
-    updated = _update(managers, _without_entries(old or {}), bare, node, identity, _time(now), api_version, ignored)
+    updated = _update(managers, _without_entries(old or {}), bare, node, identity, timestamp(now), api_version, ignored)
     return _with_entries(bare, _capped(updated))
 
 
@@ -307,7 +304,7 @@ def apply(
         node=node,
         identity=_identity(manager, "Apply", api_version, subresource),
         api_version=api_version,
-        time=_time(now),
+        time=timestamp(now),
         ignored=_ignored(node, subresource, reset_fields),
     )
     managers = _decode(_entries(live)) or {}

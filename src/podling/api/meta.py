@@ -129,12 +129,17 @@ def _matches_expression(expression: Object, have: Mapping[str, str]) -> bool:
 
 def timestamp(moment: datetime) -> str:
     """`metav1.Time`: RFC 3339 in UTC, whole seconds."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _in_utc(moment).isoformat(timespec="seconds") + "Z"
 
 
 def micro_timestamp(moment: datetime) -> str:
     """`metav1.MicroTime`: RFC 3339 in UTC with six decimals."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return _in_utc(moment).isoformat(timespec="microseconds") + "Z"
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Without its zone: `isoformat` writes this several times as fast as `strftime`, and every write has times."""
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 def parse_time(text: str) -> datetime:

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 
 import orjson
 
+from podling.api.meta import micro_timestamp, timestamp
 from podling.api.schema import SCHEMA_UNIONS, Field, Kind, Node
 from podling.api.structs import duration_text
 from podling.store.types import Object
@@ -248,12 +249,12 @@ def _moment(value: Value) -> datetime | None:
 
 def _time(value: Value) -> str | None:
     moment = _moment(value)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") if moment else None
+    return timestamp(moment) if moment else None
 
 
 def _micro_time(value: Value) -> str | None:
     moment = _moment(value)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0") if moment else None
+    return micro_timestamp(moment) if moment else None
 
 
 def _duration(value: Value) -> str:

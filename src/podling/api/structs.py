@@ -23,6 +23,7 @@ from typing import Any, Final, cast
 import orjson
 
 from podling.api import quantity
+from podling.api.meta import micro_timestamp, timestamp
 from podling.api.schema import NEVER_EMPTY, SCHEMA_UNIONS, Field, Kind, Node
 from podling.store.types import Object
 
@@ -388,12 +389,12 @@ def _int_or_string(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
 
 def _time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     moment = _moment(value, "2006-01-02T15:04:05Z07:00", place, walk)
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ").rjust(20, "0") if moment else None
+    return timestamp(moment) if moment else None
 
 
 def _micro_time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     moment = _moment(value, "2006-01-02T15:04:05.000000Z07:00", place, walk)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0") if moment else None
+    return micro_timestamp(moment) if moment else None
 
 
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)

