@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from support.clients import Client, Cluster, javascript_client, stories
 
 SCRIPT = "javascript.mjs"

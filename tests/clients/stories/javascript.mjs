@@ -9,6 +9,7 @@ import http.server
 class Talker(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
+        self.send_header("Content-Length", "5")
         self.end_headers()
         self.wfile.write(b"heard")
 print("hello", flush=True)
@@ -140,7 +141,7 @@ async function forwardsAPort(k8s, config, namespace) {
   const forward = new k8s.PortForward(config);
   const server = net.createServer((socket) => forward.portForward(namespace, "talker", [8000], socket, null, socket));
   await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-  const answer = await fetch(`http://127.0.0.1:${server.address().port}/`, { headers: { connection: "close" } });
+  const answer = await fetch(`http://127.0.0.1:${server.address().port}/`);
   assert.equal(await answer.text(), "heard");
   server.close();
 }

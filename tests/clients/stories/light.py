@@ -34,7 +34,7 @@ def _deployment(replicas):
 
 def every_object_of_a_new_cluster_decodes(namespace):
     kube = Client(namespace=namespace)
-    assert list(kube.list(Node))[0].status.nodeInfo.kubeletVersion.startswith("v1.")
+    assert next(iter(kube.list(Node))).status.nodeInfo.kubeletVersion.startswith("v1.")
     assert namespace in {n.metadata.name for n in kube.list(Namespace)}
     assert kube.get(Service, "kubernetes", namespace="default").spec.ports[0].port == 443
     list(kube.list(Event, namespace="*"))

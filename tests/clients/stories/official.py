@@ -4,7 +4,6 @@ import re
 import socket
 import threading
 import time
-import urllib.request
 
 from kubernetes import client, config, watch
 from kubernetes.client.exceptions import ApiException

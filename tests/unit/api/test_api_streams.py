@@ -440,7 +440,8 @@ def test_ports_are_forwarded_over_spdy_inside_websocket() -> None:
     uvloop.run(scenario())
 
 
-def test_ports_are_forwarded_over_websocket_channels() -> None:
+@pytest.mark.parametrize("protocol", ["v4.channel.k8s.io", ""])
+def test_ports_are_forwarded_over_websocket_channels(protocol: str) -> None:
     async def scenario() -> None:
         async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"hello " + await reader.readline())
@@ -456,7 +457,7 @@ def test_ports_are_forwarded_over_websocket_channels() -> None:
             return connection
 
         async with pod, serving(dial=dial) as server:
-            client = await WebSocketClient.open(server.port, "ports=80", "v4.channel.k8s.io")
+            client = await WebSocketClient.open(server.port, "ports=80", protocol)
             client.send(b"\x00you\n")
             found = await client.collect()
             assert found[0] == struct.pack("<H", 80) + b"hello you\n"

@@ -53,7 +53,9 @@ def serve_port_forward(request: Request, dial: Dial, query: Query) -> None:
         _spdy_protocol(request, (port_forward.SPDY_PROTOCOL,))
         port_forward.over_spdy(request, dial)
         return
-    protocol = _first_offered(request, b"sec-websocket-protocol", (port_forward.TUNNEL, V4, port_forward.SPDY_PROTOCOL))
+    protocol = _first_offered(
+        request, b"sec-websocket-protocol", (port_forward.TUNNEL, V4, port_forward.SPDY_PROTOCOL, "")
+    )
     if protocol == port_forward.TUNNEL:
         port_forward.over_tunnel(request, dial)
     else:
@@ -72,9 +74,10 @@ def _offers(request: Request, header: bytes) -> list[str]:
 
 
 def _first_offered(request: Request, header: bytes, ours: Sequence[str]) -> str:
+    """The one to speak; "" stands for a client that names none, as kr8s does: the kubelet then takes the binary one."""
     offered = _offers(request, header)
     for protocol in ours:
-        if protocol in offered:
+        if protocol in (offered or [""]):
             return protocol
     raise ApiError(400, "BadRequest", f"unable to upgrade: none of the protocols {offered} is supported")
 
