@@ -176,6 +176,7 @@ class ControlPlane:
         if self.record.get("default_storage_class", True) and not provisioner.has_default_class(client):
             await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
         await metrics.publish(client, datetime.now(UTC))
+        self.extensions.start()
 
     def sign_token(self, account: Object, secret: Object) -> str:
         """The endless token of a token secret."""

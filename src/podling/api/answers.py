@@ -88,7 +88,7 @@ class Answers:
             include = check_include_object(query.get("includeObject", ""))
             answer = table(resource, objects, page.metadata, self.clock(), include=include, version=form.version)
         else:
-            answer = _list_object(resource, form, page.metadata, objects)
+            answer = _list_object(resource, form, _list_metadata(resource, page), objects)
         self.plain(request, form, query, answer)
 
     def error(self, request: Request, error: ApiError) -> None:
@@ -125,13 +125,19 @@ def _list_object(resource: Resource, form: Form, metadata: Object, objects: list
     return {"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
 
 
+def _list_metadata(resource: Resource, page: Page) -> Object:
+    """Lists of custom resources always tell how to go on."""
+    return {"continue": "", **page.metadata} if resource.custom else page.metadata
+
+
 def _without_type(obj: Object) -> Object:
     return {k: v for k, v in obj.items() if k not in ("kind", "apiVersion")}
 
 
 def _joined(resource: Resource, page: Page) -> bytes:
     """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes."""
-    head = orjson.dumps({"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": page.metadata})
+    metadata = _list_metadata(resource, page)
+    head = orjson.dumps({"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": metadata})
     raws = [raw_of(resource, entry) for entry in page.entries]
     if not resource.custom:
         start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","

@@ -97,7 +97,7 @@ def subresources_of(resource: Resource) -> list[str]:
         names.add("status")
     if resource.scale is not None:
         names.add("scale")
-    return sorted(names)
+    return sorted(names, reverse=resource.custom)  # custom resources tell of their status first
 
 
 def subresource_kind(resource: Resource, name: str) -> tuple[str, str, str]:
@@ -190,7 +190,7 @@ class Discovery:
             "singularName": resource.singular,
             "namespaced": resource.namespaced,
             "kind": resource.kind,
-            "verbs": sorted(resource.verbs),
+            "verbs": _verbs(resource),
         }
         if resource.short_names:
             entry["shortNames"] = list(resource.short_names)
@@ -229,6 +229,13 @@ class Discovery:
         return {"metadata": {"name": group} if group else {}, "versions": versions}
 
 
+_CUSTOM_VERBS: Final = ("delete", "deletecollection", "get", "list", "patch", "create", "update", "watch")
+
+
+def _verbs(resource: Resource) -> list[str]:
+    return [verb for verb in _CUSTOM_VERBS if verb in resource.verbs] if resource.custom else sorted(resource.verbs)
+
+
 def _subresource_entry(resource: Resource, name: str) -> Object:
     group, version, kind = subresource_kind(resource, name)
     foreign = {"group": group, "version": version} if group else {}
@@ -248,7 +255,7 @@ def _aggregated_resource(resource: Resource) -> Object:
         "responseKind": _response_kind(resource, "", "", resource.kind),
         "scope": "Namespaced" if resource.namespaced else "Cluster",
         "singularResource": resource.singular,
-        "verbs": sorted(resource.verbs),
+        "verbs": _verbs(resource),
     }
     if resource.short_names:
         entry["shortNames"] = list(resource.short_names)

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from podling.api import meta
 from podling.api.ages import age
-from podling.api.errors import invalid, invalid_value
+from podling.api.errors import internal, invalid, invalid_value
 from podling.api.resources import Column, Resource, ScalePaths
 from podling.api.selectors import Requirement, format_requirements
 from podling.api.table import CREATED_DESCRIPTION, NAME_DESCRIPTION
@@ -48,7 +48,9 @@ def scale_of(paths: ScalePaths, obj: Object) -> Object:
     """The Scale of a workload."""
     metadata = obj["metadata"]
     shown = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    replicas = at_path(obj, paths.spec_replicas) or 0
+    replicas = at_path(obj, paths.spec_replicas)
+    if replicas is None and paths.custom:
+        raise internal(f'the spec replicas field ".{paths.spec_replicas}" does not exist')
     status: Object = {"replicas": at_path(obj, paths.status_replicas) or 0}
     if selector := selector_text(at_path(obj, paths.selector)):
         status["selector"] = selector
@@ -64,7 +66,7 @@ def scale_of(paths: ScalePaths, obj: Object) -> Object:
 def scaled(paths: ScalePaths, obj: Object, scale: Object) -> Object:
     """The workload with the replicas of `scale`. Raises 422."""
     replicas = cast(int, meta.spec(scale).get("replicas") or 0)
-    if replicas < 0:
+    if replicas < 0 and not paths.custom:
         error = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
         raise invalid(SCALE.kind, SCALE.group, obj["metadata"]["name"], [error])
     changed = with_path(obj, paths.spec_replicas.split("."), replicas)

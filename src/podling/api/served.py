@@ -30,6 +30,10 @@ class Served:
     def has_group(self, group: str) -> bool:
         return any(r.group == group for r in self._resources.values())
 
+    def has_built_in_group(self, group: str) -> bool:
+        """Custom resources are served by another server behind ours, which words what it does not have otherwise."""
+        return any(r.group == group and not r.custom for r in self._resources.values())
+
     def all(self) -> Sequence[Resource]:
         return tuple(self._resources.values())
 

@@ -277,7 +277,7 @@ class ApiServer:
         return self._serve_resource(request, resource, info, user, query)
 
     def _unknown(self, request: Request, info: RequestInfo) -> None:
-        if info.group and not self.served.has_group(info.group):
+        if info.group and not self.served.has_built_in_group(info.group):
             request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
             return
         raise ApiError(404, "NotFound", _NOT_FOUND, {})

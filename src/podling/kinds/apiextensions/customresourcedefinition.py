@@ -6,6 +6,7 @@ import re
 from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
+from podling.api.meta import find_condition
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration.webhooks import client_config
 from podling.kinds.apiextensions import structural
@@ -52,6 +53,33 @@ def prepare(write: Write) -> None:
     if write.subresource != "status":
         stored = [*stored, *(name for name in now if name not in stored)]
     status["storedVersions"] = stored or None
+
+
+CLEANUP: Final = "customresourcecleanup.apiextensions.k8s.io"
+"""The finalizer that keeps a definition until its instances are gone."""
+
+
+def deleting(obj: Object) -> None:
+    """The definition stays until its instances are gone, and says so."""
+    metadata = obj["metadata"]
+    if CLEANUP not in entries(metadata, "finalizers"):
+        metadata["finalizers"] = [*entries(metadata, "finalizers"), CLEANUP]
+    status = part(obj, "status")
+    if find_condition(entries(status, "conditions"), "Terminating") is None:
+        words = "CustomResourceDefinition marked for deletion; CustomResource deletion will begin soon"
+        condition = {
+            "type": "Terminating",
+            "status": "True",
+            "lastTransitionTime": metadata["deletionTimestamp"],
+            "reason": "InstanceDeletionPending",
+            "message": words,
+        }
+        obj["status"] = {**status, "conditions": [*entries(status, "conditions"), condition]}
+
+
+def held(obj: Object) -> bool:
+    """A delete never removes a definition at once: its finalizer is set with the first."""
+    return not part(obj, "metadata").get("deletionTimestamp")
 
 
 def _name(spec: Object) -> names.NameRule:
@@ -290,7 +318,7 @@ def resource() -> Resource:
         short_names=("crd", "crds"),
         categories=("api-extensions",),
         status=True,
-        strategy=Strategy(default=default, prepare=prepare, validate=validate),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, deleting=deleting, held=held),
         columns=created_columns(),
         row=created_row,
     )

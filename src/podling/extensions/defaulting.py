@@ -1,0 +1,58 @@
+"""Defaults from the schema of a custom resource (`apiextensions-apiserver/pkg/apiserver/schema/defaulting`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import orjson
+
+from podling.store.types import Object
+
+Fill = Callable[[Any], None]
+"""Fills the defaults into a value, in place."""
+
+
+def compile_defaults(schema: Object, *, root: bool = True) -> Fill | None:
+    """What fills in the defaults of a structural schema; `None` where it has none."""
+    fields: dict[str, Object] = schema.get("properties") or {}
+    if root:
+        fields = {name: field for name, field in fields.items() if name not in ("apiVersion", "kind", "metadata")}
+    defaults = {name: orjson.dumps(field["default"]) for name, field in fields.items() if _has_default(field)}
+    dropped = {name for name, field in fields.items() if _has_default(field) and not field.get("nullable")}
+    compiled = {name: compile_defaults(field, root=False) for name, field in fields.items()}
+    inner = {name: fill for name, fill in compiled.items() if fill is not None}
+    each = _of_elements(schema)
+    if not defaults and not inner and each is None:
+        return None
+
+    def fill(value: Any) -> None:
+        if isinstance(value, dict):
+            members = cast(Object, value)
+            for name, default in defaults.items():
+                if name not in members or (members[name] is None and name in dropped):
+                    members[name] = orjson.loads(default)
+            for name, fill_member in inner.items():
+                if name in members:
+                    fill_member(members[name])
+            if each is not None:
+                for name, member in members.items():
+                    if name not in fields:
+                        each(member)
+        elif isinstance(value, list) and each is not None:
+            for item in cast("list[Any]", value):
+                each(item)
+
+    return fill
+
+
+def _has_default(field: Object) -> bool:
+    return field.get("default") is not None
+
+
+def _of_elements(schema: Object) -> Fill | None:
+    for key in ("items", "additionalProperties"):
+        element: Any = schema.get(key)
+        if isinstance(element, dict):
+            return compile_defaults(cast(Object, element), root=False)
+    return None

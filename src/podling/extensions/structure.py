@@ -1,0 +1,104 @@
+"""What the schema's Kubernetes extensions ask of a custom resource: embedded objects, lists that are sets or maps.
+
+The rules of `apiextensions-apiserver/pkg/apiserver/schema/{objectmeta,listtype}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import orjson
+
+from podling.api.errors import FieldError, duplicate, invalid_value, required
+from podling.extensions.values import item_keys
+from podling.kinds.validation import names
+from podling.kinds.validation.meta import metadata
+from podling.store.types import Object
+
+
+def needs_embedded(schema: Object) -> bool:
+    return b"x-kubernetes-embedded-resource" in orjson.dumps(schema)
+
+
+def needs_list_types(schema: Object) -> bool:
+    return b"x-kubernetes-list-type" in orjson.dumps(schema)
+
+
+def embedded(schema: Object, value: Any, path: str = "", *, root: bool = True) -> list[FieldError]:
+    """Whether objects embedded in another one have a type and good metadata."""
+    errors: list[FieldError] = []
+    if isinstance(value, dict):
+        members = cast(Object, value)
+        if schema.get("x-kubernetes-embedded-resource") and not root:
+            errors += _embedded(members, path)
+        for name, member in members.items():
+            inner = _member_schema(schema, name)
+            if inner is not None and not (root and name == "metadata"):
+                errors += embedded(inner, member, f"{path}.{name}" if path else name, root=False)
+    elif isinstance(value, list) and isinstance(schema.get("items"), dict):
+        for index, item in enumerate(cast("list[Any]", value)):
+            errors += embedded(schema["items"], item, f"{path}[{index}]", root=False)
+    return errors
+
+
+def _embedded(obj: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    for key in ("apiVersion", "kind"):
+        text = obj.get(key)
+        if not text:
+            errors.append(required(f"{path}.{key}"))
+        elif not isinstance(text, str):
+            errors.append(invalid_value(f"{path}.{key}", text, "must be a string"))
+    kind = obj.get("kind")
+    if isinstance(kind, str) and kind and (wrong := names.dns1035_label(kind.lower())):
+        detail = f"may have mixed case, but should otherwise match: {','.join(wrong)}"
+        errors.append(invalid_value(f"{path}.kind", kind, detail))
+    if isinstance(obj.get("metadata"), dict) and obj["metadata"].get("name"):
+        errors += metadata(
+            obj,
+            namespaced=bool(obj["metadata"].get("namespace")),
+            name=names.segment_name,
+            path=f"{path}.metadata",
+        )
+    return errors
+
+
+def _member_schema(schema: Object, name: str) -> Object | None:
+    found: Any = (schema.get("properties") or {}).get(name)
+    if found is None:
+        found = schema.get("additionalProperties")
+    return cast(Object, found) if isinstance(found, dict) else None
+
+
+def list_types(schema: Object, value: Any, path: str = "") -> list[FieldError]:
+    """Whether lists that are sets or maps hold no item twice."""
+    errors: list[FieldError] = []
+    if isinstance(value, list):
+        items = cast("list[Any]", value)
+        errors += _repeated(schema, items, path)
+        if isinstance(schema.get("items"), dict):
+            for index, item in enumerate(items):
+                errors += list_types(schema["items"], item, f"{path}[{index}]")
+    elif isinstance(value, dict):
+        for name, member in cast(Object, value).items():
+            inner = _member_schema(schema, name)
+            if inner is not None:
+                errors += list_types(inner, member, f"{path}.{name}" if path else name)
+    return errors
+
+
+def _repeated(schema: Object, items: list[Any], path: str) -> list[FieldError]:
+    kind = schema.get("x-kubernetes-list-type")
+    if kind not in ("set", "map"):
+        return []
+    seen: set[bytes] = set()
+    told: set[bytes] = set()
+    errors: list[FieldError] = []
+    for index, item in enumerate(items):
+        shown: Any = item_keys(schema, item) if kind == "map" else item
+        key = orjson.dumps(shown, option=orjson.OPT_SORT_KEYS)
+        if key in seen and key not in told:
+            told.add(key)
+            errors.append(duplicate(f"{path}[{index}]", orjson.loads(key)))
+        seen.add(key)
+    return errors

@@ -1,0 +1,36 @@
+"""Walking the values of custom resources beside their old ones, led by the schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import orjson
+
+from podling.store.types import Object
+
+MISSING: Final = object()
+"""In place of an old value where there is none."""
+
+
+def corresponding(schema: Object, items: list[Any], old: Any) -> Iterable[tuple[Any, Any]]:
+    """Each item with the old item that it is the new state of: in a list-type map, the one with the same keys."""
+    if not isinstance(old, list) or schema.get("x-kubernetes-list-type") != "map":
+        return ((item, MISSING) for item in items)
+    before = {item_key(schema, item): item for item in cast("list[Any]", old)}
+    return ((item, before.get(item_key(schema, item), MISSING)) for item in items)
+
+
+def item_key(schema: Object, item: Any) -> bytes:
+    """What tells an item of a list-type map from the others."""
+    return orjson.dumps(item_keys(schema, item))
+
+
+def item_keys(schema: Object, item: Any) -> Object:
+    fields = cast(Object, item) if isinstance(item, dict) else {}
+    return {key: fields[key] for key in cast("list[str]", schema["x-kubernetes-list-map-keys"]) if key in fields}
+
+
+def go_regex(pattern: str) -> str:
+    """A pattern of Go's RE2 in Python's notation: the end of the text is written otherwise."""
+    return pattern.replace(r"\z", r"\Z")
