@@ -31,7 +31,7 @@ RETURN_PATIENCE = 15.0
 """Seconds for a running cluster's daemon to come back: longer than the longest pause between its restarts."""
 ABSENCE_PATIENCE = 1.0
 """Seconds without a daemon process: longer than the first pauses between restarts."""
-ANSWER_PATIENCE = 5.0
+ANSWER_PATIENCE = 3.0
 LINES_SHOWN = 25
 """Of a log, with an error."""
 

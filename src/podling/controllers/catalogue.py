@@ -18,6 +18,7 @@ from podling.controllers import (
     namespace,
     nodelifecycle,
     podgc,
+    provisioner,
     pvcprotection,
     replicaset,
     resourcequota,
@@ -42,16 +43,20 @@ def all_controllers(
     metrics: Metrics | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
+    disk: provisioner.Disk | None = None,
 ) -> list[Controller]:
     """`root_ca` is the cluster's certificate authority in PEM; `metrics` what autoscalers ask.
 
-    Without `sign_token` token secrets stay empty, without `signers` certificate requests wait for others.
+    Without `sign_token` token secrets stay empty, without `signers` certificate requests wait for others,
+    without `disk` volumes are made by others only.
     """
     optional: list[Controller] = []
     if sign_token is not None:
         optional.append(tokens.controller(sign_token, root_ca))
     if signers:
         optional.append(csrsigning.controller(signers))
+    if disk is not None:
+        optional.extend(provisioner.controllers(disk))
     return [
         *optional,
         namespace.controller(),
@@ -91,6 +96,7 @@ def start(
     metrics: Metrics | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
+    disk: provisioner.Disk | None = None,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
 ) -> Manager:
@@ -99,7 +105,7 @@ def start(
     `clients` gives a client that writes as the named user; `recorders` an event recorder of the named component.
     """
     manager = Manager(
-        all_controllers(root_ca=root_ca, metrics=metrics, sign_token=sign_token, signers=signers),
+        all_controllers(root_ca=root_ca, metrics=metrics, sign_token=sign_token, signers=signers, disk=disk),
         clients=clients,
         recorders=recorders,
         clock=clock or SystemClock(),

@@ -34,6 +34,7 @@ BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONER = "volume.kubernetes.io/storage-provisioner"
+DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
 NO_PROVISIONER = "kubernetes.io/no-provisioner"
 
 
@@ -44,6 +45,7 @@ class ClaimSnapshot:
     storage_class: Object | None
     node: Object | None
     """The node that the scheduler chose for the first pod that uses the claim."""
+    default_class: str | None = None
 
 
 def observe_claim(client: Client, key: ObjectKey) -> ClaimSnapshot | None:
@@ -56,7 +58,15 @@ def observe_claim(client: Client, key: ObjectKey) -> ClaimSnapshot | None:
         volumes=client.list(VOLUMES),
         storage_class=client.get(CLASSES, "", class_of(claim)),
         node=client.get("nodes", "", node) if node else None,
+        default_class=default_class(client.list(CLASSES)),
     )
+
+
+def default_class(classes: Iterable[Object]) -> str | None:
+    """The newest of those that are marked as the default; of those of one second, the first by name."""
+    marked = sorted((c for c in classes if meta.annotations(c).get(DEFAULT_CLASS) == "true"), key=meta.name)
+    newest = max(marked, key=lambda c: meta.metadata(c).get("creationTimestamp", ""), default=None)
+    return meta.name(newest) if newest is not None else None
 
 
 def class_of(obj: Object) -> str:
@@ -77,7 +87,15 @@ def decide_claim(snapshot: ClaimSnapshot, _now: datetime) -> list[Action]:
     volume = best_volume(snapshot)
     if volume is not None:
         return [*_bind_volume(volume, claim), *_bind_claim(claim, volume)]
+    if meta.spec(claim).get("storageClassName") is None and snapshot.default_class is not None:
+        return _give_class(claim, snapshot.default_class)
     return [*_pending(claim), *_ask_provisioner(snapshot)]
+
+
+def _give_class(claim: Object, name: str) -> list[Action]:
+    """A claim from before there was a default class gets it (KEP-3333)."""
+    changed = {**claim, "spec": {**claim["spec"], "storageClassName": name}}
+    return [Update(why=f"{name} is the default class now", resource=CLAIMS, object=changed)]
 
 
 def _pending(claim: Object) -> list[Action]:
@@ -276,8 +294,10 @@ def _claims_of_volume(client: Client, change: Change) -> Iterable[ObjectKey]:
 
 
 def _claims_of_class(client: Client, change: Change) -> Iterable[ObjectKey]:
+    default = meta.annotations(change.entry.object).get(DEFAULT_CLASS) == "true"
+    names = ("", change.entry.key.name) if default else (change.entry.key.name,)
     for claim in client.list(CLAIMS):
-        if class_of(claim) == change.entry.key.name and not meta.spec(claim).get("volumeName"):
+        if class_of(claim) in names and not meta.spec(claim).get("volumeName"):
             yield key_of(claim)
 
 

@@ -221,7 +221,7 @@ class Scheduler:
 
     def _unbound(self, pod: Object) -> list[str]:
         found = ((name, self._client.get(CLAIMS, meta.namespace(pod), name)) for name in claims_of(pod))
-        return [name for name, claim in found if claim is not None and not is_bound(claim)]
+        return [name for name, claim in found if claim is not None and not _is_told_bound(claim)]
 
     # No node
 
@@ -276,6 +276,11 @@ def _binding(pod: Object, node: str) -> Object:
         "metadata": {"namespace": meta.namespace(pod), "name": meta.name(pod), "uid": meta.uid(pod)},
         "target": {"kind": "Node", "name": node},
     }
+
+
+def _is_told_bound(claim: Object) -> bool:
+    """Bound, and its status says so: the node goes by that, and would fail at first where the pod came sooner."""
+    return is_bound(claim) and meta.status(claim).get("phase") == "Bound"
 
 
 def _nominated(pod: Object) -> str | None:

@@ -17,6 +17,7 @@ from podling.controllers import (
     namespace,
     nodelifecycle,
     podgc,
+    provisioner,
     pvcprotection,
     replicaset,
     resourcequota,
@@ -49,6 +50,17 @@ SERVED = [
     _served("Namespace", "namespaces", namespaced=False),
 ]
 
+
+class MemoryDisk:
+    """A disk that is never full and never written to."""
+
+    async def make(self, volume: str) -> str:
+        return f"/volumes/{volume}"
+
+    async def remove(self, volume: str) -> None:
+        pass
+
+
 CAST: dict[str, Callable[[], Controller]] = {
     "deployment": deployment.controller,
     "replicaset": replicaset.controller,
@@ -71,6 +83,8 @@ CAST: dict[str, Callable[[], Controller]] = {
     "quota": resourcequota.controller,
     "claims": volumebinder.claim_binder,
     "volumes": volumebinder.volume_phases,
+    "provisioner": lambda: provisioner.claims(MemoryDisk()),
+    "reclaimer": lambda: provisioner.volumes(MemoryDisk()),
     "claimprotection": pvcprotection.claim_protection,
     "volumeprotection": pvcprotection.volume_protection,
     "aggregation": clusterroleaggregation.controller,

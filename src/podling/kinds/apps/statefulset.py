@@ -82,6 +82,16 @@ def validate(write: Write) -> list[FieldError]:
     return errors + _update(part(write.new, "spec"), part(write.old, "spec"))
 
 
+def _with_claims(spec: Object) -> Object:
+    """As its pods will be: each claim template gives them a volume of its name."""
+    claims = [part(claim, "metadata").get("name", "") for claim in entries(spec, "volumeClaimTemplates")]
+    template: Object = part(spec, "template")
+    pod: Object = part(template, "spec")
+    kept = [volume for volume in entries(pod, "volumes") if volume.get("name") not in claims]
+    added = [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims if name]
+    return {**spec, "template": {**template, "spec": {**pod, "volumes": [*kept, *added]}}}
+
+
 def _spec(spec: Object, path: str) -> list[FieldError]:
     errors = _policies(spec, path)
     errors += fields.non_negative(f"{path}.replicas", spec.get("replicas"))
@@ -90,7 +100,7 @@ def _spec(spec: Object, path: str) -> list[FieldError]:
     if service := text(spec, "serviceName"):
         errors += fields.check(f"{path}.serviceName", service, names.dns1123_label)
     errors += workload.selector(spec, path, "statefulset")
-    errors += workload.template(spec, path, "StatefulSet")
+    errors += workload.template(_with_claims(spec), path, "StatefulSet")
     for at, claim in each(f"{path}.volumeClaimTemplates", spec.get("volumeClaimTemplates")):
         errors += volumes.claim_spec(part(claim, "spec"), f"{at}.spec")
     return errors
