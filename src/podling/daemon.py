@@ -42,7 +42,7 @@ from podling.auth.escalation import EscalationCheck
 from podling.auth.identities import MASTERS, PREFIX
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
-from podling.controllers import bootstrap, catalogue, eviction, provisioner
+from podling.controllers import bootstrap, catalogue, eviction, provisioner, why
 from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
@@ -130,7 +130,7 @@ class ControlPlane:
         self.tokens = tokens = ServiceAccountTokens.from_pem(
             self.pki.service_account_key, _Late(lambda: server.registry.reader), time.time
         )
-        admission = plugins.builtin(random.Random())
+        admission = plugins.builtin(random.Random(), rbac)
         admission.validating = [*admission.validating, EscalationCheck(rbac)]
         server = ApiServer(
             store=store,
@@ -148,6 +148,7 @@ class ControlPlane:
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac)
         metrics.serve(server, self.usage)
+        why.serve(server, apiserver, self.decisions, rbac)
         return server
 
     def client(self, user: str, manager: str = "") -> Client:

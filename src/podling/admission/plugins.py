@@ -1,26 +1,39 @@
-"""The plugins in Kubernetes' order."""
+"""The plugins in Kubernetes' order (AllOrderedPlugins). Webhooks, policies and quotas come behind them."""
 
 from __future__ import annotations
 
 import random
 
-from podling.admission import defaults, pods
+from podling.admission import defaults, limitranger, nodes, pods
+from podling.admission.certificates import SignerRights, restrict_subject
+from podling.admission.claims import resize_claims
+from podling.admission.noderestriction import node_restriction
 from podling.admission.podsecurity.plugin import pod_security
 from podling.api.admission import Admission
+from podling.api.requests import Authorize
 
 
-def builtin(generator: random.Random) -> Admission:
-    """`generator` is for the names of token volumes."""
+def builtin(generator: random.Random, authorize: Authorize) -> Admission:
+    """`generator` is for the names of token volumes, `authorize` decides about the use of certificate signers."""
     return Admission(
         mutating=[
+            limitranger.default_resources,
             pods.ServiceAccounts(generator),
-            defaults.taint_new_node,
-            defaults.protect_while_in_use,
+            node_restriction,
+            nodes.taint_new_nodes,
             pods.priority,
             pods.default_tolerations,
+            defaults.default_storage_class,
+            defaults.protect_while_in_use,
             pods.runtime_class,
             defaults.default_ingress_class,
-            defaults.default_storage_class,
+            nodes.topology_labels,
         ],
-        validating=[pod_security],
+        validating=[
+            limitranger.limit_resources,
+            pod_security,
+            resize_claims,
+            SignerRights(authorize),
+            restrict_subject,
+        ],
     )
