@@ -288,7 +288,7 @@ def _map(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
         if element.kind is Kind.STRING and isinstance(item, str):
             result[name] = item
         elif item is None:
-            result[name] = _zero_value(element)
+            result[name] = "" if element.kind is Kind.BYTES else _zero_value(element)
         else:
             result[name] = _value(item, element, _Place(place, name), walk)
     if isinstance(items, RepeatedKeys):

@@ -539,6 +539,6 @@ def test_every_answer_of_a_deprecated_kind_carries_the_warning(tmp_path: Path) -
     async def scenario(world: World) -> None:
         world.server.add_resources(replace(CONFIG_MAP, plural="relics", deprecation="use something else"))
         answer = await world.request("GET", CONFIG_MAPS.replace("configmaps", "relics"))
-        assert answer.headers["warning"] == '299 - "use something else"'
+        assert answer.headers["Warning"] == '299 - "use something else"'
 
     run(tmp_path, scenario)

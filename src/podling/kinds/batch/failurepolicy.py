@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from podling.api.errors import FieldError, duplicate, invalid_value, required, too_many
+from podling.api.errors import FieldError, duplicate, invalid_value, required, too_long, too_many
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
@@ -15,6 +16,7 @@ _OPERATORS: Final = ("In", "NotIn")
 _STATUSES: Final = ("False", "True", "Unknown")
 _MAX_RULES: Final = 20
 _MAX_VALUES: Final = 255
+_LONGEST_INDEXES: Final = 64 * 1024
 
 
 def default(spec: Object) -> None:
@@ -117,8 +119,49 @@ def _success_rule(rule: Object, completions: int, path: str) -> list[FieldError]
     errors: list[FieldError] = []
     if indexes is None and count is None:
         errors.append(required(path, "at least one of succeededCount or succeededIndexes must be specified"))
+    total = 0
+    if indexes is not None:
+        if len(indexes) > _LONGEST_INDEXES:
+            errors.append(too_long(f"{path}.succeededIndexes", _LONGEST_INDEXES))
+        try:
+            total = indexes_total(indexes, completions)
+        except ValueError as error:
+            detail = f"error parsing succeededIndexes: {error}"
+            errors.append(invalid_value(f"{path}.succeededIndexes", indexes, detail))
     errors += fields.non_negative(f"{path}.succeededCount", count)
     if count is not None and count > completions:
         detail = f"must be less than or equal to {completions} (the number of specified completions)"
         errors.append(invalid_value(f"{path}.succeededCount", count, detail))
+    if count is not None and indexes is not None and count > total:
+        detail = (
+            f"must be less than or equal to {total} (the number of indexes in the specified succeededIndexes field)"
+        )
+        errors.append(invalid_value(f"{path}.succeededCount", count, detail))
     return errors
+
+
+def indexes_total(indexes: str, completions: int) -> int:
+    """How many indexes `1,3-5` names. Raises ValueError in Kubernetes' words."""
+    total, previous = 0, -1
+    for interval in indexes.split(",") if indexes else ():
+        limits = interval.split("-")
+        if len(limits) > 2:
+            rule = "an index interval can have at most two parts separated by '-'"
+            raise ValueError(f'the fragment "{interval}" violates the requirement that {rule}')
+        first, *rest = [_index(limit, completions) for limit in limits]
+        if first <= previous:
+            raise ValueError(f"non-increasing order, previous: {previous}, current: {first}")
+        last = rest[0] if rest else first
+        if rest and last <= first:
+            raise ValueError(f"non-increasing order, previous: {first}, current: {last}")
+        total += last - first + 1
+        previous = last
+    return total
+
+
+def _index(text: str, completions: int) -> int:
+    if re.fullmatch(r"[+-]?[0-9]+", text, re.ASCII) is None:
+        raise ValueError(f'cannot convert string to integer for index: "{text}"')
+    if int(text) >= completions:
+        raise ValueError(f'too large index: "{text}"')
+    return int(text)

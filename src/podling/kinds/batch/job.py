@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, invalid_value, required
+from podling.api.errors import FieldError, invalid_value, required, too_long
 from podling.api.meta import condition, parse_time
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
@@ -29,6 +29,11 @@ _COUNTS: Final = ("parallelism", "completions", "activeDeadlineSeconds", "backof
 _INDEX_COUNTS: Final = ("backoffLimitPerIndex", "maxFailedIndexes")
 _INDEXED_ONLY: Final = "requires indexed completion mode"
 _MAX_PARALLEL_INDEXED: Final = 100_000
+_MAX_FAILED_INDEXES: Final = 100_000
+_MANY_COMPLETIONS: Final = 100_000
+_MAX_OF_MANY: Final = 10_000
+"""Above so many completions the indexes that fail, or run at once, must be few."""
+_LONGEST_MANAGER: Final = 63
 
 
 def default(obj: Object) -> None:
@@ -111,6 +116,10 @@ def job_spec(spec: Object, path: str) -> list[FieldError]:
     errors = [e for key in (*_COUNTS, *_INDEX_COUNTS) for e in fields.non_negative(f"{path}.{key}", spec.get(key))]
     if spec.get("backoffLimitPerIndex") is None and spec.get("maxFailedIndexes") is not None:
         errors.append(required(f"{path}.backoffLimitPerIndex", "when maxFailedIndexes is specified"))
+    if (manager := spec.get("managedBy")) is not None:
+        errors += fields.domain_prefixed_path(f"{path}.managedBy", manager)
+        if len(manager) > _LONGEST_MANAGER:
+            errors.append(too_long(f"{path}.managedBy", _LONGEST_MANAGER))
     errors += _completion_mode(spec, path)
     errors += failurepolicy.failure_policy(spec, path)
     errors += failurepolicy.success_policy(spec, path)
@@ -141,6 +150,29 @@ def _completion_mode(spec: Object, path: str) -> list[FieldError]:
         if (spec.get("parallelism") or 0) > _MAX_PARALLEL_INDEXED:
             detail = f"must be less than or equal to {_MAX_PARALLEL_INDEXED} when completion mode is Indexed"
             errors.append(invalid_value(f"{path}.parallelism", spec["parallelism"], detail))
+        errors += _index_limits(spec, path)
+    return errors
+
+
+def _index_limits(spec: Object, path: str) -> list[FieldError]:
+    completions, failed = spec.get("completions"), spec.get("maxFailedIndexes")
+    at = f"{path}.maxFailedIndexes"
+    errors: list[FieldError] = []
+    if completions is not None and failed is not None and failed > completions:
+        errors.append(invalid_value(at, failed, "must be less than or equal to completions"))
+    if failed is not None and failed > _MAX_FAILED_INDEXES:
+        errors.append(invalid_value(at, failed, f"must be less than or equal to {_MAX_FAILED_INDEXES}"))
+    if (completions or 0) <= _MANY_COMPLETIONS or spec.get("backoffLimitPerIndex") is None:
+        return errors
+    if failed is None:
+        errors.append(required(at, f"must be specified when completions is above {_MANY_COMPLETIONS}"))
+    detail = (
+        f"must be less than or equal to {_MAX_OF_MANY} when completions are above {_MANY_COMPLETIONS} "
+        "and used with backoff limit per index"
+    )
+    for key in ("parallelism", "maxFailedIndexes"):
+        if (value := spec.get(key)) is not None and value > _MAX_OF_MANY:
+            errors.append(invalid_value(f"{path}.{key}", value, detail))
     return errors
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from podling.api.errors import FieldError, invalid_value
+from podling.api.errors import FieldError
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields
@@ -13,9 +13,19 @@ from podling.kinds.validation.fields import part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
+_COORDINATED: Final = ("strategy", "preferredHolder")
+
 
 def default(obj: Object) -> None:
     obj.setdefault("spec", {})
+
+
+def prepare(write: Write) -> None:
+    """Coordinated leader election is off in 1.36: its fields stay only where they are already in use."""
+    spec: Object = write.new["spec"]
+    for key in _COORDINATED:
+        if write.old is None or part(write.old, "spec").get(key) is None:
+            spec.pop(key, None)
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -23,9 +33,6 @@ def validate(write: Write) -> list[FieldError]:
     spec = part(write.new, "spec")
     errors += fields.positive("spec.leaseDurationSeconds", spec.get("leaseDurationSeconds"))
     errors += fields.non_negative("spec.leaseTransitions", spec.get("leaseTransitions"))
-    if spec.get("preferredHolder") and not spec.get("strategy"):
-        detail = "can only be specified when `strategy` is defined"
-        errors.append(invalid_value("spec.preferredHolder", spec["preferredHolder"], detail))
     return errors
 
 
@@ -43,7 +50,12 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.coordination.v1.Lease",
         strategy=Strategy(
-            default=default, validate=validate, generation=None, create_on_update=True, unconditional_update=False
+            default=default,
+            prepare=prepare,
+            validate=validate,
+            generation=None,
+            create_on_update=True,
+            unconditional_update=False,
         ),
         columns=(
             name_column(),

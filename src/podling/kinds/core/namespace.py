@@ -8,9 +8,9 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import names
 from podling.kinds.validation.fields import entries, part, text
-from podling.kinds.validation.meta import finalizer_name, object_meta
+from podling.kinds.validation.meta import finalizer_name, known_finalizer, object_meta
 from podling.store.types import Object
 
 _NAME_LABEL: Final = "kubernetes.io/metadata.name"
@@ -44,8 +44,8 @@ def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write, names.label_name)
     if write.subresource == "status":
         return errors + _phase(write.new)
-    for at, finalizer in fields.each("spec.finalizers", part(write.new, "spec").get("finalizers")):
-        errors += finalizer_name(at, finalizer)
+    for finalizer in entries(part(write.new, "spec"), "finalizers"):
+        errors += finalizer_name("spec.finalizers", finalizer) + known_finalizer("spec.finalizers", finalizer)
     return errors
 
 

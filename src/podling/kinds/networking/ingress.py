@@ -42,10 +42,11 @@ def validate(write: Write) -> list[FieldError]:
         return errors + _status(part(write.new, "status", "loadBalancer"))
     spec = part(write.new, "spec")
     annotation = part(write.new, "metadata", "annotations").get(_CLASS_ANNOTATION)
-    if write.old is None and annotation is not None and spec.get("ingressClassName") is not None:
-        detail = "can not be set when the class field is also set"
-        errors.append(invalid_value(f"annotations[{_CLASS_ANNOTATION}]", annotation, detail))
-    return errors + _spec(spec)
+    errors += _spec(spec)
+    if write.old is None and annotation is not None and spec.get("ingressClassName") not in (None, annotation):
+        detail = "must match `ingressClassName` when both are specified"
+        errors.append(invalid_value(f"annotations.{_CLASS_ANNOTATION}", annotation, detail))
+    return errors
 
 
 def _spec(spec: Object) -> list[FieldError]:

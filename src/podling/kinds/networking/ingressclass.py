@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required, too_long
+from podling.api.errors import FieldError, forbidden_field, not_supported, required, too_long
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.networking.ingress import typed_reference
 from podling.kinds.printing import NONE, age, age_column, name, name_column
@@ -38,14 +38,7 @@ def validate(write: Write) -> list[FieldError]:
 def _controller(controller: str, path: str) -> list[FieldError]:
     if len(controller) > _MAX_CONTROLLER:
         return [too_long(path, _MAX_CONTROLLER)]
-    if not controller:
-        return [required(path)]
-    domain, slash, rest = controller.partition("/")
-    if not slash or not domain or not rest:
-        detail = 'must be a domain-prefixed path (such as "acme.io/foo")'
-        return [invalid_value(path, controller, detail)]
-    errors = fields.says(path, domain, names.dns1123_subdomain(domain))
-    return errors + fields.says(path, rest, names.http_path_in_domain(rest))
+    return fields.domain_prefixed_path(path, controller)
 
 
 def _parameters(parameters: Object, path: str) -> list[FieldError]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, duplicate
+from podling.api.errors import FieldError, duplicate, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import csi_driver
 from podling.kinds.core.workload import fill
@@ -15,7 +15,10 @@ from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
-_MODES: Final = ("Ephemeral", "Persistent")
+_MODES: Final = ("Persistent", "Ephemeral")
+_LEAST_TOKEN_LIFE: Final = 600
+_LONGEST_TOKEN_LIFE: Final = 2**32
+_LEAST_PERIOD: Final = 10
 _FS_GROUP: Final = ("File", "None", "ReadWriteOnceWithFSType")
 
 
@@ -41,19 +44,36 @@ def validate(write: Write) -> list[FieldError]:
         errors += csi_driver(text(part(write.new, "metadata"), "name"), "metadata.name")
     if (policy := spec.get("fsGroupPolicy")) is not None:
         errors += fields.one_of("spec.fsGroupPolicy", policy, _FS_GROUP)
-    seen: set[str] = set()
-    for at, token in each("spec.tokenRequests", spec.get("tokenRequests")):
-        audience = text(token, "audience")
-        if audience in seen:
-            errors.append(duplicate(f"{at}.audience", audience))
-        seen.add(audience)
-    for at, mode in each("spec.volumeLifecycleModes", spec.get("volumeLifecycleModes")):
-        errors += fields.one_of(at, mode, _MODES)
+    errors += _token_requests(entries(spec, "tokenRequests"))
+    for mode in entries(spec, "volumeLifecycleModes"):
+        errors += fields.one_of("spec.volumeLifecycleModes", mode, _MODES)
+    period = spec.get("nodeAllocatableUpdatePeriodSeconds")
+    if period is not None and period < _LEAST_PERIOD:
+        detail = f"must be greater than or equal to {_LEAST_PERIOD} seconds"
+        errors.append(invalid_value("spec.nodeAllocatableUpdatePeriodSeconds", period, detail))
     if write.old is not None:
         before = part(write.old, "spec")
         for key in ("attachRequired", "volumeLifecycleModes"):
             path = f"spec.{'attachedRequired' if key == 'attachRequired' else key}"
             errors += fields.immutable(path, spec.get(key), before.get(key))
+    return errors
+
+
+def _token_requests(requests: list[Object]) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, token in each("spec.tokenRequests", requests):
+        audience, seconds = text(token, "audience"), token.get("expirationSeconds")
+        if audience in seen:
+            errors.append(duplicate(f"{at}.audience", audience))
+            continue
+        seen.add(audience)
+        if seconds is not None and seconds < _LEAST_TOKEN_LIFE:
+            detail = "may not specify a duration less than 10 minutes"
+            errors.append(invalid_value(f"{at}.expirationSeconds", seconds, detail))
+        if seconds is not None and seconds > _LONGEST_TOKEN_LIFE:
+            detail = "may not specify a duration larger than 2^32 seconds"
+            errors.append(invalid_value(f"{at}.expirationSeconds", seconds, detail))
     return errors
 
 

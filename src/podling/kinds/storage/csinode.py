@@ -3,26 +3,68 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from podling.api.errors import FieldError, required
+from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import csi_driver
 from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.validation import fields
+from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
+_LONGEST_NODE_ID: Final = 256
+
 
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
-    for at, driver in each("spec.drivers", part(write.new, "spec").get("drivers")):
-        errors += csi_driver(text(driver, "name"), f"{at}.name")
-        if not driver.get("nodeID"):
-            errors.append(required(f"{at}.nodeID"))
-        errors += fields.non_negative(f"{at}.allocatable.count", part(driver, "allocatable").get("count"))
+    drivers = entries(part(write.new, "spec"), "drivers")
+    seen: set[str] = set()
+    for at, driver in each("spec.drivers", drivers):
+        errors += _driver(driver, at, text(driver, "name") in seen)
+        seen.add(text(driver, "name"))
+    return errors + _kept(drivers, entries(part(write.old or {}, "spec"), "drivers"))
+
+
+def _driver(driver: Object, path: str, repeated: bool) -> list[FieldError]:
+    """Problems of topology keys are told of the driver, as Kubernetes does."""
+    node = text(driver, "nodeID")
+    errors = csi_driver(text(driver, "name"), f"{path}.name")
+    if not node:
+        errors.append(required(f"{path}.nodeID"))
+    if len(node) > _LONGEST_NODE_ID:
+        errors.append(invalid_value(f"{path}.nodeID", node, f"must be {_LONGEST_NODE_ID} characters or less"))
+    errors += fields.non_negative(f"{path}.allocatable.count", part(driver, "allocatable").get("count"))
+    if repeated:
+        errors.append(duplicate(f"{path}.name", text(driver, "name")))
+    keys: list[str] = entries(driver, "topologyKeys")
+    for index, key in enumerate(keys):
+        if not key:
+            errors.append(required(path))
+        if key in keys[:index]:
+            errors.append(duplicate(path, key))
+        errors += fields.check(path, key, names.qualified_name)
     return errors
+
+
+def _kept(drivers: list[Object], before: list[Object]) -> list[FieldError]:
+    """A driver that is there changes only how many volumes it takes."""
+    fixed = {text(d, "name"): {k: v for k, v in d.items() if k != "allocatable"} for d in drivers}
+    return [
+        invalid_value("spec.drivers", _shown(fixed[text(old, "name")]), fields.IMMUTABLE)
+        for old in before
+        if fixed.get(text(old, "name"), {}) not in ({}, {k: v for k, v in old.items() if k != "allocatable"})
+    ]
+
+
+def _shown(driver: Object) -> Object:
+    return {
+        "Name": text(driver, "name"),
+        "NodeID": text(driver, "nodeID"),
+        "TopologyKeys": driver.get("topologyKeys"),
+        "Allocatable": None,
+    }
 
 
 def row(obj: Object, now: datetime) -> list[Any]:

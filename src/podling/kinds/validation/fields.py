@@ -56,6 +56,16 @@ def check_required(path: str, value: str, rule: Callable[[str], list[str]]) -> l
     return check(path, value, rule) if value else [required(path)]
 
 
+def domain_prefixed_path(path: str, value: str) -> list[FieldError]:
+    """`example.com/some/path`: how controllers name themselves."""
+    if not value:
+        return [required(path)]
+    domain, _, rest = value.partition("/")
+    if not domain or not rest:
+        return [invalid_value(path, value, 'must be a domain-prefixed path (such as "acme.io/foo")')]
+    return says(path, domain, names.dns1123_subdomain(domain)) + says(path, rest, names.http_path_in_domain(rest))
+
+
 def non_negative(path: str, value: Any) -> list[FieldError]:
     return [invalid_value(path, value, NON_NEGATIVE)] if value is not None and value < 0 else []
 

@@ -22,8 +22,13 @@ def object_meta(write: Write, name: names.NameRule = names.subdomain_name) -> li
     A change is checked by the API machinery and by the kind again, so each of its problems is told twice.
     """
     if write.old is not None:
-        return metadata_update(write.new, write.old) * 2
-    return metadata(write.new, namespaced=write.resource.namespaced, name=name)
+        return metadata_update(write.new, write.old) * 2 + _known_finalizers(write.new)
+    return metadata(write.new, namespaced=write.resource.namespaced, name=name) + _known_finalizers(write.new)
+
+
+def _known_finalizers(obj: Object) -> list[FieldError]:
+    listed = fields.each("metadata.finalizers", part(obj, "metadata").get("finalizers"))
+    return [error for at, value in listed for error in known_finalizer(at, value)]
 
 
 def metadata(obj: Object, *, namespaced: bool, name: names.NameRule, path: str = "metadata") -> list[FieldError]:
@@ -95,6 +100,13 @@ def _owner(path: str, owner: Object) -> list[FieldError]:
 
 def finalizer_name(path: str, value: str) -> list[FieldError]:
     return fields.check(path, value, names.qualified_name)
+
+
+def known_finalizer(path: str, value: str) -> list[FieldError]:
+    """What built-in kinds ask besides: a finalizer of Kubernetes' own, or one that is qualified with a domain."""
+    if "/" in value or value in _STANDARD_FINALIZERS:
+        return []
+    return [invalid_value(path, value, "name is neither a standard finalizer name nor is it fully qualified")]
 
 
 def finalizers(path: str, values: list[str] | None) -> list[FieldError]:

@@ -1,0 +1,80 @@
+"""Rules of kinds that few clients write, each told in the words of the real API server."""
+
+import pytest
+
+from podling.kinds.batch.failurepolicy import indexes_total
+
+POD = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}
+
+
+def test_a_finalizer_is_known_or_qualified(kinds, problems) -> None:
+    said = problems(
+        kinds["configmaps/v1"], {"metadata": {"finalizers": ["example.com/x", "foregroundDeletion", "own"]}}
+    )
+    detail = "name is neither a standard finalizer name nor is it fully qualified"
+    assert said == [f'metadata.finalizers[2]: Invalid value: "own": {detail}']
+
+
+def test_the_finalizers_of_a_namespace_are_held_to_the_same(kinds, problems) -> None:
+    said = problems(kinds["namespaces/v1"], {"spec": {"finalizers": ["own"]}})
+    assert [s.partition(":")[0] for s in said] == ["spec.finalizers"]
+
+
+def test_the_class_of_an_ingress_and_its_annotation_may_agree_only(kinds, problems) -> None:
+    backend = {"service": {"name": "s", "port": {"number": 80}}}
+
+    def said(annotation: str) -> list[str]:
+        meta = {"annotations": {"kubernetes.io/ingress.class": annotation}}
+        spec = {"ingressClassName": "a", "defaultBackend": backend}
+        return problems(kinds["ingresses.networking.k8s.io/v1"], {"metadata": meta, "spec": spec})
+
+    assert said("a") == []
+    detail = "must match `ingressClassName` when both are specified"
+    assert said("b") == [f'annotations.kubernetes.io/ingress.class: Invalid value: "b": {detail}']
+
+
+def test_a_token_of_a_storage_driver_lives_ten_minutes_at_least(kinds, problems) -> None:
+    spec = {"tokenRequests": [{"audience": "a", "expirationSeconds": 5}], "nodeAllocatableUpdatePeriodSeconds": 9}
+    assert problems(kinds["csidrivers.storage.k8s.io/v1"], {"spec": spec}) == [
+        "spec.tokenRequests[0].expirationSeconds: Invalid value: 5: may not specify a duration less than 10 minutes",
+        "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 9: must be greater than or equal to 10 seconds",
+    ]
+
+
+def test_a_node_names_each_storage_driver_and_topology_key_once(kinds, problems) -> None:
+    drivers = [{"name": "a", "nodeID": "n", "topologyKeys": ["k", "k"]}, {"name": "a", "nodeID": "n"}]
+    assert problems(kinds["csinodes.storage.k8s.io/v1"], {"spec": {"drivers": drivers}}) == [
+        'spec.drivers[0]: Duplicate value: "k"',
+        'spec.drivers[1].name: Duplicate value: "a"',
+    ]
+
+
+def test_leases_lose_the_fields_of_a_feature_that_is_off(kinds, writes) -> None:
+    spec = {"holderIdentity": "a", "strategy": "OldestEmulationVersion", "preferredHolder": "b"}
+    write = writes(kinds["leases.coordination.k8s.io/v1"], {"spec": spec})
+    assert write.new["spec"] == {"holderIdentity": "a"}
+
+
+def test_a_job_is_managed_by_a_path_with_a_domain(kinds, problems) -> None:
+    said = problems(kinds["jobs.batch/v1"], {"spec": {"managedBy": "me", "template": {"spec": POD}}})
+    assert said == ['spec.managedBy: Invalid value: "me": must be a domain-prefixed path (such as "acme.io/foo")']
+
+
+def test_the_indexes_of_a_success_policy_are_counted() -> None:
+    assert indexes_total("0,2-4", 5) == 4
+    assert indexes_total("", 5) == 0
+
+
+@pytest.mark.parametrize(
+    ("indexes", "says"),
+    [
+        ("x", 'cannot convert string to integer for index: "x"'),
+        ("5", 'too large index: "5"'),
+        ("3,1", "non-increasing order, previous: 3, current: 1"),
+        ("3-3", "non-increasing order, previous: 3, current: 3"),
+        ("1-2-3", 'the fragment "1-2-3" violates the requirement'),
+    ],
+)
+def test_indexes_that_are_none_are_refused(indexes, says) -> None:
+    with pytest.raises(ValueError, match=says):
+        indexes_total(indexes, 5)
