@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 
 import click
 
+INTERRUPTED = 128 + 2
+"""As a shell shows the end by SIGINT."""
 COMMANDS = {
     "up": "Build, start and apply: from nothing to a running system.",
     "down": "End a cluster and leave nothing behind.",
     "status": "What runs, where it answers, and how it is.",
+    "why": "What was decided about an object, and the reasons.",
     "build": "Build an image from a Dockerfile.",
     "logs": "What podling's own processes say.",
     "kubeconfig": "Print a cluster's kubeconfig.",
@@ -43,5 +48,15 @@ def podling() -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """The console script."""
-    podling.main(args=args, prog_name="podling")
+    """The console script. Ends with 0, 1 (it did not work), 2 (wrong usage) or 130 (interrupted)."""
+    try:
+        podling.main(args=args, prog_name="podling", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted. What runs goes on: podling status shows it, podling down ends it.", err=True)
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # whoever read the output has gone: `podling logs | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -58,6 +58,8 @@ class Decision(NamedTuple):
     time: datetime
     controller: str
     sentence: str
+    is_event: bool = False
+    """Whether it only was to tell an Event, which can be read there as well."""
 
 
 class Decisions:
@@ -69,6 +71,14 @@ class Decisions:
         self._log: OrderedDict[tuple[str, ObjectKey], deque[Decision]] = OrderedDict()
 
     def add(self, resource: str, key: ObjectKey, decision: Decision) -> None:
+        """About the root object that was looked at."""
+        self._put(resource, key, decision)
+
+    def add_target(self, resource: str, key: ObjectKey, decision: Decision) -> None:
+        """About another object, to which that look led."""
+        self._put(resource, key, decision)
+
+    def _put(self, resource: str, key: ObjectKey, decision: Decision) -> None:
         entry = self._log.setdefault((resource, key), deque(maxlen=self._per_object))
         if entry and entry[-1].sentence == decision.sentence:
             entry.pop()
@@ -148,33 +158,46 @@ class Context:
                 case Requeue(seconds=seconds):
                     self.add_after(key, seconds)
                 case Together():
-                    await self._act_together(action)
+                    await self._act_together(key, action)
                 case _:
-                    await self._write(action)
+                    await self._write(key, action)
 
     def _remember(self, key: ObjectKey, action: Action) -> None:
         for single in action.writes if isinstance(action, Together) else (action,):
-            decision = Decision(self.now(), self.controller, describe(single))
+            decision = Decision(self.now(), self.controller, describe(single), isinstance(single, Emit))
             self._decisions.add(self.resource, key, decision)
+
+    def _remember_target(self, root: ObjectKey, action: Write, written: Object) -> None:
+        """What happened to another object can be asked of that one as well, also when it is gone."""
+        match action:
+            case Delete(namespace=namespace, name=name):
+                target = ObjectKey(namespace, name)
+            case Create(subresource="status") | Update(subresource="status") | Patch(subresource="status"):
+                return
+            case _:
+                target = key_of(written)
+        if (action.resource, target) != (self.resource, root):
+            decision = Decision(self.now(), self.controller, describe(action))
+            self._decisions.add_target(action.resource, target, decision)
 
     def _announce(self, event: Announce | None, *, name: str = "", error: str = "") -> None:
         if event is not None:
             message = event.message.replace("{name}", name).replace("{error}", error)
             self.record(event.regarding, event.type, event.reason, message)
 
-    async def _act_together(self, action: Together) -> None:
+    async def _act_together(self, key: ObjectKey, action: Together) -> None:
         """Every group is sent whole; after a group with a refusal nothing more is sent."""
         waiting = list(action.writes)
         size = 1 if action.slow_start else len(waiting)
         while waiting:
             group, waiting = waiting[:size], waiting[size:]
-            results = await asyncio.gather(*(self._write(w) for w in group), return_exceptions=True)
+            results = await asyncio.gather(*(self._write(key, w) for w in group), return_exceptions=True)
             for result in results:
                 if isinstance(result, BaseException):
                     raise result
             size *= 2
 
-    async def _write(self, action: Write) -> None:
+    async def _write(self, key: ObjectKey, action: Write) -> None:
         try:
             written = await self._send(action)
         except ApiError as error:
@@ -185,6 +208,7 @@ class Context:
             name = meta.name(action.object) if isinstance(action, Create | Update) else action.name
             self._announce(action.failed, name=name, error=error.message)
             raise ActionFailed(action, error) from error
+        self._remember_target(key, action, written)
         self._announce(action.done, name=meta.name(written))
 
     async def _send(self, action: Write) -> Object:
