@@ -324,7 +324,7 @@ def compare(old: Object, new: Object, node: Node) -> Comparison:
 
 
 def _compare(left: Any, right: Any, node: Node) -> _Change:
-    if left is right:
+    if left == right:  # most of an object is as it was, and Python's own comparison says so at once
         return _SAME
     if left is ABSENT:
         return _members(right, node), None, None
@@ -332,7 +332,7 @@ def _compare(left: Any, right: Any, node: Node) -> _Change:
         return None, None, _members(left, node)
     walk = _walk_of(node, right)
     if walk == _LEAF or not (left or right):
-        return _SAME if left == right else _MODIFIED
+        return _MODIFIED
     if walk == _MAP:
         return _compare_maps(left, right, node)
     return _compare_lists(left, right, node)
@@ -359,7 +359,7 @@ def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
     gathered = _Gathered()
     for name, item in new.items():
         before = old[name] if name in old else _never_absent(node, name)
-        if before is not item:
+        if before != item:
             gathered.take(f"f:{name}", _compare(before, item, node.child(name)))
     for name, item in old.items():
         if name not in new:

@@ -84,7 +84,8 @@ class LocalClient:
         return shown(served, entry)
 
     async def update_status(self, resource: str, obj: Object) -> Object:
-        return await self.update(resource, obj, subresource="status")
+        written = {key: obj[key] for key in ("metadata", "status") if key in obj}
+        return await self.update(resource, written, subresource="status")
 
     async def patch(
         self,
