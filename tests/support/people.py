@@ -93,6 +93,7 @@ class Person:
     def copy(self, source: Path, name: str | None = None) -> Path:
         """A copy of a directory in this person's home."""
         target = self.home / (name or source.name)
+        shutil.rmtree(target, ignore_errors=True)  # of a test before
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__", ".pytest_cache"))
         return self.own(target)
 

@@ -43,11 +43,17 @@ def urls(api: Api, layout: Layout) -> list[dict[str, str]]:
         note = notes.get(name, "")
         ports = _balanced_ports(service) if service["spec"]["type"] == "LoadBalancer" else node_ports.get(name, {})
         for port, number in ports.items():
-            changed = not port.startswith(f"{number}/")
-            found.append({"service": name, "port": port, "url": url(port, number), "note": note if changed else ""})
+            entry = {"service": name, "port": port, "url": url(port, number), "note": ""}
+            found.append({**entry, "note": "" if is_explained(entry) else note})
         if not ports and note:
             found.append({"service": name, "port": "", "url": "", "note": f"service {name}: {note}"})
     return found
+
+
+def is_explained(entry: dict[str, str]) -> bool:
+    """Whether nobody need wonder about this entry of `urls`: its port is the service's own, or the note says why not."""
+    number = entry["port"].partition("/")[0]
+    return bool(entry["note"]) or entry["url"] == url(entry["port"], int(number))
 
 
 def _balanced_ports(service: Object) -> dict[str, int]:

@@ -83,7 +83,8 @@ def _with_urls(running: Cluster, services: set[str]) -> dict[str, Any]:
     deadline = time.monotonic() + URL_PATIENCE
     while True:
         facts = status.describe(running)
-        if services <= {entry["service"] for entry in facts["urls"]} or time.monotonic() > deadline:
+        known = {entry["service"] for entry in facts["urls"] if status.is_explained(entry)}
+        if services <= known or time.monotonic() > deadline:
             break
         time.sleep(0.05)  # what is waited for is an event or a file: of several kinds, and there after milliseconds
     unreachable = [entry["note"] for entry in facts["urls"] if entry["service"] in services and not entry["url"]]
