@@ -51,7 +51,7 @@ def urls(api: Api, layout: Layout) -> list[dict[str, str]]:
 
 
 def is_explained(entry: dict[str, str]) -> bool:
-    """Whether nobody need wonder about this entry of `urls`: its port is the service's own, or the note says why not."""
+    """Whether the port of this entry of `urls` is the one that was asked for, or the note says why it is not."""
     number = entry["port"].partition("/")[0]
     return bool(entry["note"]) or entry["url"] == url(entry["port"], int(number))
 
