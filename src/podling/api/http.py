@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import hashlib
 import ssl
 import time
 from collections import deque
@@ -39,7 +40,8 @@ Observer = Callable[["Request", int], None]
 Application = Callable[["Request"], Coroutine[Any, Any, None] | None]
 Headers = Sequence[tuple[str, str]]
 Certificate = Mapping[str, Any]
-"""The shape of `ssl.SSLSocket.getpeercert()`."""
+"""The shape of `ssl.SSLSocket.getpeercert()`, and under `FINGERPRINT` the SHA-256 of the whole in hexadecimal."""
+FINGERPRINT = "sha256"
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NO_BODY = frozenset({204, 304})
@@ -155,6 +157,14 @@ class Stream:
         self._connection.finish(self._request)
 
 
+def _verified(tls: ssl.SSLObject) -> Certificate | None:
+    """The client's certificate as Python shows it, and its fingerprint; `None` where there is none."""
+    shown, binary = tls.getpeercert(), tls.getpeercert(binary_form=True)
+    if not shown or not binary:
+        return None
+    return {**shown, FINGERPRINT: hashlib.sha256(binary).hexdigest()}
+
+
 class Connection(asyncio.Protocol):
     """One client connection."""
 
@@ -191,7 +201,7 @@ class Connection(asyncio.Protocol):
         self._server.opened(self)
         tls = cast("ssl.SSLObject | None", transport.get_extra_info("ssl_object"))
         if tls is not None:
-            self.certificate = cast("Certificate | None", tls.getpeercert() or None)
+            self.certificate = _verified(tls)
         peer = cast("tuple[str, int] | str | None", transport.get_extra_info("peername"))
         self.peer = peer[0] if isinstance(peer, tuple) else ""
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from podling.api.errors import unauthorized
-from podling.api.http import Certificate, Request
+from podling.api.http import FINGERPRINT, Certificate, Request
 from podling.api.requests import Attributes, Authorize, RequestInfo
 from podling.api.resources import User
-from podling.auth.identities import ANONYMOUS, AUTHENTICATED
+from podling.auth.identities import ANONYMOUS, AUTHENTICATED, CREDENTIAL
 from podling.auth.impersonation import impersonated, wanted
 from podling.auth.tokens import InvalidToken, ServiceAccountTokens
 
@@ -46,4 +46,5 @@ def certificate_user(certificate: Certificate) -> User:
     fields = [pair for name in certificate.get("subject", ()) for pair in name]
     names = [value for key, value in fields if key == "commonName"]
     groups = [value for key, value in fields if key == "organizationName"]
-    return User(names[0] if names else "", (*groups, AUTHENTICATED))
+    extra = {CREDENTIAL: (f"X509SHA256={certificate[FINGERPRINT]}",)} if FINGERPRINT in certificate else {}
+    return User(names[0] if names else "", (*groups, AUTHENTICATED), extra=extra)

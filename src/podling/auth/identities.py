@@ -15,6 +15,8 @@ NODE_PREFIX = "system:node:"
 SERVICE_ACCOUNTS = "system:serviceaccounts"
 PREFIX = "system:serviceaccount:"
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
+CREDENTIAL = "authentication.kubernetes.io/credential-id"
+"""The extra that tells by which certificate or token somebody was recognised."""
 
 
 def service_account_of(user: str) -> tuple[str, str] | None:

@@ -22,7 +22,7 @@ from joserfc.jwk import ECKey
 
 from podling.api import meta
 from podling.api.resources import Reader, User
-from podling.auth.identities import PREFIX, service_account_user
+from podling.auth.identities import CREDENTIAL, PREFIX, service_account_user
 from podling.store.types import Object
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
@@ -170,7 +170,7 @@ class ServiceAccountTokens:
         bound: dict[str, Any] = claims["kubernetes.io"]
         namespace, account = bound["namespace"], bound["serviceaccount"]
         self._require_account(namespace, account)
-        extra = {"authentication.kubernetes.io/credential-id": (f"JTI={claims['jti']}",)}
+        extra = {CREDENTIAL: (f"JTI={claims['jti']}",)}
         for kind, resource, place in (
             ("secret", "secrets", namespace),
             ("pod", "pods", namespace),

@@ -140,3 +140,20 @@ def test_nobody_gives_away_more_than_they_have() -> None:
         {"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]},
     ]
     assert not_covered([rule("*", "*", "*")], [rule("get", "pods/log", "x")]) == []
+
+
+def test_a_binding_to_a_role_that_is_missing_is_told_in_the_refusal() -> None:
+    rbac = Rbac(
+        Roles(
+            binding("b", "ghost", "Role", {"kind": "User", "name": "alice"}, namespace="shop"),
+            binding("c", "lost", "ClusterRole", {"kind": "Group", "name": "dev"}),
+        )
+    )
+    decision = rbac(ALICE, asks("get", "pods", "shop"))
+    assert not decision.allowed
+    assert decision.reason == (
+        'RBAC: [clusterrole.rbac.authorization.k8s.io "lost" not found, '
+        'role.rbac.authorization.k8s.io "ghost" not found]'
+    )
+    single = rbac(ALICE, asks("get", "pods", "bank")).reason
+    assert single == 'RBAC: clusterrole.rbac.authorization.k8s.io "lost" not found'
