@@ -144,6 +144,12 @@ class Stream:
             return
         self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
 
+    def lost(self) -> None:
+        """The reader is gone."""
+        on_close, self.on_close = self.on_close, None
+        if on_close is not None:
+            on_close()
+
     async def drain(self) -> None:
         """Returns when the reader has caught up (or is gone): for whoever can wait instead of dropping."""
         await self._connection.drain()
@@ -152,6 +158,7 @@ class Stream:
         """Ends the answer in order."""
         if self.closed:
             return
+        self.on_close = None
         self._connection.streaming = None
         self._connection.write(b"0\r\n\r\n")
         self._connection.finish(self._request)
@@ -208,13 +215,19 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._server.gone(self)
         stream, self.streaming = self.streaming, None
-        if stream is not None and stream.on_close is not None:
-            stream.on_close()
+        if stream is not None:
+            stream.lost()
         if self._on_lost is not None:
             self._on_lost()
         if self._paused_writing is not None and not self._paused_writing.done():
             self._paused_writing.set_result(None)
         self._waiting.clear()
+        self._break_cycles()
+
+    def _break_cycles(self) -> None:
+        """Connections hold much and come by the thousand: they go when they end, not with a collection later."""
+        self._parser = cast(httptools.HttpRequestParser, None)
+        self._current = self._receiver = self._on_lost = None
 
     def pause_writing(self) -> None:
         if self._paused_writing is None:
