@@ -78,3 +78,30 @@ def test_the_indexes_of_a_success_policy_are_counted() -> None:
 def test_indexes_that_are_none_are_refused(indexes, says) -> None:
     with pytest.raises(ValueError, match=says):
         indexes_total(indexes, 5)
+
+
+def container_problems(kinds, problems, **container) -> list[str]:
+    pod = {"spec": {"containers": [{"name": "c", "image": "i", **container}]}}
+    return problems(kinds["pods/v1"], pod)
+
+
+def test_huge_pages_come_whole(kinds, problems) -> None:
+    pages = {"hugepages-2Mi": "3Mi"}
+    said = container_problems(kinds, problems, resources={"limits": {"cpu": "1", **pages}, "requests": pages})
+    detail = '"3Mi": 3Mi is not positive integer multiple of hugepages-2Mi'
+    places = [f"spec.containers[0].resources.{part}[hugepages-2Mi]" for part in ("limits", "requests")]
+    assert said == [f"{place}: Invalid value: {detail}" for place in places]
+
+
+def test_a_whole_pod_asks_for_processors_and_memory_only(kinds, problems) -> None:
+    spec = {"containers": [{"name": "c", "image": "i"}], "resources": {"requests": {"ephemeral-storage": "1"}}}
+    assert problems(kinds["pods/v1"], {"spec": spec}) == [
+        'spec.resources.requests[ephemeral-storage]: Unsupported value: "ephemeral-storage": '
+        'supported values: "cpu", "hugepages-", "memory"'
+    ]
+
+
+def test_containers_in_a_windows_host_need_its_network(kinds, problems) -> None:
+    said = container_problems(kinds, problems, securityContext={"windowsOptions": {"hostProcess": True}})
+    detail = "hostNetwork must be true if pod contains any hostProcess containers"
+    assert said == [f"spec.hostNetwork: Invalid value: false: {detail}"]

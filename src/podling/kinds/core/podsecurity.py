@@ -6,11 +6,12 @@ import re
 from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
-from podling.kinds.validation import fields
+from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _ID_RANGE: Final = "must be between 0 and 2147483647, inclusive"
+_LONGEST_CREDENTIALS: Final = 64 * 1024
 _MAX_ID: Final = 2**31 - 1
 _SECCOMP: Final = ("Localhost", "RuntimeDefault", "Unconfined")
 _SYSCTL: Final = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
@@ -163,13 +164,41 @@ def _windows(options: Object | None, path: str) -> list[FieldError]:
     if not options:
         return []
     errors: list[FieldError] = []
-    if options.get("gmsaCredentialSpec") == "":
+    if (name := options.get("gmsaCredentialSpecName")) is not None:
+        errors += fields.check(f"{path}.gmsaCredentialSpecName", name, names.dns1123_subdomain)
+    credentials: str | None = options.get("gmsaCredentialSpec")
+    if credentials == "":
         errors.append(invalid_value(f"{path}.gmsaCredentialSpec", "", "gmsaCredentialSpec cannot be an empty string"))
+    elif credentials is not None and len(credentials) > _LONGEST_CREDENTIALS:
+        detail = f"gmsaCredentialSpec size must be under {_LONGEST_CREDENTIALS // 1024} KiB"
+        errors.append(invalid_value(f"{path}.gmsaCredentialSpec", credentials, detail))
     user = options.get("runAsUserName")
     if user == "":
         errors.append(invalid_value(f"{path}.runAsUserName", user, "runAsUserName cannot be an empty string"))
     elif user is not None and re.search(r"[\x00-\x1f\x7f]", user):
         errors.append(invalid_value(f"{path}.runAsUserName", user, "runAsUserName cannot contain control characters"))
+    return errors
+
+
+def host_process(spec: Object, path: str) -> list[FieldError]:
+    """Windows containers that run in the host: all of a pod or none, and only in the host's network."""
+    whole = part(spec, "securityContext", "windowsOptions").get("hostProcess")
+    errors: list[FieldError] = []
+    count = held = 0
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for at, container in each(f"{path}.{key}", spec.get(key)):
+            own = part(container, "securityContext", "windowsOptions").get("hostProcess")
+            if whole is not None and own is not None and whole != own:
+                detail = f"pod hostProcess value must be identical if both are specified, was {str(whole).lower()}"
+                errors.append(invalid_value(f"{at}.securityContext.windowsOptions.hostProcess", own, detail))
+            count += 1
+            held += bool(own if own is not None else whole)
+    if held and held != count:
+        detail = "If pod contains any hostProcess containers then all containers must be HostProcess containers"
+        errors.append(invalid_value(path, "", detail))
+    if held and not spec.get("hostNetwork"):
+        detail = "hostNetwork must be true if pod contains any hostProcess containers"
+        errors.append(invalid_value(f"{path}.hostNetwork", False, detail))
     return errors
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required, too_long
 from podling.kinds.core import containers, podsecurity, requirements, scheduling, volumes
 from podling.kinds.core.containers import PodContext
 from podling.kinds.validation import fields, names
@@ -15,6 +15,7 @@ from podling.store.types import Object
 RESTART_POLICIES: Final = ("Always", "OnFailure", "Never")
 _DNS_POLICIES: Final = ("Default", "ClusterFirst", "ClusterFirstWithHostNet", "None")
 _PREEMPTION: Final = ("PreemptLowerPriority", "Never")
+_LONGEST_HOSTNAME: Final = 64
 _MAX_INT32: Final = 2**31 - 1
 SYSTEM_PRIORITY_CLASSES: Final = {"system-cluster-critical": 2_000_000_000, "system-node-critical": 2_000_001_000}
 
@@ -35,7 +36,9 @@ def pod_spec(spec: Object, path: str = "spec") -> list[FieldError]:
     errors += containers.regular(regular, context, f"{path}.containers")
     errors += containers.init(spec.get("initContainers"), regular, context, f"{path}.initContainers")
     errors += containers.ephemeral(spec.get("ephemeralContainers"), spec, context, f"{path}.ephemeralContainers")
-    errors += requirements.requirements(part(spec, "resources"), f"{path}.resources", claims)
+    errors += requirements.requirements(
+        part(spec, "resources"), f"{path}.resources", claims, requirements.pod_resource_name
+    )
     errors += containers.host_network_ports(spec, path)
     for rule in (_policies, _security, _scheduling, _identity, _classes):
         errors += rule(spec, path)
@@ -64,7 +67,7 @@ def _scheduling(spec: Object, path: str) -> list[FieldError]:
     errors += scheduling.readiness_gates(spec.get("readinessGates"), f"{path}.readinessGates")
     errors += scheduling.gates(spec.get("schedulingGates"), f"{path}.schedulingGates")
     errors += scheduling.topology_spread(spec.get("topologySpreadConstraints"), f"{path}.topologySpreadConstraints")
-    return errors + podsecurity.host_users(spec, path)
+    return errors + podsecurity.host_process(spec, path) + podsecurity.host_users(spec, path)
 
 
 def _identity(spec: Object, path: str) -> list[FieldError]:
@@ -80,6 +83,10 @@ def _identity(spec: Object, path: str) -> list[FieldError]:
     for key in ("hostname", "subdomain"):
         if name := text(spec, key):
             errors += fields.check(f"{path}.{key}", name, names.dns1123_label)
+    if (name := spec.get("hostnameOverride")) is not None:
+        errors += fields.check(f"{path}.hostnameOverride", name, names.dns1123_subdomain)
+        if len(name) > _LONGEST_HOSTNAME:
+            errors.append(too_long(f"{path}.hostnameOverride", _LONGEST_HOSTNAME))
     errors += scheduling.tolerations(spec.get("tolerations"), f"{path}.tolerations")
     return errors + scheduling.host_aliases(spec.get("hostAliases"), f"{path}.hostAliases")
 

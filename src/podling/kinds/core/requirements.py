@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from podling.api import quantity
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_found_value, required
+from podling.api.errors import (
+    FieldError,
+    duplicate,
+    forbidden_field,
+    invalid_value,
+    not_found_value,
+    not_supported,
+    required,
+)
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, part, text
 from podling.store.types import Object
@@ -36,6 +45,7 @@ _STANDARD: Final = frozenset(
 )
 _CONTAINER: Final = ("cpu", "memory", "ephemeral-storage")
 _HUGE_PAGES: Final = "hugepages-"
+_POD_LEVEL: Final = ("cpu", _HUGE_PAGES, "memory")
 NATIVE_DOMAIN: Final = "kubernetes.io/"
 
 
@@ -86,16 +96,31 @@ def amount_value(name: str, amount: int | float | str, path: str) -> list[FieldE
     return errors
 
 
-def requirements(resources: Object, path: str, claims: frozenset[str] = frozenset()) -> list[FieldError]:
+def pod_resource_name(name: str, path: str) -> list[FieldError]:
+    """A resource that a whole pod may ask for."""
+    errors = fields.check(path, name, names.qualified_name)
+    if errors or name in _POD_LEVEL or is_huge_page(name):
+        return errors
+    if "/" not in name and name not in _STANDARD:
+        errors.append(invalid_value(path, name, "must be a standard resource type or fully qualified"))
+    return errors or [not_supported(path, name, _POD_LEVEL)]
+
+
+def requirements(
+    resources: Object,
+    path: str,
+    claims: frozenset[str] = frozenset(),
+    name_rule: Callable[[str, str], list[FieldError]] = resource_name,
+) -> list[FieldError]:
     limits: Object = part(resources, "limits")
     requests: Object = part(resources, "requests")
     errors: list[FieldError] = []
     for name, amount in limits.items():
         at = f"{path}.limits[{name}]"
-        errors += resource_name(name, at) + amount_value(name, amount, at)
+        errors += name_rule(name, at) + amount_value(name, amount, at) + _whole_pages(name, amount, at)
     for name, amount in requests.items():
         at = f"{path}.requests[{name}]"
-        errors += resource_name(name, at) + amount_value(name, amount, at)
+        errors += name_rule(name, at) + amount_value(name, amount, at) + _whole_pages(name, amount, at)
         errors += _request_against_limit(name, amount, limits, path)
     errors += _huge_pages(limits, requests, path)
     return errors + _claims(resources, claims, f"{path}.claims")
@@ -116,6 +141,19 @@ def _request_against_limit(name: str, amount: int | float | str, limits: Object,
         detail = f"must be less than or equal to {name} limit of {canonical(limit)}"
         return [invalid_value(f"{path}.requests", shown, detail)]
     return []
+
+
+def _whole_pages(name: str, amount: int | float | str, path: str) -> list[FieldError]:
+    if not is_huge_page(name):
+        return []
+    try:
+        page = quantity.of(name.removeprefix(_HUGE_PAGES))
+    except quantity.QuantityError:
+        page = quantity.Quantity(0)
+    if page.nanos > 0 and page.nanos % quantity.NANO == 0 and quantity.of(amount).value % page.value == 0:
+        return []
+    shown = canonical(amount)
+    return [invalid_value(path, shown, f"{shown} is not positive integer multiple of {name}")]
 
 
 def _huge_pages(limits: Object, requests: Object, path: str) -> list[FieldError]:
