@@ -4,14 +4,10 @@ unprivileged user as well."""
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Generator
 from contextlib import ExitStack
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from support.people import Person, myself, unprivileged
 from support.system import System, running_monitor

@@ -1,13 +1,12 @@
 """Dockerfiles are built for real, as root and as a user without any privilege, with nothing from the network."""
 
 import json
-import os
 import zipfile
-from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from tests.support.people import Person, myself, unprivileged
+
+from support.people import Person
 
 DOCKERFILE = """\
 FROM python:3.12-slim AS build
@@ -42,15 +41,6 @@ COPY --chown=app app.py /home/app/
 USER app
 RUN test "$(id -un)" = app && cat /home/app/app.py
 """
-
-
-@pytest.fixture(scope="module", params=["root", "rootless"])
-def person(request: pytest.FixtureRequest) -> Generator[Person]:
-    if request.param == "root" and os.getuid() != 0:
-        pytest.skip("needs root")
-    maker = unprivileged if request.param == "rootless" and os.getuid() == 0 else myself
-    with maker() as someone:
-        yield someone
 
 
 @pytest.fixture

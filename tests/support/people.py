@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-TEST_USER = f"podling-e2e-{os.getpid()}"
-"""Of this test run alone: several may go on at once."""
 
 
 @dataclass(frozen=True)
@@ -109,14 +107,15 @@ def myself() -> Generator[Person]:
 def unprivileged() -> Generator[Person]:
     """A user made for the test (needs root), with podling installed where that user can read it."""
     home = Path(tempfile.mkdtemp(prefix="podling-user-", dir="/tmp"))
+    user = f"podling-{home.name[-8:]}"
     try:
-        subprocess.run(["useradd", "--no-create-home", "--home-dir", str(home), TEST_USER], check=True)
+        subprocess.run(["useradd", "--no-create-home", "--home-dir", str(home), user], check=True)
         _install(home / "venv")
+        subprocess.run(["chown", "-R", f"{user}:", str(home)], check=True)
         home.chmod(0o755)
-        person = Person("rootless", home, home / "venv" / "bin", TEST_USER)
-        yield person
+        yield Person("rootless", home, home / "venv" / "bin", user)
     finally:
-        subprocess.run(["userdel", "--force", TEST_USER], check=False, capture_output=True)
+        subprocess.run(["userdel", "--force", user], check=False, capture_output=True)
         shutil.rmtree(home, ignore_errors=True)
 
 
@@ -125,7 +124,6 @@ def _install(venv: Path) -> None:
     subprocess.run([_public_python(), "-m", "venv", "--without-pip", venv], check=True)
     pip = [sys.executable, "-m", "pip", "--python", venv / "bin" / "python", "install", "--quiet"]
     subprocess.run([*pip, REPOSITORY], check=True)
-    subprocess.run(["chown", "-R", f"{TEST_USER}:", str(venv.parent)], check=True)
 
 
 def _public_python() -> Path:
