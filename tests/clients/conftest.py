@@ -23,7 +23,7 @@ def cluster() -> Generator[Cluster]:
     with myself() as person:
         try:
             person.podling("up", "--empty", "--name", name)
-            yield Cluster(person, Kubectl(person, f"podling-{name}"))
+            yield Cluster(person, name, Kubectl(person, f"podling-{name}"))
         finally:
             person.podling("down", "--name", name)
 

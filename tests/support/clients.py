@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +47,12 @@ class Cluster:
     """A running podling cluster that clients share, each in a namespace of its own."""
 
     person: Person
+    name: str
     kubectl: Kubectl
+
+    def status(self) -> Any:
+        """What `podling status` tells of it."""
+        return self.person.podling_json("status", "--name", self.name)
 
     def tell(self, client: Client, script: str, story: str, namespace: str, timeout: float = 60) -> str:
         """Runs one story; what it printed. Raises with all its output where it fails."""

@@ -1,7 +1,5 @@
 """An operator as people write them with kopf: it keeps a ConfigMap for each Tale, with a timer and a daemon."""
 
-import asyncio
-
 import kopf
 
 GROUP = ("tales.podling.test", "v1", "tales")
@@ -53,8 +51,7 @@ async def tick(status, patch, **_):
 @kopf.daemon(*GROUP, cancellation_timeout=2)
 async def follow(stopped, body, **_):
     kopf.info(body, reason="Followed", message="as long as it lasts")
-    while not stopped:
-        await asyncio.sleep(0.1)
+    await stopped.wait()
 
 
 @kopf.on.event("configmaps", labels={"tale": "yes"})
