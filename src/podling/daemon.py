@@ -36,10 +36,11 @@ from podling.api.resources import Reader, User
 from podling.api.schema import Schemas
 from podling.api.server import ApiServer
 from podling.auth import bootstrap as policy
-from podling.auth import pki, reviews, signer
+from podling.auth import nodes, pki, reviews, signer
 from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
 from podling.auth.identities import MASTERS, PREFIX
+from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
 from podling.controllers import bootstrap, catalogue, eviction, provisioner, why
@@ -126,19 +127,20 @@ class ControlPlane:
         self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"))
 
     def _api_server(self, store: Store) -> ApiServer:
-        rbac = Rbac(_Late(lambda: server.registry.reader))
-        self.tokens = tokens = ServiceAccountTokens.from_pem(
-            self.pki.service_account_key, _Late(lambda: server.registry.reader), time.time
-        )
-        admission = plugins.builtin(random.Random(), rbac)
+        reader = _Late(lambda: server.registry.reader)
+        rbac = Rbac(reader)
+        authorize = NodeAuthorizer(reader, policy.rules_of(nodes.ROLE), rbac)
+        self.tokens = tokens = ServiceAccountTokens.from_pem(self.pki.service_account_key, reader, time.time)
+        admission = plugins.builtin(random.Random(), authorize)
         admission.validating = [*admission.validating, EscalationCheck(rbac)]
         server = ApiServer(
             store=store,
             resources=kinds.builtin(),
             schemas=Schemas.load(),
-            authenticate=Authenticator(tokens, rbac),
-            authorize=rbac,
+            authenticate=Authenticator(tokens, authorize),
+            authorize=authorize,
             admission=admission,
+            server_address=f"{self.addresses.gateway}:{API_PORT}",
         )
         for resource in RESOURCES:
             store.watch(resource, lambda _changes: rbac.changed())
@@ -146,7 +148,7 @@ class ControlPlane:
         apiserver = LocalClient(server.registry, User(bootstrap.USER, (MASTERS,)), "kube-apiserver")
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
-        reviews.serve(server, tokens, rbac)
+        reviews.serve(server, tokens, rbac, authorize)
         metrics.serve(server, self.usage)
         why.serve(server, apiserver, self.decisions, rbac)
         return server

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 
-from podling.auth.rbac import GROUP
+from podling.auth.rbac import GROUP, Rule
 from podling.store.types import Object
 
 ABBREVIATIONS = {
@@ -20,6 +20,12 @@ BOOTSTRAPPING = {"kubernetes.io/bootstrapping": "rbac-defaults"}
 def objects() -> Iterator[tuple[str, Object]]:
     """All of them, each with its resource: `("clusterroles.rbac.authorization.k8s.io", {...})`."""
     yield from parse(files("podling.auth").joinpath("bootstrap-policy.txt").read_text())
+
+
+def rules_of(role: str) -> Sequence[Rule]:
+    """The rules of one of its cluster roles."""
+    found = (obj for _, obj in objects() if obj["kind"] == "ClusterRole" and obj["metadata"]["name"] == role)
+    return next(found)["rules"]
 
 
 def parse(table: str) -> Iterator[tuple[str, Object]]:

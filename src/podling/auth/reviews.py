@@ -31,9 +31,9 @@ DEFAULT_SECONDS = 3600
 BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
-def serve(server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac) -> None:
-    """Registers everything of this module."""
-    reviews = Reviews(server, tokens, rbac)
+def serve(server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac, authorize: Authorize) -> None:
+    """Registers everything of this module. `authorize` decides, `rbac` knows the rules behind most decisions."""
+    reviews = Reviews(server, tokens, rbac, authorize)
     for plural, group, handler in (
         ("subjectaccessreviews", AUTHORIZATION, reviews.subject_access),
         ("localsubjectaccessreviews", AUTHORIZATION, reviews.local_subject_access),
@@ -68,10 +68,11 @@ def _issuer() -> Object:
 class Reviews:
     """The handlers; each answers one exchange."""
 
-    def __init__(self, server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac) -> None:
+    def __init__(self, server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac, authorize: Authorize) -> None:
         self._server = server
         self._tokens = tokens
         self._rbac = rbac
+        self._authorize = authorize
 
     def subject_access(self, exchange: Exchange) -> None:
         self._answer_access(exchange, _named_user)
@@ -93,10 +94,6 @@ class Reviews:
         if decision.reason:
             status["reason"] = decision.reason
         self._respond(exchange, review, status)
-
-    @property
-    def _authorize(self) -> Authorize:
-        return self._rbac
 
     def self_subject_rules(self, exchange: Exchange) -> None:
         review = exchange.body()
