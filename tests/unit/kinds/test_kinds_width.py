@@ -105,3 +105,19 @@ def test_containers_in_a_windows_host_need_its_network(kinds, problems) -> None:
     said = container_problems(kinds, problems, securityContext={"windowsOptions": {"hostProcess": True}})
     detail = "hostNetwork must be true if pod contains any hostProcess containers"
     assert said == [f"spec.hostNetwork: Invalid value: false: {detail}"]
+
+
+def test_the_secrets_of_a_storage_driver_are_named_in_full(kinds, problems) -> None:
+    csi = {"driver": "d", "volumeHandle": "h", "nodePublishSecretRef": {"name": "s"}}
+    spec = {"capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "csi": csi}
+    assert problems(kinds["persistentvolumes/v1"], {"spec": spec}) == [
+        "spec.csi.nodePublishSecretRef.namespace: Required value"
+    ]
+
+
+def test_an_autoscaler_tolerates_no_negative_share(kinds, problems) -> None:
+    target = {"apiVersion": "apps/v1", "kind": "Deployment", "name": "d"}
+    spec = {"scaleTargetRef": target, "maxReplicas": 2, "behavior": {"scaleUp": {"tolerance": "-1"}}}
+    assert problems(kinds["horizontalpodautoscalers.autoscaling/v2"], {"spec": spec}) == [
+        'spec.behavior.scaleUp.tolerance: Invalid value: "-1": must be greater than or equal to 0'
+    ]

@@ -254,6 +254,9 @@ def _scaling_rules(scaling: Object, path: str) -> list[FieldError]:
         errors.append(required(f"{path}.policies", "must specify at least one Policy"))
     for at, policy in each(f"{path}.policies", policies):
         errors += _policy(policy, at)
+    tolerance = scaling.get("tolerance")
+    if tolerance is not None and nanos(tolerance) < 0:
+        errors.append(invalid_value(f"{path}.tolerance", canonical(tolerance), fields.NON_NEGATIVE))
     return errors
 
 

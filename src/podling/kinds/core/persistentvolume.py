@@ -66,7 +66,7 @@ def _spec(spec: Object) -> list[FieldError]:
     if not capacity:
         errors.append(required("spec.capacity"))
     if set(capacity) != {"storage"}:
-        errors.append(not_supported("spec.capacity", spec.get("capacity"), ("storage",)))
+        errors.append(not_supported("spec.capacity", fields.go_map(spec.get("capacity")), ("storage",)))
     for key, amount in capacity.items():
         errors += volumes.positive_storage(amount, f"spec.capacity[{key}]")
     errors += _one_source(spec)
@@ -110,10 +110,22 @@ def _local(source: Object, path: str) -> list[FieldError]:
     return volumes.containers.no_backsteps(source["path"], f"{path}.path")
 
 
+_CSI_SECRETS: Final = (
+    "controllerPublishSecretRef",
+    "controllerExpandSecretRef",
+    "nodePublishSecretRef",
+    "nodeExpandSecretRef",
+)
+
+
 def _csi(source: Object, path: str) -> list[FieldError]:
     errors = volumes.csi_driver(text(source, "driver"), f"{path}.driver")
     if not source.get("volumeHandle"):
         errors.append(required(f"{path}.volumeHandle"))
+    for key in _CSI_SECRETS:
+        secret: Object | None = source.get(key)
+        if secret is not None:
+            errors += [required(f"{path}.{key}.{which}") for which in ("name", "namespace") if not secret.get(which)]
     return errors
 
 
