@@ -88,7 +88,7 @@ class Answers:
             include = check_include_object(query.get("includeObject", ""))
             answer = table(resource, objects, page.metadata, self.clock(), include=include, version=form.version)
         else:
-            answer = _list_object(resource, form, _list_metadata(resource, page), objects)
+            answer = _list_object(resource, form, page, objects)
         self.plain(request, form, query, answer)
 
     def error(self, request: Request, error: ApiError) -> None:
@@ -116,11 +116,12 @@ def go_type(resource: Resource) -> str:
     return f"*{package}.{resource.kind}"
 
 
-def _list_object(resource: Resource, form: Form, metadata: Object, objects: list[Object]) -> Object:
+def _list_object(resource: Resource, form: Form, page: Page, objects: list[Object]) -> Object:
     if form.shape is Shape.PARTIAL_LIST:
         api_version = f"meta.k8s.io/{form.version}"
         items = [partial(obj, api_version) for obj in objects]
-        return {"kind": form.shape.value, "apiVersion": api_version, "metadata": metadata, "items": items}
+        return {"kind": form.shape.value, "apiVersion": api_version, "metadata": page.metadata, "items": items}
+    metadata = _list_metadata(resource, page)
     items = objects if resource.custom else [_without_type(obj) for obj in objects]
     return {"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": metadata, "items": items}
 

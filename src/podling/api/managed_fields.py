@@ -185,6 +185,15 @@ def track_update(
     return _with_entries(bare, _capped(updated))
 
 
+def timeless(obj: Object, subresource: str) -> Object:
+    """The object with entries of a subresource that tell no time: so the scale of custom resources writes them."""
+    entries = [
+        {key: value for key, value in entry.items() if key != "time"} if entry.get("subresource") == subresource else entry
+        for entry in cast("list[Object]", _entries(obj) or [])
+    ]
+    return {**obj, "metadata": {**_metadata(obj), "managedFields": entries}}
+
+
 def _uid(obj: Object) -> str:
     return _metadata(obj).get("uid", "")
 

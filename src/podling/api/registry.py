@@ -392,6 +392,7 @@ class Registry:
             api_version=resource.api_version,
             now=self.clock(),
             subresource=subresource,
+            reset_fields=() if resource.custom and not resource.status else None,
         )
 
     # Deleting
@@ -487,7 +488,7 @@ class Registry:
         """`new` with the `managedFields` that this write gives it."""
         if not resource.strategy.managed:
             return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "managedFields"}}
-        return managed_fields.track_update(
+        tracked = managed_fields.track_update(
             old,
             new,
             self.node(resource),
@@ -495,7 +496,9 @@ class Registry:
             api_version=resource.api_version,
             now=self.clock(),
             subresource=subresource,
+            reset_fields=() if resource.custom and not resource.status else None,
         )
+        return managed_fields.timeless(tracked, "scale") if resource.custom and subresource == "scale" else tracked
 
     async def _admit(self, write: Write) -> None:
         strategy = write.resource.strategy

@@ -87,11 +87,13 @@ def _go_path(place: _Place | None) -> str:
 class _Walk:
     """The state of one decoding: what went wrong so far."""
 
-    __slots__ = ("error", "strict")
+    __slots__ = ("embedded", "error", "strict")
 
     def __init__(self) -> None:
         self.error = ""
         self.strict: list[str] = []
+        self.embedded: list[str] = []
+        """Of the metadata of embedded objects, which the API server looks at after all else."""
 
     def unknown(self, place: _Place | None, name: str) -> None:
         self._report(f'unknown field "{_strict_path(place, name)}"')
@@ -197,7 +199,7 @@ def shape(value: Any, node: Node, *, unstructured: bool = False) -> tuple[Object
     result = (_pruned if node.structural else _struct)(value, node, None, walk)
     if walk.error:
         raise DecodeError(walk.error)
-    return cast(Object, result), walk.strict
+    return cast(Object, result), walk.strict + walk.embedded
 
 
 def zero(node: Node) -> Object:
@@ -562,7 +564,7 @@ def _metadata(value: Any, node: Node, place: _Place, walk: _Walk) -> Any:
     result = _struct(value, node, None, own)
     for problem in own.strict:
         kind, _, name = problem.partition(' "')
-        walk.strict.append(f'{kind} "{_strict_path(place, name)}')
+        walk.embedded.append(f'{kind} "{_strict_path(place, name)}')
     if own.error:
         path = _strict_path(place.above, str(place.step))
         raise DecodeError(f"{path}: Invalid value: {orjson.dumps(value).decode()}: {own.error}")

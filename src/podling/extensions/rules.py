@@ -1,16 +1,136 @@
-"""x-kubernetes-validations: rules in CEL on the values of custom resources."""
+"""x-kubernetes-validations at work: the rules on the values of custom resources, in CEL.
+
+A rule that speaks of `oldSelf` is asked only where there is an old value to compare with; a value that has not changed
+is not judged anew (`apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go`).
+"""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Final, cast
 
-from podling.api.errors import FieldError
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
+from podling.extensions.values import MISSING, corresponding
+from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type, field_steps
+from podling.kinds.validation.fields import text
 from podling.store.types import Object
 
-
-class Rules(Protocol):
-    def problems(self, new: Object, old: Object | None) -> list[FieldError]: ...
+_ROOT: Final = "<nil>"
 
 
 def compile_rules(schema: Object) -> Rules | None:
-    return None
+    """The rules of a schema and of what is in it; `None` where it has none."""
+    return Rules.of(schema, root=True)
+
+
+class Rules:
+    """The rules of a place in the schema and of the places below it."""
+
+    def __init__(
+        self,
+        schema: Object,
+        rules: list[Rule],
+        fields: Mapping[str, Rules],
+        element: Rules | None,
+    ) -> None:
+        self._schema = schema
+        self._rules = rules
+        self._fields = fields
+        self._element = element
+        self._convert = converter(schema)
+
+    @classmethod
+    def of(cls, schema: Object, *, root: bool = False) -> Rules | None:
+        from podling.cel.syntax import CompileError
+
+        compiled: list[Rule] = []
+        for declared in cast("list[Object]", schema.get(VALIDATIONS) or []):
+            try:
+                compiled.append(compile_rule(declared, declared_type(schema, root=root)))
+            except CompileError:
+                continue  # refused when the definition was written; one from before our time is passed over
+        properties = cast("dict[str, Object]", schema.get("properties") or {})
+        fields = {name: rules for name, field in properties.items() if (rules := cls.of(field)) is not None}
+        inner: Any = schema.get("items") or schema.get("additionalProperties")
+        element = cls.of(cast(Object, inner)) if isinstance(inner, dict) else None
+        return cls(schema, compiled, fields, element) if compiled or fields or element else None
+
+    def problems(self, new: Object, old: Object | None) -> list[FieldError]:
+        return self._at(new, MISSING if old is None else old, "")
+
+    def _at(self, value: Any, old: Any, path: str) -> list[FieldError]:
+        errors: list[FieldError] = []
+        if value is None:
+            return errors
+        if self._rules:
+            errors += self._judged(value, old, path)
+        if isinstance(value, dict):
+            before = cast(Object, old) if isinstance(old, dict) else {}
+            prefix = f"{path}." if path else ""
+            for name, member in cast(Object, value).items():
+                rules = self._fields.get(name, None if name in (self._schema.get("properties") or ()) else self._element)
+                if rules is not None:
+                    errors += rules._at(member, before.get(name, MISSING), prefix + name)
+        elif isinstance(value, list) and self._element is not None:
+            for index, (item, before) in enumerate(corresponding(self._schema, cast("list[Any]", value), old)):
+                errors += self._element._at(item, before, f"{path}[{index}]")
+        return errors
+
+    def _judged(self, value: Any, old: Any, path: str) -> list[FieldError]:
+        same = old is not MISSING and old == value
+        has_old = old is not MISSING and old is not None
+        asked = [rule for rule in self._rules if (has_old if rule.transition else not same)]
+        if not asked:
+            return []
+        convert = self._convert or (lambda one: one)
+        current = convert(value)
+        before = convert(old) if has_old else None
+        found = (self._verdict(rule, value, current, before, has_old, path) for rule in asked)
+        return [error for error in found if error is not None]
+
+    def _verdict(
+        self, rule: Rule, value: Any, current: Any, before: Any, has_old: bool, path: str
+    ) -> FieldError | None:
+        from podling.cel.values import CelError, Optional
+
+        optional = bool(rule.declared.get("optionalOldSelf"))
+        old_self = (Optional(before, True) if has_old else Optional()) if optional else before
+        variables = {"self": current, "oldSelf": old_self}
+        shown = text(rule.declared, "message") or rule.declared["rule"].strip()
+        try:
+            if rule.program.run(variables) is True:
+                return None
+        except CelError as error:
+            detail = f"{error} evaluating rule: {shown}"
+            return invalid_value(path or _ROOT, self._schema.get("type") or "", detail)
+        return _refusal(rule, value, path, _message(rule, variables))
+
+
+def _message(rule: Rule, variables: Object) -> str:
+    from podling.cel.values import CelError
+
+    fallback = text(rule.declared, "message") or f"failed rule: {rule.declared['rule'].strip()}"
+    if rule.message is None:
+        return fallback
+    try:
+        message: Any = rule.message.run(variables)
+    except CelError:
+        return fallback
+    usable = isinstance(message, str) and message.strip() and "\n" not in message.strip()
+    return cast(str, message).strip() if usable else fallback
+
+
+def _refusal(rule: Rule, value: Any, path: str, message: str) -> FieldError:
+    steps = field_steps(text(rule.declared, "fieldPath")) or []
+    at = ".".join(filter(None, (path, *steps))) or _ROOT
+    match rule.declared.get("reason"):
+        case "FieldValueForbidden":
+            return forbidden_field(at, message)
+        case "FieldValueRequired":
+            return required(at, message)
+        case "FieldValueDuplicate":
+            return duplicate(at, value)
+        case _:
+            if isinstance(value, dict | list):
+                return FieldError("FieldValueInvalid", at, f"Invalid value: {message}")
+            return invalid_value(at, value, message)

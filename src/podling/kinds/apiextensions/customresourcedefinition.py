@@ -9,7 +9,7 @@ from podling.api.errors import FieldError, forbidden_field, invalid_value, requi
 from podling.api.meta import find_condition
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration.webhooks import client_config
-from podling.kinds.apiextensions import structural
+from podling.kinds.apiextensions import rules, structural
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import created_columns, created_row
@@ -200,7 +200,9 @@ def _parts(version: Object, schema: Object, path: str, schema_key: str) -> list[
     """Schema, subresources, columns and selectable fields, of one version or of all."""
     errors: list[FieldError] = []
     if part(version, "schema").get("openAPIV3Schema") is not None:
-        errors += structural.schema(schema, f"{path}.{schema_key}.openAPIV3Schema")
+        at = f"{path}.{schema_key}.openAPIV3Schema"
+        wrong = structural.schema(schema, at)
+        errors += wrong or rules.check(schema, at)
     errors += _subresources(part(version, "subresources"), f"{path}.subresources")
     for at, column in each(f"{path}.additionalPrinterColumns", version.get("additionalPrinterColumns")):
         errors += _column(column, at)

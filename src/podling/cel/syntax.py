@@ -1,0 +1,344 @@
+"""From the text of an expression to its tree; errors in the words of cel-go's parser."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+
+class Problem(NamedTuple):
+    """What is wrong, and at which character of the text."""
+
+    position: int
+    message: str
+
+
+class CompileError(Exception):
+    """An expression that is not well formed or not well typed; `str` shows it as cel-go does."""
+
+    def __init__(self, source: str, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(_shown(source, problem) for problem in problems))
+
+
+def _shown(source: str, problem: Problem) -> str:
+    before = source[: problem.position]
+    line = before.count("\n")
+    column = problem.position - (before.rfind("\n") + 1)
+    text = source.split("\n")[line].replace("\t", " ")
+    return f"ERROR: <input>:{line + 1}:{column + 1}: {problem.message}\n | {text}\n | {'.' * column}^"
+
+
+@dataclass(slots=True)
+class Node:
+    """A part of an expression. `kind`: literal, name, field, index, call, list, map, has, fold."""
+
+    kind: str
+    position: int
+    value: Any = None
+    parts: tuple[Node, ...] = ()
+    target: Node | None = None
+    optional: bool = False
+
+
+class Token(NamedTuple):
+    kind: str
+    text: str
+    position: int
+    value: Any = None
+
+
+_TOKENS: Final = re.compile(
+    r"""(?P<space>(?:\s+|//[^\n]*)+)
+      | (?P<float>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\.\d+(?:[eE][+-]?\d+)?)
+      | (?P<uint>(?:0x[0-9a-fA-F]+|\d+)[uU]) | (?P<int>0x[0-9a-fA-F]+|\d+)
+      | (?P<string>[bB]?[rR]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*")
+                  |[rR][bB]?(?:'[^'\n]*'|"[^"\n]*"))
+      | (?P<name>[A-Za-z_][A-Za-z0-9_]*) | (?P<escaped>`[A-Za-z0-9_.\-/ ]+`)
+      | (?P<symbol>==|!=|<=|>=|&&|\|\||[-+*/%<>!?:.,()\[\]{}])""",
+    re.VERBOSE | re.DOTALL,
+)
+_ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)", re.DOTALL)
+_EXPECTED: Final = (
+    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+)
+_RESERVED: Final = frozenset(
+    "as break const continue else for function if import let loop package namespace return var void while".split()
+)
+_RELATIONS: Final = ("==", "!=", "<=", ">=", "<", ">", "in")
+_OPERATORS: Final = {
+    **{symbol: f"_{symbol}_" for symbol in ("==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "&&", "||")},
+    "in": "@in",
+}
+
+
+def _unescaped(text: str, raw: bool) -> str:
+    if raw:
+        return text
+
+    def replaced(match: re.Match[str]) -> str:
+        code = match[1]
+        if code[0] in "xuU" and len(code) > 1:
+            return chr(int(code[1:], 16))
+        if len(code) == 3:
+            return chr(int(code, 8))
+        return _ESCAPES.get(code, code)
+
+    return _ESCAPE.sub(replaced, text)
+
+
+def _literal(kind: str, text: str) -> Any:
+    match kind:
+        case "float":
+            return float(text)
+        case "uint":
+            return int(text[:-1], 0 if text.startswith("0x") else 10)
+        case "int":
+            return int(text, 0 if text.startswith("0x") else 10)
+        case _:
+            prefix = re.match("[bBrR]*", text)
+            marks = prefix[0].lower() if prefix else ""
+            body = text[len(marks) :]
+            quotes = 3 if body[:3] in ("'''", '"""') and len(body) >= 6 else 1
+            inner = _unescaped(body[quotes:-quotes], "r" in marks)
+            return inner.encode("latin-1" if body.count("\\x") else "utf-8") if "b" in marks else inner
+
+
+def tokens(source: str) -> tuple[list[Token], list[Problem]]:
+    found: list[Token] = []
+    problems: list[Problem] = []
+    at = 0
+    while at < len(source):
+        match = _TOKENS.match(source, at)
+        if match is None:
+            end = at + 2 if source[at] in "=&|" and at + 1 < len(source) else at + 1
+            problems.append(Problem(at, f"Syntax error: token recognition error at: '{source[at:end]}'"))
+            at = end
+            continue
+        kind = match.lastgroup or ""
+        if kind != "space":
+            value = _literal(kind, match[0]) if kind in ("float", "uint", "int", "string") else None
+            found.append(Token(kind, match[0], at, value))
+        at = match.end()
+    found.append(Token("end", "<EOF>", len(source)))
+    return found, problems
+
+
+class _Failure(Exception):
+    pass
+
+
+def parse(source: str) -> Node:
+    """Raises CompileError."""
+    found, problems = tokens(source)
+    parser = _Parser(found, problems)
+    try:
+        tree = parser.expression()
+        parser.finish()
+    except _Failure:
+        tree = None
+    if problems or tree is None:
+        raise CompileError(source, problems)
+    return tree
+
+
+class _Parser:
+    def __init__(self, found: list[Token], problems: list[Problem]) -> None:
+        self._tokens = found
+        self._problems = problems
+        self._at = 0
+
+    def _peek(self) -> Token:
+        return self._tokens[self._at]
+
+    def _next(self) -> Token:
+        token = self._tokens[self._at]
+        self._at = min(self._at + 1, len(self._tokens) - 1)
+        return token
+
+    def _takes(self, *texts: str) -> Token | None:
+        token = self._peek()
+        return self._next() if token.text in texts and token.kind in ("symbol", "name") else None
+
+    def _fail(self, message: str, position: int | None = None) -> _Failure:
+        at = self._peek().position if position is None else position
+        self._problems.append(Problem(at, f"Syntax error: {message}"))
+        return _Failure()
+
+    def _expect(self, text: str) -> Token:
+        token = self._takes(text)
+        if token is None:
+            raise self._fail(f"mismatched input '{self._peek().text}' expecting '{text}'")
+        return token
+
+    def finish(self) -> None:
+        token = self._peek()
+        if token.kind == "end":
+            return
+        last = self._tokens[self._at + 1].kind == "end"
+        raise self._fail(f"{'extraneous' if last else 'mismatched'} input '{token.text}' expecting <EOF>")
+
+    def expression(self) -> Node:
+        condition = self._or()
+        question = self._takes("?")
+        if question is None:
+            return condition
+        yes = self._or()
+        self._expect(":")
+        return Node("call", question.position, "_?_:_", (condition, yes, self.expression()))
+
+    def _or(self) -> Node:
+        return self._chain(self._and, "||")
+
+    def _and(self) -> Node:
+        return self._chain(self._relation, "&&")
+
+    def _relation(self) -> Node:
+        return self._chain(self._sum, *_RELATIONS)
+
+    def _sum(self) -> Node:
+        return self._chain(self._product, "+", "-")
+
+    def _product(self) -> Node:
+        return self._chain(self._unary, "*", "/", "%")
+
+    def _chain(self, inner: Any, *symbols: str) -> Node:
+        left: Node = inner()
+        while operator := self._takes(*symbols):
+            left = Node("call", operator.position, _OPERATORS[operator.text], (left, inner()))
+        return left
+
+    def _unary(self) -> Node:
+        operator = self._takes("!", "-")
+        if operator is None:
+            return self._member(self._primary())
+        inner = self._unary()
+        if operator.text == "-" and inner.kind == "literal" and inner.value[0] in ("int", "double"):
+            return Node("literal", operator.position, (inner.value[0], -inner.value[1]))
+        return Node("call", operator.position, "!_" if operator.text == "!" else "-_", (inner,))
+
+    def _member(self, node: Node) -> Node:
+        while True:
+            if dot := self._takes("."):
+                optional = self._takes("?") is not None
+                name = self._next()
+                if name.kind not in ("name", "escaped"):
+                    self._at -= 1
+                    raise self._fail(f"no viable alternative at input '.{name.text}'", name.position)
+                if name.kind == "name" and (opening := self._takes("(")):
+                    arguments = self._list(")")
+                    node = self._macro(node, name.text, arguments, opening.position)
+                else:
+                    node = Node("field", dot.position, name.text.strip("`"), target=node, optional=optional)
+            elif opening := self._takes("["):
+                optional = self._takes("?") is not None
+                key = self.expression()
+                self._expect("]")
+                node = Node("index", opening.position, None, (key,), node, optional)
+            else:
+                return node
+
+    def _list(self, closing: str) -> tuple[Node, ...]:
+        items: list[Node] = []
+        while self._takes(closing) is None:
+            optional = self._takes("?") is not None
+            item = self.expression()
+            item.optional = item.optional or (optional and closing == "]")
+            items.append(item)
+            if self._takes(",") is None:
+                self._expect(closing)
+                break
+        return tuple(items)
+
+    def _primary(self) -> Node:
+        token = self._peek()
+        match token.kind:
+            case "float" | "int" | "uint" | "string":
+                self._next()
+                kind = {"float": "double", "string": "bytes" if isinstance(token.value, bytes) else "string"}
+                return Node("literal", token.position, (kind.get(token.kind, token.kind), token.value))
+            case "name":
+                return self._name()
+            case "symbol":
+                if opening := self._takes("("):
+                    inner = self.expression()
+                    self._expect(")")
+                    return inner
+                if opening := self._takes("["):
+                    return Node("list", opening.position, None, self._list("]"))
+                if opening := self._takes("{"):
+                    return self._map(opening.position)
+                if self._takes("."):
+                    return self._name()
+            case _:
+                pass
+        raise self._fail(f"mismatched input '{token.text}' expecting {_EXPECTED}")
+
+    def _map(self, position: int) -> Node:
+        parts: list[Node] = []
+        while self._takes("}") is None:
+            self._takes("?")
+            parts.append(self.expression())
+            self._expect(":")
+            parts.append(self.expression())
+            if self._takes(",") is None:
+                self._expect("}")
+                break
+        return Node("map", position, None, tuple(parts))
+
+    def _name(self) -> Node:
+        token = self._next()
+        if token.kind != "name":
+            self._at -= 1
+            raise self._fail(f"mismatched input '{token.text}' expecting IDENTIFIER", token.position)
+        if token.text in ("true", "false"):
+            return Node("literal", token.position, ("bool", token.text == "true"))
+        if token.text == "null":
+            return Node("literal", token.position, ("null_type", None))
+        if opening := self._takes("("):
+            arguments = self._list(")")
+            if token.text == "has" and len(arguments) == 1:
+                return self._has(arguments[0], opening.position)
+            return Node("call", opening.position, token.text, arguments)
+        if token.text in _RESERVED:
+            raise self._fail(f"reserved identifier: {token.text}", token.position)
+        return Node("name", token.position, token.text)
+
+    def _has(self, inner: Node, position: int) -> Node:
+        if inner.kind != "field":
+            self._problems.append(Problem(inner.position, "invalid argument to has() macro"))
+            raise _Failure
+        return Node("has", position, inner.value, target=inner.target)
+
+    def _macro(self, target: Node, name: str, arguments: tuple[Node, ...], position: int) -> Node:
+        """Macros over collections become folds: (macro, names), with the expressions in which the names are known."""
+        shapes = _MACROS.get(name, ())
+        for names, bodies in shapes:
+            if len(arguments) != names + bodies:
+                continue
+            if any(argument.kind != "name" for argument in arguments[:names]):
+                if bodies == 1 and names == 2:
+                    continue
+                self._problems.append(Problem(arguments[0].position, "argument is not an identifier"))
+                raise _Failure
+            called = tuple(argument.value for argument in arguments[:names])
+            return Node("fold", position, (name, called), arguments[names:], target)
+        return Node("call", position, name, arguments, target)
+
+
+_MACROS: Final = {
+    "all": ((1, 1), (2, 1)),
+    "exists": ((1, 1), (2, 1)),
+    "exists_one": ((1, 1), (2, 1)),
+    "existsOne": ((1, 1), (2, 1)),
+    "filter": ((1, 1),),
+    "map": ((1, 1), (1, 2)),
+    "transformList": ((2, 1), (2, 2)),
+    "transformMap": ((2, 1), (2, 2)),
+    "transformMapEntry": ((2, 1), (2, 2)),
+    "optMap": ((1, 1),),
+    "optFlatMap": ((1, 1),),
+}
+"""How many names and how many expressions each macro takes."""
