@@ -43,7 +43,7 @@ from podling.auth.identities import MASTERS, PREFIX
 from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
-from podling.controllers import bootstrap, catalogue, eviction, provisioner, why
+from podling.controllers import bootstrap, catalogue, eviction, placing, provisioner, why
 from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
@@ -272,6 +272,7 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
             host_resolver=naming.parse_resolver(_text("/etc/resolv.conf")),
             now=time.time,
             new_id=lambda: secrets.token_hex(32),
+            matches_node=placing.matches_node,
         )
     )
     reporter = NodeReporter(kubelet, recorder, settings, machine, list, time.time)

@@ -291,6 +291,7 @@ async def serve(directory: Path) -> None:
         host_resolver=Resolver(),
         now=time.time,
         new_id=lambda: secrets.token_hex(32),
+        matches_node=lambda _pod, _node: True,
     )
     node = Node(surroundings)
     await node.start()

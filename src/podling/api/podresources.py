@@ -68,6 +68,25 @@ def _amounts(container: Object, kind: str) -> Amounts:
     return amounts(meta.part(container, "resources", kind))
 
 
+HostPort = tuple[str, str, int]
+"""Protocol, host address and port."""
+
+
+def host_ports(pod: Object) -> Iterable[HostPort]:
+    """Every port of the host that the pod takes."""
+    sidecars = (c for c in meta.items(pod, "spec", "initContainers") if c.get("restartPolicy") == "Always")
+    for container in (*meta.items(pod, "spec", "containers"), *sidecars):
+        for port in meta.items(container, "ports"):
+            if port.get("hostPort"):
+                yield port.get("protocol", "TCP"), port.get("hostIP") or "0.0.0.0", port["hostPort"]
+
+
+def ports_collide(one: HostPort, other: HostPort) -> bool:
+    (protocol, address, port), (protocol2, address2, port2) = one, other
+    any_address = "0.0.0.0" in (address, address2)
+    return protocol == protocol2 and port == port2 and (any_address or address == address2)
+
+
 def fits(requested: Mapping[str, int], used: Mapping[str, int], allocatable: Mapping[str, int]) -> Iterable[str]:
     """The resources that are not enough for the request."""
     for name, amount in requested.items():

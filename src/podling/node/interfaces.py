@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from podling.images.config import ImageConfig
 from podling.sandbox.cgroups import Usage
-from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
 
 
 class ExecProcess(Protocol):
@@ -54,6 +54,10 @@ class Sandbox(Protocol):
 
     async def signal(self, container: str, number: int, /) -> None:
         """To the container's first process; harmless after its end. Raises `NotFound` when it never was."""
+        ...
+
+    async def update(self, pod: str, limits: Limits, container: str = "", /) -> None:
+        """Gives the pod's group, or one of its running containers, other limits; absent ones stay."""
         ...
 
     async def remove(self, container: str, /) -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import orjson
 
 from podling.api import meta
-from podling.node import backoff
+from podling.node import backoff, resize
 from podling.node.state import Role, Slot, Waiting, container_of, containers_of, full_name, is_started
 from podling.store.types import Object
 
@@ -43,6 +43,8 @@ class Plan:
     start: list[str] = field(default_factory=lambda: list[str]())
     waiting: dict[str, Waiting] = field(default_factory=lambda: dict[str, Waiting]())
     wake_at: float | None = None
+    resize: bool = False
+    """A running container is to have other resources."""
     stop_pod: bool = False
     """Nothing is left to run: the pod is finished, its sidecars are to be stopped."""
 
@@ -140,8 +142,9 @@ def _decide_sidecar(plan: Plan, pod: Object, container: Object, slot: Slot, now:
         return False
     failure = _failure(container, slot)
     if failure is not None:
-        plan.kill.append(Kill(slot.name, f"{failure.message}, will be restarted", failure.reason))
+        plan.kill.append(_to_restart(failure))
         return False
+    _decide_resize(plan, container, slot)
     return is_started(container, slot)
 
 
@@ -160,9 +163,10 @@ def _decide_main(plan: Plan, pod: Object, slots: Mapping[str, Slot], now: float)
         failure = _failure(container, slot)
         if failure is None:
             kept = True
+            _decide_resize(plan, container, slot)
         elif failure.reason == "" or may_restart_on_failure(container, pod):
             kept = True
-            doomed.append(Kill(slot.name, f"{failure.message}, will be restarted", failure.reason))
+            doomed.append(_to_restart(failure))
         else:
             doomed.append(failure)
     if kept:
@@ -170,6 +174,19 @@ def _decide_main(plan: Plan, pod: Object, slots: Mapping[str, Slot], now: float)
     else:
         plan.stop_pod = True
         plan.start.clear()  # a sidecar that is down does not keep a finished pod alive
+
+
+def _to_restart(failure: Kill) -> Kill:
+    return Kill(failure.name, f"{failure.message}, will be restarted", failure.reason)
+
+
+def _decide_resize(plan: Plan, container: Object, slot: Slot) -> None:
+    """New resources come into force where it runs, or by a new run where its policy says so."""
+    if resize.unfinished(slot, container):
+        if resize.needs_restart(slot, container):
+            plan.kill.append(Kill(slot.name, f"Container {slot.name} resize requires restart"))
+        else:
+            plan.resize = True
 
 
 def _failure(container: Object, slot: Slot) -> Kill | None:

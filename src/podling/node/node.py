@@ -17,10 +17,10 @@ from typing import cast
 from podling.api import meta
 from podling.api.client import Subscription
 from podling.api.errors import ApiError, bad_request, internal, not_found
-from podling.node import logs
+from podling.node import admission, logs
 from podling.node.interfaces import ExecProcess
 from podling.node.logs import LogOptions
-from podling.node.pod_worker import PodWorker
+from podling.node.pod_worker import PodWorker, uid_of
 from podling.node.records import Record, load_all
 from podling.node.state import Instance, Slot
 from podling.node.stats import ContainerKey, Meter, Metrics
@@ -48,6 +48,7 @@ class Node:
         self._records: dict[str, tuple[Record, dict[str, Slot]]] = {}
         self._states: dict[str, ContainerState] = {}
         self._sandboxes: set[str] = set()
+        self._adopting = True
 
     # Life
 
@@ -86,6 +87,7 @@ class Node:
         for uid, (record, _) in self._records.items():
             if Uid(uid) not in self._workers:
                 await self._remove_remains(record)
+        self._adopting = False
         self._records.clear()
         self._states.clear()
         self._sandboxes.clear()
@@ -116,13 +118,33 @@ class Node:
     def _begin(self, pod: Object) -> None:
         uid = meta.uid(pod)
         record, slots = self._records.get(uid, (None, None))
-        worker = PodWorker(pod, self._with, record, slots)
+        worker = PodWorker(pod, self._with, self, record, slots)
         if record is not None:
             worker.adopt(self._states, record.sandbox in self._sandboxes)
+        elif not worker.record.ended:
+            self._admit(worker)
         self._workers[uid] = worker
         task = asyncio.get_running_loop().create_task(worker.run(), name=f"pod {uid}")
         self._tasks[uid] = task
         task.add_done_callback(lambda done: self._worker_done(uid, done))
+
+    def _admit(self, worker: PodWorker) -> None:
+        node = self._with.client.get("nodes", "", self._with.node_name)
+        if node is None:
+            return
+        refusal = admission.refusal(worker.pod, node, self.neighbours(worker.uid), self._with.matches_node)
+        if refusal is not None:
+            worker.reject(refusal)
+
+    def neighbours(self, uid: Uid) -> list[Object]:
+        """What all other pods hold of the node's resources, until nothing of them runs."""
+        return [w.granted for w in self._workers.values() if w.uid != uid and w.holds_room]
+
+    def room_made(self) -> None:
+        """What was deferred for want of room is looked at again."""
+        for worker in self._workers.values():
+            if worker.waits_for_room:
+                worker.wake()
 
     def _worker_done(self, uid: Uid, task: asyncio.Task[None]) -> None:
         self._tasks.pop(uid, None)
@@ -141,10 +163,11 @@ class Node:
                 worker.references_changed()
 
     def _container_ended(self, state: ContainerState) -> None:
-        self._states[state["id"]] = state
-        for worker in self._workers.values():
-            if worker.record.sandbox == state["pod"]:
-                worker.ended(state)
+        worker = self._workers.get(uid_of(state["pod"]))
+        if worker is not None and worker.record.sandbox == state["pod"]:
+            worker.ended(state)
+        if self._adopting:
+            self._states[state["id"]] = state
 
     # Usage
 
@@ -209,10 +232,11 @@ class Node:
         return await self._with.sandbox.dial(worker.record.sandbox, port)
 
     def _worker(self, namespace: str, pod: str) -> PodWorker:
-        for worker in self._workers.values():
-            if meta.name(worker.pod) == pod and meta.namespace(worker.pod) == namespace and not worker.left:
-                return worker
-        raise not_found("pods", "", pod)
+        found = self._with.client.get("pods", namespace, pod)
+        worker = self._workers.get(meta.uid(found)) if found is not None else None
+        if worker is None:
+            raise not_found("pods", "", pod)
+        return worker
 
     def _running(self, namespace: str, pod: str, container: str) -> Instance:
         slot = self._worker(namespace, pod).slots.get(container)

@@ -11,13 +11,14 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from podling.api import meta
 from podling.api.errors import ApiError
-from podling.node import amounts, backoff, lifecycle, logs
+from podling.node import amounts, backoff, lifecycle, logs, resize
+from podling.node.admission import Refusal
 from podling.node.checks import Outcome, Verdict, check_http, check_tcp, handler_of, http_target, tcp_target
 from podling.node.container import shares_process_namespace
 from podling.node.environment import PodContext
@@ -47,7 +48,7 @@ from podling.node.stopper import MINIMUM_GRACE, Deadline, kill_container, stop_c
 from podling.node.surroundings import AGENT, Surroundings
 from podling.node.volumes import SetupError, Volumes
 from podling.sandbox.client import SandboxError
-from podling.sandbox.spec import ContainerState, PodSpec
+from podling.sandbox.spec import ContainerState, Limits, PodSpec
 from podling.store.types import Object, Uid
 
 log = logging.getLogger(__name__)
@@ -60,9 +61,23 @@ SETUP_RETRY_FIRST = 0.5
 SETUP_RETRY_LAST = 122.0
 """Seconds between attempts to set up volumes and sandbox; doubled each time (kubelet's exponential back-off)."""
 FAULT_PAUSE = 1.0
+RESIZE_RETRY = 10.0
+"""Seconds until resources that could not be put into force are tried again."""
 MESSAGE_LIMIT = 4096
 FALLBACK_LINES = 80
 FALLBACK_BYTES = 2048
+
+
+class Neighbourhood(Protocol):
+    """The node, as one of its pods sees it."""
+
+    def neighbours(self, uid: Uid) -> Sequence[Object]:
+        """All other pods that hold a part of the node, with the resources that they were granted."""
+        ...
+
+    def room_made(self) -> None:
+        """The pod has ended and holds nothing any more."""
+        ...
 
 
 class PodWorker:
@@ -72,6 +87,7 @@ class PodWorker:
         self,
         pod: Object,
         surroundings: Surroundings,
+        neighbourhood: Neighbourhood,
         record: Record | None = None,
         slots: dict[str, Slot] | None = None,
     ) -> None:
@@ -81,6 +97,13 @@ class PodWorker:
         self.record = record or Record(self.uid, meta.namespace(pod), meta.name(pod), surroundings.now())
         self.sandbox_ready = False
         self._with = surroundings
+        self._neighbourhood = neighbourhood
+        self._resize_pending: Waiting | None = None
+        self._resizing = False
+        self._resize_error = ""
+        self._retry_resize_at = 0.0
+        self._pod_limits = Limits()
+        """Those of the pod's group, as far as this daemon has set them."""
         self._starter = Starter(surroundings)
         self._volumes = Volumes(surroundings.pod_directory(self.uid) / "volumes", surroundings.client)
         self._publisher = Publisher(
@@ -97,6 +120,7 @@ class PodWorker:
         self._deletion_asked = False
         self._withdrawn = False
         self._retry_setup = asyncio.Event()
+        self._references: set[tuple[str, str]] | None = None
         self._volumes_stale = False
         self._publishes = record is not None or meta.status(pod).get("phase") not in ("Succeeded", "Failed")
         if not self._publishes:
@@ -114,6 +138,7 @@ class PodWorker:
         if not _matters(before, pod):
             return
         self._add_slots()
+        self._references = None
         self._volumes_stale = True
         if self._deadline is not None:
             self._deadline.shorten(self._grace())
@@ -147,15 +172,15 @@ class PodWorker:
 
     def references(self) -> set[tuple[str, str]]:
         """The objects whose changes concern it, as (resource, name) in its namespace."""
+        if self._references is None:
+            self._references = self._find_references()
+        return self._references
+
+    def _find_references(self) -> set[tuple[str, str]]:
         found = {ref for volume in meta.spec(self.pod).get("volumes") or () for ref in _volume_references(volume)}
         for container, _ in containers_of(self.pod):
             found |= set(_environment_references(container))
         return found
-
-    @property
-    def left(self) -> bool:
-        """Whether the object is gone and only its remains are being removed."""
-        return self._gone
 
     def facts(self) -> Facts:
         """What the status is made of."""
@@ -168,7 +193,32 @@ class PodWorker:
             sandbox=self.sandbox_ready,
             ended=self.record.ended,
             failure=Waiting(*failure) if failure else None,
+            rejected=self.record.rejected,
+            allocated=self.record.allocated,
+            resize_pending=self._resize_pending,
+            resize_error=self._resize_error,
         )
+
+    @property
+    def granted(self) -> Object:
+        """The pod with the resources that the node has granted."""
+        return resize.granted(self.pod, self.record.allocated)
+
+    @property
+    def waits_for_room(self) -> bool:
+        """Whether a resize is deferred until other pods leave."""
+        return self._resize_pending is not None and self._resize_pending.reason == "Deferred"
+
+    @property
+    def holds_room(self) -> bool:
+        """Whether it counts for what other pods can get of the node."""
+        return not self.record.ended and not self.record.rejected
+
+    def reject(self, refusal: Refusal) -> None:
+        """The node does not take the pod; said before it runs."""
+        self.record.failure = (refusal.reason, refusal.message)
+        self.record.rejected = True
+        self._tell("Warning", refusal.reason, refusal.message)
 
     # The task
 
@@ -209,7 +259,9 @@ class PodWorker:
             self._volumes_stale = False
             await self._refresh_volumes()
         now = self._with.now()
-        plan = lifecycle.decide(self.pod, self.slots, now)
+        self._consider_resize()
+        self._note_resized()
+        plan = lifecycle.decide(self.granted, self.slots, now)
         if plan.stop_pod:
             self._once("end", self._end)
             return
@@ -218,8 +270,11 @@ class PodWorker:
             self._begin_kill(kill)
         if plan.start:
             self._once("start", lambda: self._start_all(plan.start))
+        if plan.resize and now >= self._retry_resize_at:
+            self._once("resize", self._resize)
         await self._readmit()
-        self._set_timer([plan.wake_at, self._active_until(), self._volumes.next_renewal()])
+        retry = self._retry_resize_at if plan.resize and now < self._retry_resize_at else None
+        self._set_timer([plan.wake_at, self._active_until(), self._volumes.next_renewal(), retry])
 
     def _must_end(self) -> bool:
         until = self._active_until()
@@ -242,13 +297,14 @@ class PodWorker:
     def _add_slots(self) -> None:
         for container, role in containers_of(self.pod):
             self.slots.setdefault(container["name"], Slot(container["name"], role))
+        self.record.allocated = {**resize.wanted(self.pod), **self.record.allocated}
 
     def _save(self) -> None:
         self.record.save(self._with.pod_directory(self.uid), self.slots.values())
 
     def _context(self) -> PodContext:
         ip = self.record.ip
-        return PodContext(self.pod, ip, self._with.host_ip, self._with.allocatable)
+        return PodContext(self.granted, ip, self._with.host_ip, self._with.allocatable)
 
     # Setting up
 
@@ -295,7 +351,9 @@ class PodWorker:
         self.record.sandbox = f"{self.uid}.{self.record.sandboxes}"
         self.record.sandboxes += 1
         self._save()
-        await self._with.sandbox.create_pod(self._pod_spec())
+        spec = self._pod_spec()
+        self._pod_limits = spec.get("limits", Limits())
+        await self._with.sandbox.create_pod(spec)
         if not self._shares_network():
             await self._with.network.attach(self.record.ip)
         self.sandbox_ready = True
@@ -312,7 +370,7 @@ class PodWorker:
             host_ipc=bool(spec.get("hostIPC")),
             share_pid=shares_process_namespace(self.pod),
             cgroup=amounts.cgroup_path(self.pod),
-            limits=amounts.pod_limits(self.pod),
+            limits=amounts.pod_limits(self.granted),
         )
         if not self._shares_network():
             result["ip"] = self.record.ip
@@ -350,7 +408,7 @@ class PodWorker:
     async def _start_all(self, names: list[str]) -> None:
         """One after the other, as the kubelet does: a failure of one does not keep the next."""
         for name in names:
-            container = container_of(self.pod, name)
+            container = container_of(self.granted, name)
             if container is None or self._must_end():
                 continue
             await self._start_one(container, self.slots[name])
@@ -376,6 +434,70 @@ class PodWorker:
         if not run.ended:
             self._begin_probes(slot, run)
         self.wake()
+
+    # Resizing
+
+    def _consider_resize(self) -> None:
+        """Grants what the spec wants, or says why not."""
+        wanted = resize.wanted(self.pod)
+        if wanted == self.record.allocated:
+            self._resize_pending = None
+            return
+        node = self._with.client.get("nodes", "", self._with.node_name) or {}
+        pending = resize.verdict(self.pod, node, self._neighbourhood.neighbours(self.uid))
+        if pending is not None:
+            self._defer(pending)
+            return
+        self._resize_pending, self._resize_error, self._retry_resize_at = None, "", 0.0
+        self.record.allocated = wanted
+        self._resizing = True
+        self._save()
+        self._tell("Normal", "ResizeStarted", resize.summary("Pod resize started", self.pod))
+
+    def _defer(self, pending: Waiting) -> None:
+        if pending != self._resize_pending:
+            self._resize_pending = pending
+            text = resize.summary(f"Pod resize {pending.reason}", self.pod, pending.message)
+            self._tell("Warning", f"Resize{pending.reason}", text)
+
+    async def _resize(self) -> None:
+        """Puts the granted resources into force; what fails is tried again."""
+        pod = self.granted
+        try:
+            await self._apply_limits(pod)
+        except SandboxError as error:
+            self._retry_resize_at = self._with.now() + RESIZE_RETRY
+            if self._resize_error != str(error):
+                self._resize_error = str(error)
+                self._tell("Warning", "ResizeError", resize.summary("Pod resize error", pod, str(error)))
+            return
+        self._resize_error = ""
+
+    def _note_resized(self) -> None:
+        pod = self.granted
+        if self._resizing and not any(self._has_other(container) for container, _ in containers_of(pod)):
+            self._resizing = False
+            self._tell("Normal", "ResizeCompleted", resize.summary("Pod resize completed", pod))
+
+    def _has_other(self, container: Object) -> bool:
+        """Whether a container runs, or will run again, and has not got what it was granted."""
+        run = self.slots[container["name"]].current
+        if run is None or run.resources in (None, part(container, "resources")):
+            return False
+        return not run.ended or lifecycle.may_restart(container, self.pod, run.exit_code or 0)
+
+    async def _apply_limits(self, pod: Object) -> None:
+        """The pod's group is never narrower than its containers' groups."""
+        sandbox, limits = self._with.sandbox, amounts.pod_limits(pod)
+        await sandbox.update(self.record.sandbox, resize.between(self._pod_limits, limits))
+        for container, _ in containers_of(pod):
+            slot = self.slots[container["name"]]
+            if slot.current and resize.unfinished(slot, container) and not resize.needs_restart(slot, container):
+                await sandbox.update(self.record.sandbox, amounts.container_limits(container), slot.current.id)
+                slot.current.resources = part(container, "resources")
+                self._save()
+        await sandbox.update(self.record.sandbox, limits)
+        self._pod_limits = limits
 
     # Ends
 
@@ -549,6 +671,7 @@ class PodWorker:
         await self._stop_containers(self._deadline)
         await self._remove_sandbox()
         self.record.ended = True
+        self._neighbourhood.room_made()
         self._save()
         if self._publishes:
             self._publisher.request()
@@ -713,6 +836,11 @@ class PodWorker:
     def _tell(self, type: str, reason: str, message: str, container: str = "") -> None:
         path = field_path(self.pod, container) if container else ""
         self._with.recorder(self.pod, type, reason, message, field_path=path)
+
+
+def uid_of(sandbox: str) -> Uid:
+    """The pod of a sandbox, by the sandbox's id."""
+    return Uid(sandbox.rpartition(".")[0])
 
 
 async def _at_once() -> None:

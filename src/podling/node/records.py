@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from podling.node.state import Slot, decode_slot, encode_slot
+from podling.store.types import Object
 
 FILE = "pod.json"
 
@@ -34,6 +35,10 @@ class Record:
     """How many sandboxes it has had."""
     ended: bool = False
     failure: tuple[str, str] | None = None
+    rejected: bool = False
+    """Whether the node never took it; `failure` says why."""
+    allocated: dict[str, Object] = field(default_factory=lambda: dict[str, Object]())
+    """The resources that the node has granted, by container (see `resize`)."""
 
     def save(self, directory: Path, slots: Iterable[Slot]) -> None:
         body = {name: getattr(self, name) for name in Record.__slots__}

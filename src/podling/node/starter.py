@@ -140,6 +140,7 @@ class Starter:
             attempt=slot.current.attempt + 1 if slot.current is not None else 0,
             spec_hash=spec_hash(container),
             created_at=self._with.now(),
+            resources=part(container, "resources"),
         )
 
     def _configure(self, container: Object, image: Image, run: Instance, setting: Setting) -> tuple[list[str], Place]:

@@ -53,6 +53,8 @@ class Instance:
     signal: int = 0
     reason: str = ""
     message: str = ""
+    resources: Object | None = None
+    """The requests and limits that it runs with now; `None` of a run that was not written down with them."""
 
     @property
     def running(self) -> bool:

@@ -5,14 +5,15 @@ The rules for phases and conditions are those of Kubernetes' "Pod Lifecycle" pag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from podling.api import meta
+from podling.node import resize
 from podling.node.lifecycle import initialized_once, may_restart
-from podling.node.state import Instance, Role, Slot, Waiting, containers_of, is_ready, is_started
+from podling.node.state import Instance, Role, Slot, Waiting, containers_of, is_ready, is_started, part
 from podling.store.types import Object
 
 OWN_CONDITIONS = (
@@ -23,6 +24,9 @@ OWN_CONDITIONS = (
     "PodScheduled",
 )
 """The conditions that the kubelet writes, in its order; all others belong to others and come first."""
+
+RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
+"""The kubelet's too, while a resize is pending or in progress; they come first of all."""
 
 RUNTIME = "podling"
 """The scheme of `containerID`."""
@@ -43,10 +47,20 @@ class Facts:
     """Nothing of it runs, and nothing will again."""
     failure: Waiting | None = None
     """Why the node itself ended it (`DeadlineExceeded`, `Evicted`); the phase is then Failed."""
+    rejected: bool = False
+    """Whether it was never taken, because of `failure`: then there is no more to say of it."""
+    allocated: Mapping[str, Object] = field(default_factory=lambda: dict[str, Object]())
+    """Resources granted, by container; what the spec says where absent."""
+    resize_pending: Waiting | None = None
+    """Why other resources that the spec wants are not granted."""
+    resize_error: str = ""
+    """Why granted resources could not be put into force."""
 
 
 def pod_status(pod: Object, facts: Facts, now: datetime) -> Object:
     """The whole new status; times of conditions that did not turn are kept."""
+    if facts.rejected:
+        return _rejected_status(pod, facts)
     statuses = _all_container_statuses(pod, facts)
     phase = _phase(pod, facts)
     status: Object = {"observedGeneration": meta.generation(pod)} if meta.generation(pod) else {}
@@ -58,6 +72,18 @@ def pod_status(pod: Object, facts: Facts, now: datetime) -> Object:
     status |= _addresses(facts)
     status["startTime"] = time_text(facts.started_at)
     status |= {field: items for field, items in statuses.items() if items}
+    status["qosClass"] = meta.status(pod).get("qosClass") or "BestEffort"
+    return status | _kept(pod)
+
+
+def _rejected_status(pod: Object, facts: Facts) -> Object:
+    reason, message = facts.failure or Waiting("UnexpectedAdmissionError")
+    status: Object = {"observedGeneration": meta.generation(pod)} if meta.generation(pod) else {}
+    status |= {"phase": "Failed", "reason": reason, "message": f"Pod was rejected: {message}"}
+    foreign = [c for c in meta.conditions(pod) if c.get("type") not in OWN_CONDITIONS]
+    if foreign:
+        status["conditions"] = foreign
+    status["startTime"] = time_text(facts.started_at)
     status["qosClass"] = meta.status(pod).get("qosClass") or "BestEffort"
     return status | _kept(pod)
 
@@ -125,7 +151,7 @@ def _container_status(pod: Object, container: Object, slot: Slot, facts: Facts) 
     }
     if run is not None:
         status["containerID"] = container_id(run)
-        status |= _resources(container, slot)
+        status |= _resources(container, slot, facts)
         status["user"] = {"linux": {"uid": run.uid, "gid": run.gid, "supplementalGroups": list(run.groups)}}
     mounts = [_mount_status(mount) for mount in container.get("volumeMounts") or ()]
     if mounts:
@@ -143,12 +169,14 @@ def _ready(container: Object, slot: Slot) -> bool:
     return slot.role is not Role.EPHEMERAL and is_ready(container, slot)
 
 
-def _resources(container: Object, slot: Slot) -> Object:
-    wanted: Object = container.get("resources") or {}
-    given = {name: wanted[name] for name in ("limits", "requests") if wanted.get(name)}
-    fields: Object = {"resources": given}
-    if slot.running and given.get("requests"):
-        fields["allocatedResources"] = given["requests"]
+def _resources(container: Object, slot: Slot, facts: Facts) -> Object:
+    """What it was granted, and what its present run has."""
+    granted = facts.allocated.get(slot.name, part(container, "resources"))
+    used = slot.current.resources if slot.running and slot.current else None
+    in_force = granted if used is None else used
+    fields: Object = {"resources": {name: in_force[name] for name in ("limits", "requests") if in_force.get(name)}}
+    if slot.running and granted.get("requests"):
+        fields["allocatedResources"] = granted["requests"]
     return fields
 
 
@@ -270,8 +298,8 @@ def _initialization(pod: Object, facts: Facts) -> str | None:
 
 
 def _conditions(pod: Object, facts: Facts, phase: str, now: datetime) -> list[Object]:
-    old = meta.conditions(pod)
-    foreign = [condition for condition in old if condition.get("type") not in OWN_CONDITIONS]
+    ours = (*OWN_CONDITIONS, *RESIZE_CONDITIONS)
+    foreign = [condition for condition in meta.conditions(pod) if condition.get("type") not in ours]
     containers_ready = _containers_ready(pod, facts, phase)
     found: dict[str, Object] = {
         "PodReadyToStartContainers": _verdict(facts.sandbox),
@@ -280,7 +308,21 @@ def _conditions(pod: Object, facts: Facts, phase: str, now: datetime) -> list[Ob
         "ContainersReady": containers_ready,
         "PodScheduled": _verdict(True),
     }
-    return foreign + [_stamped(pod, type, found[type], now) for type in OWN_CONDITIONS]
+    resizing = [_stamped(pod, type, verdict, now) for type, verdict in _resizing(pod, facts)]
+    return resizing + foreign + [_stamped(pod, type, found[type], now) for type in OWN_CONDITIONS]
+
+
+def _resizing(pod: Object, facts: Facts) -> Iterator[tuple[str, Object]]:
+    """The conditions of a resize are there only while it is."""
+    if facts.ended:
+        return
+    if facts.resize_pending is not None:
+        yield "PodResizePending", _verdict(True, *facts.resize_pending)
+    granted = resize.granted(pod, facts.allocated)
+    if facts.resize_error:
+        yield "PodResizeInProgress", _verdict(True, "Error", facts.resize_error)
+    elif any(resize.unfinished(facts.slots[c["name"]], c) for c, _ in containers_of(granted)):
+        yield "PodResizeInProgress", _verdict(True)
 
 
 def _verdict(true: bool, reason: str = "", message: str = "") -> Object:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podling.api.client import Client, EventRecorder
+from podling.node.admission import Matches
 from podling.node.interfaces import Images, Network, Sandbox
 from podling.node.naming import Resolver
 from podling.store.types import Object, Uid
@@ -32,6 +33,8 @@ class Surroundings:
     """Unix seconds."""
     new_id: Callable[[], str]
     """64 hex digits, never the same."""
+    matches_node: Matches
+    """Whether a pod's selector and affinity want a node; the scheduler's rule, passed in."""
 
     def pod_directory(self, uid: Uid) -> Path:
         return self.directory / "pods" / uid

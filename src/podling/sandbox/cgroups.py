@@ -53,6 +53,10 @@ class Cgroups(Protocol):
         """Make a group with its parents. What the machine cannot limit stays unlimited."""
         ...
 
+    def update(self, group: str, limits: Limits) -> None:
+        """Give a group other limits; those that are not named stay. Raises `OSError` EBUSY below current use."""
+        ...
+
     def join(self, group: str) -> None:
         """Move the calling process into a group."""
         ...
@@ -139,6 +143,9 @@ class NoCgroups:
     def create(self, group: str, limits: Limits) -> None:
         del group, limits
 
+    def update(self, group: str, limits: Limits) -> None:
+        del group, limits
+
     def join(self, group: str) -> None:
         del group
 
@@ -178,6 +185,9 @@ class V1Cgroups:
     def create(self, group: str, limits: Limits) -> None:
         for path in self._paths(group):
             os.makedirs(path, exist_ok=True)
+        self.update(group, limits)
+
+    def update(self, group: str, limits: Limits) -> None:
         for controller, file, value in _v1_settings(limits):
             if controller in self._roots:
                 write_file(f"{self._path(controller, group)}/{file}", value)
@@ -260,6 +270,13 @@ class V2Cgroups:
             if not os.path.isdir(path):
                 _enable_controllers(os.path.dirname(path))
                 os.mkdir(path)
+        self.update(group, limits)
+
+    def update(self, group: str, limits: Limits) -> None:
+        path = self._path(group)
+        memory = limits.get("memory_bytes")
+        if memory is not None and memory < self._held(path):
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))  # the kernel would kill for it
         for file, value in _v2_settings(limits):
             with contextlib.suppress(FileNotFoundError, PermissionError):  # the controller is not ours
                 write_file(f"{path}/{file}", value)
@@ -272,6 +289,12 @@ class V2Cgroups:
 
     def processes(self, group: str) -> list[int]:
         return sorted(_processes(self._path(group)))
+
+    def _held(self, path: str) -> int:
+        """Bytes that cannot be reclaimed; 0 where the controller is not ours."""
+        with contextlib.suppress(OSError):
+            return int(_read(f"{path}/memory.current")) - _table(f"{path}/memory.stat").get("inactive_file", 0)
+        return 0
 
     def freeze(self, group: str, frozen: bool) -> bool:
         write_file(f"{self._path(group)}/cgroup.freeze", "1" if frozen else "0")

@@ -21,7 +21,7 @@ from typing import Any
 
 from podling.sandbox import cgroups, statistics, wire
 from podling.sandbox.cgroups import Usage
-from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
 
 _MESSAGES_PER_TURN = 64
 
@@ -255,6 +255,14 @@ class Sandbox:
     async def freeze(self, container: str, frozen: bool) -> None:
         """Stop all processes of a container, or let them go on."""
         await self._ask({"op": "freeze", "container": container, "frozen": frozen})
+
+    async def update(self, pod: str, limits: Limits, container: str = "") -> None:
+        """Give a pod's group, or one of its running containers, other limits; those not named stay.
+
+        Raises `NotFound`, and `Conflict` for a memory limit below what is in use.
+        """
+        target = {"container": container} if container else {}
+        await self._ask({"op": "update", "pod": pod, "limits": limits, **target})
 
     async def remove(self, container: str) -> None:
         """Forget an ended container; one that is not there is no error. Raises `Conflict` while it runs."""

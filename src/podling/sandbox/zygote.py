@@ -12,6 +12,7 @@ them.
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import os
 import signal
@@ -29,7 +30,7 @@ from podling.sandbox.output import Output, Sink
 from podling.sandbox.process import Place, Settings, StartFailure
 from podling.sandbox.server import Call, RequestError, Server
 from podling.sandbox.services import Service, Supervisor
-from podling.sandbox.spec import ContainerSpec, PodSpec
+from podling.sandbox.spec import ContainerSpec, Limits, PodSpec
 from podling.sandbox.state import Container, Execution, Pod, StandardStreams, end_of
 
 _REMOVAL_RETRIES = 12
@@ -69,6 +70,7 @@ class Zygote:
             "signal_exec": self._signal_exec,
             "socket": self._socket,
             "start": self._start,
+            "update": self._update,
         }
         self._server = Server(loop, listener, operations)
 
@@ -321,6 +323,27 @@ class Zygote:
         for pid in statistics.processes_beside(container.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    def _update(self, call: Call) -> None:
+        """Give a pod's group, or a running container's, other limits."""
+        limits = cast(Limits, call.message["limits"])
+        if "container" not in call.message:
+            self._set_limits(self._pod(call.message["pod"]).group, limits)
+        else:
+            container = self._container(call.message["container"])
+            if container.end is None:
+                self._set_limits(container.group, limits)
+                container.spec["limits"] = {**container.spec.get("limits", {}), **limits}
+                self._limit_memory(container)
+        self._server.answer(call, None)
+
+    def _set_limits(self, group: str, limits: Limits) -> None:
+        try:
+            self._cgroups.update(group, limits)
+        except OSError as error:
+            if error.errno != errno.EBUSY:
+                raise
+            raise RequestError("Conflict", "attempting to set memory limit below current usage") from error
 
     def _remove(self, call: Call) -> None:
         container = self._containers.get(call.message["container"])

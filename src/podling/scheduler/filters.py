@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podling.api import meta
-from podling.api.podresources import Amounts, fits, pod_requests
+from podling.api.podresources import Amounts, fits, host_ports, pod_requests, ports_collide
 from podling.controllers.placing import matches_node, matches_node_selector
 from podling.controllers.tolerating import pod_tolerates
-from podling.scheduler.framework import NodeInfo, Rejection, Snapshot, host_ports
+from podling.scheduler.framework import NodeInfo, Rejection, Snapshot
 from podling.store.types import Object
 
 UNSCHEDULABLE_TAINT: Object = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
@@ -78,15 +78,9 @@ def node_affinity(attempt: Attempt, info: NodeInfo) -> Rejection | None:
 
 def node_ports(attempt: Attempt, info: NodeInfo) -> Rejection | None:
     wanted = list(host_ports(attempt.pod))
-    if wanted and any(_collide(w, t) for pod in info.pods for t in host_ports(pod) for w in wanted):
+    if wanted and any(ports_collide(w, t) for pod in info.pods for t in host_ports(pod) for w in wanted):
         return Rejection(("node(s) didn't have free ports for the requested pod ports",), "NodePorts")
     return None
-
-
-def _collide(one: tuple[str, str, int], other: tuple[str, str, int]) -> bool:
-    (protocol, address, port), (protocol2, address2, port2) = one, other
-    any_address = "0.0.0.0" in (address, address2)
-    return protocol == protocol2 and port == port2 and (any_address or address == address2)
 
 
 def node_resources(attempt: Attempt, info: NodeInfo) -> Rejection | None:

@@ -15,19 +15,6 @@ def priority(pod: Object) -> int:
     return meta.spec(pod).get("priority") or 0
 
 
-def host_ports(pod: Object) -> Iterable[tuple[str, str, int]]:
-    """Protocol, host address and port of every host port that the pod takes."""
-    containers = [*meta.items(pod, "spec", "containers"), *_sidecars(pod)]
-    for container in containers:
-        for port in meta.items(container, "ports"):
-            if port.get("hostPort"):
-                yield port.get("protocol", "TCP"), port.get("hostIP") or "0.0.0.0", port["hostPort"]
-
-
-def _sidecars(pod: Object) -> Iterable[Object]:
-    return (c for c in meta.items(pod, "spec", "initContainers") if c.get("restartPolicy") == "Always")
-
-
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
     """A node and the pods that are or will be on it. Immutable: `with_pods` makes another."""

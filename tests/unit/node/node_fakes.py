@@ -16,8 +16,8 @@ from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
 from podling.node.naming import Resolver
 from podling.node.surroundings import Surroundings
-from podling.sandbox.client import NotFound, StartError
-from podling.sandbox.spec import ContainerSpec, ContainerState, PodSpec
+from podling.sandbox.client import NotFound, SandboxError, StartError
+from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
 from podling.store.types import Change, ChangeType, Entry, Key, Object
 
 EPOCH = 1_790_000_000.0
@@ -192,6 +192,7 @@ class FakeSandbox:
     pod_specs: dict[str, PodSpec] = field(default_factory=dict)
     failures: dict[str, StartError] = field(default_factory=dict)
     """By the container's first argument."""
+    update_failures: list[SandboxError] = field(default_factory=lambda: list[SandboxError]())
     ignores_term: bool = False
     queue: list[int] = field(default_factory=list)
     exec_result: Callable[[Sequence[str]], FakeExec] = lambda _command: FakeExec(0)
@@ -219,6 +220,13 @@ class FakeSandbox:
         self.journal.append(f"{signal.Signals(number).name} {self.specs[container]['args'][0]}")
         if number == signal.SIGKILL or not self.ignores_term:
             self.finish(container, 128 + number)
+
+    async def update(self, pod: str, limits: Limits, container: str = "") -> None:
+        if container and self.update_failures:
+            raise self.update_failures.pop()
+        if container:
+            self.specs[container]["limits"] = limits
+        self.journal.append(f"update {self.specs[container]['args'][0] if container else 'pod'}")
 
     async def remove(self, container: str) -> None:
         self.states.pop(container, None)
@@ -363,6 +371,7 @@ def make_rig(directory: Path) -> Rig:
         host_resolver=Resolver(("192.0.2.1",)),
         now=now,
         new_id=lambda: f"{next(numbers):064x}",
+        matches_node=lambda pod, node: pod["spec"].get("nodeSelector") in (None, node["metadata"].get("labels")),
     )
     return Rig(client, recorder, sandbox, network, images, surroundings)
 

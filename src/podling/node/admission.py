@@ -1,0 +1,90 @@
+"""Whether the node takes a pod that was bound to it: the kubelet's own look at what scheduler or author decided.
+
+A pod that names its node passes no scheduler, and two binders may race; so the node counts for itself. Pure.
+Source: the kubelet's predicate admission handler, whose words these are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from podling.api import meta
+from podling.api.podresources import Amounts, add, amounts, fits, host_ports, pod_requests, ports_collide
+from podling.store.types import Object
+
+_ONE = 10**9
+_MILLI = 10**6
+_CPU = "cpu"
+
+Matches = Callable[[Object, Object], bool]
+"""(pod, node): whether the pod's selector and required affinity want such a node."""
+
+
+class Refusal(NamedTuple):
+    """`status.reason` and the message of the pod that the node does not take."""
+
+    reason: str
+    message: str
+
+
+class Shortage(NamedTuple):
+    """Of one resource: thousandths of a core, else bytes or pieces."""
+
+    resource: str
+    requested: int
+    used: int
+    capacity: int
+
+    @property
+    def message(self) -> str:
+        numbers = f"requested: {self.requested}, used: {self.used}, capacity: {self.capacity}"
+        return f"Node didn't have enough resource: {self.resource}, {numbers}"
+
+
+def refusal(pod: Object, node: Object, others: Sequence[Object], matches: Matches) -> Refusal | None:
+    """Why `node`, on which `others` live already, does not take the pod."""
+    short = shortage(pod, node, others)
+    if short is not None:
+        return Refusal(f"OutOf{short.resource}", short.message)
+    if not matches(pod, node):
+        return _failed("NodeAffinity", "node(s) didn't match Pod's node affinity/selector")
+    if _takes_ports(pod, others):
+        return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
+    return None
+
+
+def shortage(pod: Object, node: Object, others: Sequence[Object]) -> Shortage | None:
+    """The first resource of which the node has too little left."""
+    allocatable = amounts(meta.status(node).get("allocatable") or {})
+    capacity = allocatable.get("pods", 0) // _ONE
+    if capacity and len(others) + 1 > capacity:
+        return Shortage("pods", 1, len(others), capacity)
+    wanted, used = pod_requests(pod), total_requests(others)
+    name = next(iter(fits(_known(wanted, allocatable), used, allocatable)), None)
+    if name is None:
+        return None
+    unit = _MILLI if name == _CPU else _ONE
+    counted = (wanted[name], used.get(name, 0), allocatable[name])
+    return Shortage(name, *(-(-amount // unit) for amount in counted))
+
+
+def _known(wanted: Mapping[str, int], allocatable: Mapping[str, int]) -> Mapping[str, int]:
+    """Without what the node never heard of: the kubelet leaves such resources to others."""
+    return {name: amount for name, amount in wanted.items() if name in allocatable}
+
+
+def total_requests(pods: Iterable[Object]) -> Amounts:
+    total: Amounts = {}
+    for pod in pods:
+        add(total, pod_requests(pod))
+    return total
+
+
+def _takes_ports(pod: Object, others: Sequence[Object]) -> bool:
+    wanted = list(host_ports(pod))
+    return bool(wanted) and any(ports_collide(w, t) for other in others for t in host_ports(other) for w in wanted)
+
+
+def _failed(predicate: str, why: str) -> Refusal:
+    return Refusal(predicate, f"Predicate {predicate} failed: {why}")

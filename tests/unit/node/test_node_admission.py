@@ -1,0 +1,200 @@
+"""Pods that the node itself refuses, and pods that are resized where they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from node_fakes import Rig, make_pod, make_rig, run_virtually, until
+
+from podling.node.node import Node
+from podling.sandbox.client import Conflict
+from podling.store.types import Object
+
+Story = Callable[[Rig], Awaitable[None]]
+
+
+def node_of(cpu: str = "2", pods: str = "10", labels: Object | None = None) -> Object:
+    return {
+        "kind": "Node",
+        "metadata": {"name": "node1", "labels": labels or {}},
+        "status": {"allocatable": {"cpu": cpu, "memory": "1Gi", "pods": pods}},
+    }
+
+
+def sized(name: str, cpu: str = "1", memory: str = "100Mi", **more: Any) -> Object:
+    amounts = {"cpu": cpu, "memory": memory}
+    container = {"name": "app", "image": "app:v1", "resources": {"requests": amounts, "limits": amounts}, **more}
+    return make_pod(name, containers=[container])
+
+
+@pytest.fixture
+def tell(tmp_path: Path) -> Callable[[Story], None]:
+    def run(story: Story) -> None:
+        async def main() -> None:
+            rig = make_rig(tmp_path)
+            rig.client.put("nodes", node_of())
+            node = Node(rig.surroundings)
+            await node.start()
+            try:
+                await story(rig)
+            finally:
+                await node.stop()
+
+        run_virtually(main)
+
+    return run
+
+
+def running(rig: Rig, name: str) -> bool:
+    return rig.pod(name)["status"]["phase"] == "Running"
+
+
+def refused(rig: Rig, name: str) -> tuple[str, str]:
+    status = rig.pod(name)["status"]
+    assert status["phase"] == "Failed"
+    assert "containerStatuses" not in status
+    return status["reason"], status["message"]
+
+
+def resize(rig: Rig, name: str, cpu: str = "1", memory: str = "100Mi") -> None:
+    pod = rig.pod(name)
+    wanted = sized(name, cpu, memory)["spec"]["containers"][0]["resources"]
+    containers = [{**pod["spec"]["containers"][0], "resources": wanted}]
+    metadata = {**pod["metadata"], "generation": pod["metadata"]["generation"] + 1}
+    rig.client.put("pods", {**pod, "metadata": metadata, "spec": {**pod["spec"], "containers": containers}})
+
+
+def conditions(rig: Rig, name: str) -> dict[str, Object]:
+    return {c["type"]: c for c in rig.pod(name)["status"]["conditions"]}
+
+
+def test_a_pod_for_which_the_node_has_too_little_left_fails(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("first", "1500m"))
+        await until(lambda: running(rig, "first"))
+        rig.client.put("pods", sized("second", "600m"))
+        await until(lambda: refused(rig, "second"))
+        sentence = "Node didn't have enough resource: cpu, requested: 600, used: 1500, capacity: 2000"
+        assert refused(rig, "second") == ("OutOfcpu", f"Pod was rejected: {sentence}")
+        assert ("Warning", "OutOfcpu", sentence) in rig.recorder.events
+        rig.client.put("pods", sized("third", "100m", "2Gi"))
+        await until(lambda: refused(rig, "third"))
+        assert refused(rig, "third")[0] == "OutOfmemory"
+        assert not any("second" in line or "third" in line for line in rig.sandbox.journal)
+
+    tell(story)
+
+
+def test_a_refused_pod_can_be_deleted_and_leaves_room(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("big", "3"))
+        await until(lambda: refused(rig, "big"))
+        rig.client.put("pods", sized("small", "2"))
+        await until(lambda: running(rig, "small"))
+        await rig.client.delete("pods", "default", "big")
+        await until(lambda: rig.client.get("pods", "default", "big") is None)
+
+    tell(story)
+
+
+def test_the_number_of_pods_their_ports_and_their_selectors_count_too(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        port = {"ports": [{"containerPort": 80, "hostPort": 8080}]}
+        rig.client.put("pods", sized("one", "100m", **port))
+        await until(lambda: running(rig, "one"))
+        rig.client.put("pods", sized("two", "100m", **port))
+        rig.client.put("pods", make_pod("picky", nodeSelector={"disk": "ssd"}))
+        rig.client.put("nodes", node_of(pods="1"))
+        rig.client.put("pods", make_pod("late"))
+        await until(lambda: refused(rig, "late") and refused(rig, "two") and refused(rig, "picky"))
+        failed = "Pod was rejected: Predicate {0} failed: {1}"
+        ports = "node(s) didn't have free ports for the requested pod ports"
+        affinity = "node(s) didn't match Pod's node affinity/selector"
+        assert refused(rig, "two") == ("NodePorts", failed.format("NodePorts", ports))
+        assert refused(rig, "picky") == ("NodeAffinity", failed.format("NodeAffinity", affinity))
+        sentence = "Node didn't have enough resource: pods, requested: 1, used: 1, capacity: 1"
+        assert refused(rig, "late") == ("OutOfpods", f"Pod was rejected: {sentence}")
+
+    tell(story)
+
+
+def test_a_running_container_gets_new_resources_in_place(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("web"))
+        await until(lambda: running(rig, "web"))
+        resize(rig, "web", "1500m", "200Mi")
+        wanted = {"cpu": "1500m", "memory": "200Mi"}
+        await until(lambda: rig.container()["resources"] == {"limits": wanted, "requests": wanted})
+        assert rig.container()["allocatedResources"] == wanted
+        assert rig.container()["restartCount"] == 0
+        assert [line for line in rig.sandbox.journal if "update" in line] == [
+            "update pod",
+            "update serve",
+            "update pod",
+        ]
+        limits = rig.sandbox.specs[rig.sandbox.id_of("serve")]["limits"]  # pyright: ignore[reportTypedDictNotRequiredAccess]
+        assert (limits.get("cpu_millis"), limits.get("memory_bytes")) == (1500, 200 << 20)
+        assert rig.recorder.reasons[-2:] == ["ResizeStarted", "ResizeCompleted"]
+        expected = (
+            'Pod resize completed: {"containers":[{"name":"app","resources":'
+            '{"limits":{"cpu":"1500m","memory":"200Mi"},"requests":{"cpu":"1500m","memory":"200Mi"}}}],"generation":2}'
+        )
+        assert rig.recorder.events[-1][2] == expected
+        assert "PodResizeInProgress" not in conditions(rig, "web")
+
+    tell(story)
+
+
+def test_a_policy_lets_the_container_restart_for_its_new_memory(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        policy = {"resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}
+        rig.client.put("pods", sized("web", **policy))
+        await until(lambda: running(rig, "web"))
+        resize(rig, "web", "1", "300Mi")
+        await until(lambda: rig.container()["restartCount"] == 1 and rig.container()["ready"])
+        assert rig.container()["resources"]["limits"]["memory"] == "300Mi"
+        assert ("Normal", "Killing", "Container app resize requires restart") in rig.recorder.events
+        await until(lambda: rig.recorder.reasons[-1] == "ResizeCompleted")
+
+    tell(story)
+
+
+def test_what_can_never_fit_is_infeasible_and_what_does_not_fit_now_waits(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("web"))
+        rig.client.put("pods", sized("other", "500m"))
+        await until(lambda: running(rig, "web") and running(rig, "other"))
+        resize(rig, "web", "5")
+        await until(lambda: conditions(rig, "web")["PodResizePending"]["reason"] == "Infeasible")
+        pending = conditions(rig, "web")["PodResizePending"]
+        assert pending["message"] == "Node didn't have enough capacity: cpu, requested: 5000, capacity: 2000"
+        resize(rig, "web", "2")
+        await until(lambda: conditions(rig, "web")["PodResizePending"]["reason"] == "Deferred")
+        pending = conditions(rig, "web")["PodResizePending"]
+        assert pending["message"].endswith("cpu, requested: 2000, used: 500, capacity: 2000")
+        assert rig.container()["allocatedResources"]["cpu"] == "1"
+        await rig.client.delete("pods", "default", "other")
+        await until(lambda: rig.container()["allocatedResources"]["cpu"] == "2")
+        assert "PodResizePending" not in conditions(rig, "web")
+
+    tell(story)
+
+
+def test_memory_that_is_in_use_is_not_taken_away(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("web"))
+        await until(lambda: running(rig, "web"))
+        rig.sandbox.update_failures.append(Conflict("attempting to set memory limit below current usage"))
+        resize(rig, "web", "1", "1Mi")
+        await until(lambda: conditions(rig, "web")["PodResizeInProgress"]["reason"] == "Error")
+        assert "below current usage" in conditions(rig, "web")["PodResizeInProgress"]["message"]
+        assert rig.container()["resources"]["limits"]["memory"] == "100Mi"
+        await asyncio.sleep(11)
+        assert rig.container()["resources"]["limits"]["memory"] == "1Mi"
+        assert "PodResizeInProgress" not in conditions(rig, "web")
+
+    tell(story)
