@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from podling.admission.refusals import refuse
 from podling.api import meta, quantity
 from podling.api.resources import Reader, Write
+from podling.auth.nodes import references
 from podling.store.types import Object
 
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -19,6 +20,7 @@ NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names: no vowels, so that no words come about (apimachinery, util/rand)."""
 HIGHEST_USER_PRIORITY = 1_000_000_000
 MIRROR = "kubernetes.io/config.mirror"
+MOUNTABLE_ONLY = "kubernetes.io/enforce-mountable-secrets"
 
 _NOT_READY = "node.kubernetes.io/not-ready"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
@@ -35,7 +37,10 @@ class ServiceAccounts:
         self._random = generator
 
     def __call__(self, write: Write) -> None:
-        if not is_new_pod(write) or MIRROR in meta.annotations(write.new):
+        if not is_new_pod(write):
+            return
+        if MIRROR in meta.annotations(write.new):
+            _check_mirror(write)
             return
         spec = write.new["spec"]
         name = spec.get("serviceAccountName") or "default"
@@ -45,6 +50,8 @@ class ServiceAccounts:
             self._mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [{**s} for s in meta.items(account, "imagePullSecrets")]
+        if meta.annotations(account).get(MOUNTABLE_ONLY, "").lower() in ("1", "t", "true"):
+            _check_mountable(write, account)
 
     def _account(self, write: Write, name: str) -> Object:
         namespace = write.new["metadata"]["namespace"]
@@ -71,6 +78,52 @@ class ServiceAccounts:
             name = "kube-api-access-" + "".join(self._random.choices(NAME_ALPHABET, k=5))
             if name not in taken:
                 return name
+
+
+def _check_mirror(write: Write) -> None:
+    """What a node runs of its own accord has no identity in the cluster."""
+    spec = meta.spec(write.new)
+    if spec.get("serviceAccountName"):
+        raise refuse(write, "a mirror pod may not reference service accounts")
+    if any(resource == "secrets" for resource, _ in references(write.new)):
+        raise refuse(write, "a mirror pod may not reference secrets")
+    sources = [s for volume in meta.items(spec, "volumes") for s in meta.items(volume, "projected", "sources")]
+    if any(source.get("serviceAccountToken") is not None for source in sources):
+        raise refuse(write, "a mirror pod may not use ServiceAccountToken volume projections")
+
+
+def _check_mountable(write: Write, account: Object) -> None:
+    """The account's pods use no other secrets than those that it lists."""
+    spec, name = meta.spec(write.new), meta.name(account)
+    listed = {s.get("name") for s in meta.items(account, "secrets")}
+    for volume in meta.items(spec, "volumes"):
+        secret = meta.part(volume, "secret").get("secretName")
+        if secret and secret not in listed:
+            why = f"because service account {name} does not reference that secret"
+            raise refuse(write, f'volume with secret.secretName="{secret}" is not allowed {why}')
+    for key, word in (("initContainers", "init container"), ("containers", "container")):
+        for container in meta.items(spec, key):
+            _check_variables(write, container, word, name, listed)
+    pulled = {s.get("name") for s in meta.items(account, "imagePullSecrets")}
+    for index, secret in enumerate(meta.items(spec, "imagePullSecrets")):
+        if secret.get("name") not in pulled:
+            which = f'imagePullSecrets[{index}].name="{secret.get("name", "")}"'
+            why = f"because service account {name} does not reference that imagePullSecret"
+            raise refuse(write, f"{which} is not allowed {why}")
+
+
+def _check_variables(write: Write, container: Object, word: str, account: str, listed: Collection[str | None]) -> None:
+    why = f"is not allowed because service account {account} does not reference that secret"
+    for variable in meta.items(container, "env"):
+        secret = meta.part(variable, "valueFrom", "secretKeyRef").get("name")
+        if secret and secret not in listed:
+            where = f"{word} {container['name']} with envVar {variable['name']}"
+            raise refuse(write, f'{where} referencing secret.secretName="{secret}" {why}')
+    for source in meta.items(container, "envFrom"):
+        secret = meta.part(source, "secretRef").get("name")
+        if secret and secret not in listed:
+            where = f"{word} {container['name']} with envFrom"
+            raise refuse(write, f'{where} referencing secret.secretName="{secret}" {why}')
 
 
 def _mounts_at(container: Object, path: str) -> bool:

@@ -17,7 +17,7 @@ from podling.api.creators import Creator
 from podling.api.errors import ApiError, FieldError, bad_request, invalid, invalid_value, not_found
 from podling.api.http import Request
 from podling.api.requests import Attributes, Authorize, Call
-from podling.api.resources import Resource, User
+from podling.api.resources import Reader, Resource, User
 from podling.api.server import ApiServer, Exchange
 from podling.auth.rbac import Rbac, Rule
 from podling.auth.tokens import AUDIENCE, ISSUER, Binding, ForeignToken, InvalidToken, ServiceAccountTokens
@@ -215,7 +215,7 @@ def token_creator(server: ApiServer, tokens: ServiceAccountTokens) -> Creator:
         spec["expirationSeconds"] = seconds = spec.get("expirationSeconds") or DEFAULT_SECONDS
         spec.setdefault("boundObjectRef", None)
         _check_seconds(seconds)
-        bindings = [_binding(server, namespace, spec["boundObjectRef"])] if spec["boundObjectRef"] else []
+        bindings = _bindings(reader, namespace, name, spec["boundObjectRef"]) if spec["boundObjectRef"] else []
         defaulted = {**request, "spec": {**meta.spec(request), "expirationSeconds": seconds}}
         tracked = server.registry.track(body, None, defaulted, call, "token")
         issued = tokens.issue(
@@ -249,13 +249,14 @@ def _check_seconds(seconds: int) -> None:
         raise invalid("TokenRequest", AUTHENTICATION, "", [invalid_value("spec.expirationSeconds", seconds, why)])
 
 
-def _binding(server: ApiServer, namespace: str, reference: Object) -> Binding:
+def _bindings(reader: Reader, namespace: str, account: str, reference: Object) -> list[Binding]:
+    """What the token is bound to; of a pod that has its node, that too (KEP-4193)."""
     kind, name = reference.get("kind", ""), reference.get("name", "")
     plural = BINDABLE.get(kind)
     if plural is None or reference.get("apiVersion") not in ("v1", None, ""):
         group, _, version = reference.get("apiVersion", "").rpartition("/")
         raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
-    bound = server.registry.reader.get(plural, "" if kind == "Node" else namespace, name)
+    bound = reader.get(plural, "" if kind == "Node" else namespace, name)
     if bound is None:
         raise not_found(plural, "", name)
     uid = meta.uid(bound)
@@ -264,4 +265,12 @@ def _binding(server: ApiServer, namespace: str, reference: Object) -> Binding:
         why = f"the UID in the bound object reference ({wanted}) does not match the UID in record. "
         why += "The object might have been deleted and then recreated"
         raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {plural} "{name}": {why}')
-    return Binding(kind, name, uid)
+    bindings = [Binding(kind, name, uid)]
+    if kind == "Pod":
+        if meta.spec(bound).get("serviceAccountName") != account:
+            why = f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
+            raise bad_request(why)
+        node = reader.get("nodes", "", meta.spec(bound).get("nodeName", ""))
+        if node is not None:
+            bindings.append(Binding("Node", meta.name(node), meta.uid(node)))
+    return bindings

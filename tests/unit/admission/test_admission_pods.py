@@ -145,3 +145,45 @@ def test_claims_and_volumes_are_protected_while_in_use(cluster: Cluster) -> None
     write = cluster.write("persistentvolumeclaims", {"metadata": {"name": "data", "namespace": "shop"}})
     defaults.protect_while_in_use(write)
     assert write.new["metadata"]["finalizers"] == ["kubernetes.io/pvc-protection"]
+
+
+def test_a_mirror_pod_has_no_identity_in_the_cluster(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
+    def mirror(**spec: Any) -> Object:
+        obj = pod(**spec)
+        obj["metadata"]["annotations"] = {"kubernetes.io/config.mirror": "x"}
+        return obj
+
+    write = cluster.write("pods", mirror())
+    accounts(write)
+    assert "serviceAccountName" not in write.new["spec"]
+    token = {"name": "t", "projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}}
+    for spec, what in (
+        ({"serviceAccountName": "default"}, "reference service accounts"),
+        ({"volumes": [{"name": "s", "secret": {"secretName": "s"}}]}, "reference secrets"),
+        ({"volumes": [token]}, "use ServiceAccountToken volume projections"),
+    ):
+        message = refusal(accounts, cluster.write("pods", mirror(**spec)))
+        assert message == f'pods "web" is forbidden: a mirror pod may not {what}'
+
+
+def test_an_account_may_hold_its_pods_to_the_secrets_that_it_lists(
+    cluster: Cluster, accounts: pods.ServiceAccounts
+) -> None:
+    metadata = {
+        "name": "strict",
+        "namespace": "shop",
+        "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"},
+    }
+    cluster.add("serviceaccounts", {"metadata": metadata, "secrets": [{"name": "known"}]})
+    known = [{"name": "v", "secret": {"secretName": "known"}}]
+    accounts(cluster.write("pods", pod(serviceAccountName="strict", volumes=known)))
+    other = [{"name": "v", "secret": {"secretName": "other"}}]
+    assert refusal(accounts, cluster.write("pods", pod(serviceAccountName="strict", volumes=other))) == (
+        'pods "web" is forbidden: volume with secret.secretName="other" is not allowed because service account strict '
+        "does not reference that secret"
+    )
+    reading = {"name": "app", "env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "other", "key": "k"}}}]}
+    assert refusal(accounts, cluster.write("pods", pod("web", reading, serviceAccountName="strict"))) == (
+        'pods "web" is forbidden: container app with envVar A referencing secret.secretName="other" is not allowed '
+        "because service account strict does not reference that secret"
+    )
