@@ -83,9 +83,12 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     budget, spec = snapshot.budget, meta.spec(snapshot.budget)
     needs_scale = "maxUnavailable" in spec or isinstance(spec.get("minAvailable"), str)
     actions: list[Action] = []
+    if not snapshot.pods:
+        event = Announce(regarding=budget, reason="NoPods", message="No matching pods found")
+        actions.append(Emit(why="a budget without pods may be a mistake", event=event))
     if needs_scale and snapshot.unmanaged:
         actions.append(_cannot_calculate(snapshot))
-        return [*actions, *_write(snapshot, now, expected=0, healthy_wanted=0, failed=actions[0])]
+        return [*actions, *_write(snapshot, now, expected=0, healthy_wanted=0, failed=actions[-1])]
     expected, wanted = _desired(spec, snapshot)
     actions += _write(snapshot, now, expected=expected, healthy_wanted=wanted)
     waiting = _expiring(budget, now)
