@@ -25,6 +25,7 @@ MAPS = f"{SPACE}/configmaps"
 LISTED = 1000
 CLIENTS = (1, 16)
 WARM_UP = 0.3
+START_PATIENCE = 30.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 
@@ -86,9 +87,9 @@ def run(settings: Settings) -> None:
         daemon = process(facts, "daemon")
         pki = person.home / "p" / "clusters" / facts["name"] / "pki"
         address = ("127.0.0.1", int(facts["server"].rpartition(":")[2]))
-        rows = [_row(operation, address, pki, daemon, settings) for operation in OPERATIONS]
+        rows = [line for operation in OPERATIONS for line in _rows(operation, address, pki, daemon, settings)]
     heads = ("operation", "clients", "requests/s", "p50", "p99", "CPU/request", "per core", "real Kubernetes")
-    table(heads, [line for row in rows for line in row])
+    table(heads, rows)
 
 
 def _prepare(administrator: Any) -> None:
@@ -102,7 +103,7 @@ def _prepare(administrator: Any) -> None:
         administrator.request("POST", path, config_map(f"listed-{number}", 0), content="application/json")
 
 
-def _row(
+def _rows(
     operation: Operation, address: tuple[str, int], pki: Path, daemon: int, settings: Settings
 ) -> Iterator[tuple[str, ...]]:
     for clients, reference in zip(CLIENTS, operation.reference, strict=True):
@@ -135,7 +136,7 @@ def _round(
     ]
     for worker in workers:
         worker.start()
-    begin.wait()
+    begin.wait(START_PATIENCE)
     time.sleep(WARM_UP)
     before, started = cpu_seconds(daemon), time.monotonic()
     time.sleep(max(0.0, seconds - (time.monotonic() - started)))
