@@ -316,7 +316,9 @@ class _Compiler:
                 return [DYN] * names
             case _:
                 position = node.target or node
-                message = f"expression of type '{type_}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                message = (
+                    f"expression of type '{type_}' cannot be range of a comprehension (must be list, map, or dynamic)"
+                )
                 self.problems.append(Problem(position.position, message))
                 return None
 
@@ -449,8 +451,29 @@ def escaped(name: str) -> str:
 
 
 _KEYWORDS: Final = frozenset(
-    "true false null in as break const continue else for function if import let loop package namespace return var void "
-    "while".split()
+    [
+        "true",
+        "false",
+        "null",
+        "in",
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 
 
@@ -540,10 +563,41 @@ def _merged(parts: Any) -> dict[Any, Any]:
 
 
 _TEXT_WALKERS: Final = frozenset(
-    "_==_ _!=_ _<_ _<=_ _>_ _>=_ _+_ startsWith endsWith lowerAscii upperAscii trim replace split substring indexOf "
-    "lastIndexOf join quantity isQuantity url isURL ip isIP cidr isCIDR format bytes string timestamp duration".split()
+    [
+        "_==_",
+        "_!=_",
+        "_<_",
+        "_<=_",
+        "_>_",
+        "_>=_",
+        "_+_",
+        "startsWith",
+        "endsWith",
+        "lowerAscii",
+        "upperAscii",
+        "trim",
+        "replace",
+        "split",
+        "substring",
+        "indexOf",
+        "lastIndexOf",
+        "join",
+        "quantity",
+        "isQuantity",
+        "url",
+        "isURL",
+        "ip",
+        "isIP",
+        "cidr",
+        "isCIDR",
+        "format",
+        "bytes",
+        "string",
+        "timestamp",
+        "duration",
+    ]
 )
-_LIST_WALKERS: Final = frozenset("@in isSorted sum min max indexOf lastIndexOf".split())
+_LIST_WALKERS: Final = frozenset(["@in", "isSorted", "sum", "min", "max", "indexOf", "lastIndexOf"])
 
 
 def _walking_cost(name: str, parts: Sequence[Part]) -> float:

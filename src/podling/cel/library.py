@@ -170,7 +170,9 @@ def _last_index_of(text: str, part: str, start: int | None = None) -> int:
 def _substring(text: str, start: int, end: int | None = None) -> str:
     stop = len(text) if end is None else end
     if not 0 <= start <= len(text) or not start <= stop <= len(text):
-        raise CelError(f"index out of range: {start}" if end is None else f"invalid substring range. start: {start}, end: {stop}")
+        raise CelError(
+            f"index out of range: {start}" if end is None else f"invalid substring range. start: {start}, end: {stop}"
+        )
     return text[start:stop]
 
 
@@ -415,9 +417,11 @@ def _ip(text: str) -> Opaque:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        raise CelError(f"IP Address '{text}' parse error during conversion from string: ParseAddr(\"{text}\")") from None
+        raise CelError(
+            f"IP Address '{text}' parse error during conversion from string: ParseAddr(\"{text}\")"
+        ) from None
     if "%" in text or (address.version == 6 and address.ipv4_mapped is not None):
-        raise CelError(f"IP address \"{text}\" is an IPv4-mapped or zoned address, which is not allowed")
+        raise CelError(f'IP address "{text}" is an IPv4-mapped or zoned address, which is not allowed')
     return Opaque("net.IP", address)
 
 
@@ -427,7 +431,7 @@ def _cidr(text: str) -> Opaque:
             raise ValueError
         return Opaque("net.CIDR", ipaddress.ip_interface(text))
     except ValueError:
-        raise CelError(f"network address parse error during conversion from string: \"{text}\"") from None
+        raise CelError(f'network address parse error during conversion from string: "{text}"') from None
 
 
 def _holds_ip(net: Opaque, address: Opaque) -> bool:
@@ -445,9 +449,11 @@ def _url(text: str) -> Opaque:
         parts = urllib.parse.urlsplit(text)
         _ = parts.port
     except ValueError:
-        raise CelError(f"URL parse error during conversion from string: parse \"{text}\": invalid URI for request") from None
+        raise CelError(
+            f'URL parse error during conversion from string: parse "{text}": invalid URI for request'
+        ) from None
     if not (parts.scheme or text.startswith("/")) or " " in text:
-        raise CelError(f"URL parse error during conversion from string: parse \"{text}\": invalid URI for request")
+        raise CelError(f'URL parse error during conversion from string: parse "{text}": invalid URI for request')
     return Opaque("kubernetes.URL", parts)
 
 
@@ -539,7 +545,14 @@ def _table() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "_==_(A, A) bool", equal
     yield "_!=_(A, A) bool", lambda a, b: not equal(a, b)
     ordered = ("bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration")
-    mixed = (("int", "uint"), ("int", "double"), ("uint", "int"), ("uint", "double"), ("double", "int"), ("double", "uint"))
+    mixed = (
+        ("int", "uint"),
+        ("int", "double"),
+        ("uint", "int"),
+        ("uint", "double"),
+        ("double", "int"),
+        ("double", "uint"),
+    )
     for left, right in (*((kind, kind) for kind in ordered), *mixed):
         yield f"_<_({left}, {right}) bool", lambda a, b: a < b
         yield f"_<=_({left}, {right}) bool", lambda a, b: a <= b
@@ -557,7 +570,19 @@ def _table() -> Iterable[tuple[str, Callable[..., Any]]]:
     for kind in ("int", "uint", "double", "string"):
         yield f"uint({kind}) uint", _to_uint
         yield f"double({kind}) double", _to_double
-    for kind in ("bool", "int", "uint", "double", "string", "bytes", "timestamp", "duration", "kubernetes.Quantity", "net.IP", "net.CIDR"):
+    for kind in (
+        "bool",
+        "int",
+        "uint",
+        "double",
+        "string",
+        "bytes",
+        "timestamp",
+        "duration",
+        "kubernetes.Quantity",
+        "net.IP",
+        "net.CIDR",
+    ):
         yield f"string({kind}) string", to_string
     yield "bool(bool) bool", lambda a: a
     yield "bool(string) bool", _to_bool
@@ -602,7 +627,7 @@ def _string_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "list<string>.join() string", "".join
     yield "list<string>.join(string) string", lambda a, b: b.join(a)
     yield "strings.quote(string) string", _quote
-    yield "string.find(string) string", lambda a, b: (m[0] if (m := _regex(b).search(a)) else "")
+    yield "string.find(string) string", lambda a, b: m[0] if (m := _regex(b).search(a)) else ""
     yield "string.findAll(string) list<string>", lambda a, b: [m[0] for m in _regex(b).finditer(a)]
     yield (
         "string.findAll(string, int) list<string>",

@@ -53,7 +53,8 @@ _TOKENS: Final = re.compile(
     r"""(?P<space>(?:\s+|//[^\n]*)+)
       | (?P<float>\d+\.\d+(?:[eE][+-]?\d+)?|\d+[eE][+-]?\d+|\.\d+(?:[eE][+-]?\d+)?)
       | (?P<uint>(?:0x[0-9a-fA-F]+|\d+)[uU]) | (?P<int>0x[0-9a-fA-F]+|\d+)
-      | (?P<string>[bB]?[rR]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"|'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*")
+      | (?P<string>[bB]?[rR]?(?:'''(?:\\.|[^\\])*?'''|\"\"\"(?:\\.|[^\\])*?\"\"\"
+                               |'(?:\\.|[^'\\\n])*'|"(?:\\.|[^"\\\n])*")
                   |[rR][bB]?(?:'[^'\n]*'|"[^"\n]*"))
       | (?P<name>[A-Za-z_][A-Za-z0-9_]*) | (?P<escaped>`[A-Za-z0-9_.\-/ ]+`)
       | (?P<symbol>==|!=|<=|>=|&&|\|\||[-+*/%<>!?:.,()\[\]{}])""",
@@ -62,10 +63,29 @@ _TOKENS: Final = re.compile(
 _ESCAPES: Final = {"a": "\a", "b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 _ESCAPE: Final = re.compile(r"\\(x[0-9a-fA-F]{2}|u[0-9a-fA-F]{4}|U[0-9a-fA-F]{8}|[0-3][0-7]{2}|.)", re.DOTALL)
 _EXPECTED: Final = (
-    "{'[', '{', '(', '.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, IDENTIFIER}"
+    "{{'[', '{{', '(', {}'.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
+    "IDENTIFIER}}"
 )
 _RESERVED: Final = frozenset(
-    "as break const continue else for function if import let loop package namespace return var void while".split()
+    [
+        "as",
+        "break",
+        "const",
+        "continue",
+        "else",
+        "for",
+        "function",
+        "if",
+        "import",
+        "let",
+        "loop",
+        "package",
+        "namespace",
+        "return",
+        "var",
+        "void",
+        "while",
+    ]
 )
 _RELATIONS: Final = ("==", "!=", "<=", ">=", "<", ">", "in")
 _OPERATORS: Final = {
@@ -149,6 +169,8 @@ class _Parser:
         self._tokens = found
         self._problems = problems
         self._at = 0
+        self._may_close = False
+        """Whether a list that was just opened may end here, which errors tell."""
 
     def _peek(self) -> Token:
         return self._tokens[self._at]
@@ -242,6 +264,7 @@ class _Parser:
 
     def _list(self, closing: str) -> tuple[Node, ...]:
         items: list[Node] = []
+        self._may_close = closing == ")"
         while self._takes(closing) is None:
             optional = self._takes("?") is not None
             item = self.expression()
@@ -274,7 +297,9 @@ class _Parser:
                     return self._name()
             case _:
                 pass
-        raise self._fail(f"mismatched input '{token.text}' expecting {_EXPECTED}")
+        after_opening = self._may_close and self._at > 0 and self._tokens[self._at - 1].text == "("
+        expected = _EXPECTED.format("')', " if after_opening else "")
+        raise self._fail(f"mismatched input '{token.text}' expecting {expected}")
 
     def _map(self, position: int) -> Node:
         parts: list[Node] = []

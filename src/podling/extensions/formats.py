@@ -23,10 +23,10 @@ _RGB: Final = r"\s*(0|[1-9]\d?|1\d\d?|2[0-4]\d|25[0-5])\s*"
 _RGB_COLOR: Final = re.compile(rf"rgb\({_RGB},{_RGB},{_RGB}\)", re.ASCII)
 _OBJECT_ID: Final = re.compile(r"[0-9a-fA-F]{24}", re.ASCII)
 _SSN: Final = re.compile(r"\d{3}[- ]?\d{2}[- ]?\d{4}", re.ASCII)
-_DATE_TIME: Final = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d)?([.,]\d+)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII
+_DATE_TIME: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d(:\d\d)?([.,]\d+)?([Zz]|[+-]\d\d:?\d\d)?", re.ASCII)
+_DURATION: Final = re.compile(
+    r"\d+\s*(ns|us|µs|ms|s|m|h|hr|hour|min|minute|sec|second|d|day|w|wk|week|milli|micro|nano)s?"
 )
-_DURATION: Final = re.compile(r"\d+\s*(ns|us|µs|ms|s|m|h|hr|hour|min|minute|sec|second|d|day|w|wk|week|milli|micro|nano)s?")
 _SHORT_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LONG_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
 _LONGEST_NAME: Final = 253

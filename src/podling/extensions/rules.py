@@ -67,8 +67,9 @@ class Rules:
         if isinstance(value, dict):
             before = cast(Object, old) if isinstance(old, dict) else {}
             prefix = f"{path}." if path else ""
+            declared = self._schema.get("properties") or ()
             for name, member in cast(Object, value).items():
-                rules = self._fields.get(name, None if name in (self._schema.get("properties") or ()) else self._element)
+                rules = self._fields.get(name) if name in declared else self._element
                 if rules is not None:
                     errors += rules._at(member, before.get(name, MISSING), prefix + name)
         elif isinstance(value, list) and self._element is not None:

@@ -2,17 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from podling.api import meta
 from podling.api.client import Client
+from podling.api.errors import ApiError
 from podling.api.server import ApiServer
 from podling.extensions.definitions import Definitions
+from podling.extensions.policies import BINDINGS, POLICIES, Policies
+from podling.extensions.webhooks import MUTATING, VALIDATING, Webhooks
+from podling.store.types import Change, ChangeType, Object
+
+_log = logging.getLogger(__name__)
+
+Tell = Callable[[str, "Object | None"], None]
 
 
 class Extensions:
     """What users add to the API of a server. `client` writes as the API server itself."""
 
     def __init__(self, server: ApiServer, client: Client) -> None:
+        self._client = client
+        self._tasks: set[asyncio.Task[None]] = set()
         self._definitions = Definitions(server, client, server.registry.clock)
+        self._policies = Policies(server.served)
+        self._webhooks = Webhooks(server.served, server.registry)
+        admission = server.registry.admission
+        admission.mutating = [*admission.mutating, self._webhooks.mutate]
+        admission.validating = [self._policies, self._webhooks.validate, *admission.validating]
 
     def start(self) -> None:
         """From now on what is in the store is served; needs a running event loop."""
         self._definitions.start()
+        self._follow(POLICIES, self._policy_changed)
+        self._follow(BINDINGS, self._policies.binding_changed)
+        self._follow(MUTATING, self._webhooks.mutating_changed)
+        self._follow(VALIDATING, self._webhooks.validating_changed)
+
+    def _follow(self, resource: str, tell: Tell) -> None:
+        def changed(change: Change) -> None:
+            gone = change.type is ChangeType.DELETED
+            tell(change.entry.key.name, None if gone else change.entry.object)
+
+        self._client.subscribe(resource, changed)
+
+    def _policy_changed(self, name: str, obj: Object | None) -> None:
+        self._policies.policy_changed(name, obj)
+        if obj is not None and meta.status(obj).get("observedGeneration") != meta.generation(obj):
+            self._spawn(self._observe(name))
+
+    async def _observe(self, name: str) -> None:
+        """Notes in a policy's status that this generation of it has been looked at."""
+        policy = self._client.get(POLICIES, "", name)
+        if policy is None:
+            return
+        status = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": {}}
+        try:
+            await self._client.update_status(POLICIES, {**policy, "status": status})
+        except ApiError as error:
+            if error.code not in (404, 409):
+                _log.warning("policy %s: %s", name, error)
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)

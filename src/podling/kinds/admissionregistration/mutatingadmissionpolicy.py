@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from podling.api.errors import FieldError, required
 from podling.api.resources import Resource, Strategy, Write
-from podling.kinds.admissionregistration import policies
+from podling.kinds.admissionregistration import expressions, policies
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import each, part, text
@@ -21,7 +21,8 @@ def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     spec = part(write.new, "spec")
     errors += policies.common(spec, "spec")
-    errors += policies.variables(spec.get("variables"), "spec.variables")
+    types = expressions.variable_types(params=spec.get("paramKind") is not None, variables={})
+    errors += policies.variables(spec.get("variables"), "spec.variables", types)
     if not spec.get("mutations"):
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
     for at, mutation in each("spec.mutations", spec.get("mutations")):

@@ -1,22 +1,25 @@
 """Admission policies and their bindings: what validating and mutating ones have in common.
 
-Expressions are checked for being there; compiling them is the work of the admission that evaluates them.
+Expressions are compiled to see whether they can be; the admission that evaluates them does it again, once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Column
-from podling.kinds.admissionregistration import webhooks
+from podling.kinds.admissionregistration import expressions, webhooks
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import UNSET, age, age_column, name, name_column
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
+
+if TYPE_CHECKING:
+    from podling.cel.types import Type
 
 _REASONS: Final = ("Forbidden", "Invalid", "RequestEntityTooLarge")
 
@@ -49,10 +52,13 @@ def common(spec: Object, path: str) -> list[FieldError]:
         errors += webhooks.match_resources(match, f"{path}.matchConstraints")
         if not match.get("resourceRules"):
             errors.append(required(f"{path}.matchConstraints.resourceRules"))
-    return errors + webhooks.match_conditions(spec.get("matchConditions"), f"{path}.matchConditions")
+    return errors + webhooks.match_conditions(
+        spec.get("matchConditions"), f"{path}.matchConditions", params=spec.get("paramKind") is not None
+    )
 
 
-def variables(items: Sequence[Object] | None, path: str) -> list[FieldError]:
+def variables(items: Sequence[Object] | None, path: str, types: dict[str, Type]) -> list[FieldError]:
+    """The problems of variables; those that compile are added to `types`."""
     errors: list[FieldError] = []
     seen: set[str] = set()
     for at, variable in each(path, items):
@@ -66,13 +72,28 @@ def variables(items: Sequence[Object] | None, path: str) -> list[FieldError]:
         seen.add(named)
         if not text(variable, "expression").strip():
             errors.append(required(f"{at}.expression", "expression is not specified"))
+            continue
+        problems, given = expressions.check(f"{at}.expression", variable["expression"], types)
+        errors += problems
+        if given is not None and webhooks.is_cel_identifier(named):
+            types["variables"] = _with_variable(types["variables"], named, given)
     return errors
 
 
-def validation(item: Object, path: str) -> list[FieldError]:
+def _with_variable(known: Type, name: str, given: Type) -> Type:
+    from podling.cel.types import object_of
+
+    return object_of("kubernetes.variables", {**known.fields, name: given})
+
+
+def validation(item: Object, path: str, types: Mapping[str, Type]) -> list[FieldError]:
     errors: list[FieldError] = []
     if not text(item, "expression").strip():
         errors.append(required(f"{path}.expression", "expression is not specified"))
+    else:
+        errors += expressions.check(f"{path}.expression", item["expression"], types, "bool")[0]
+    if text(item, "messageExpression").strip():
+        errors += expressions.check(f"{path}.messageExpression", item["messageExpression"], types, "string")[0]
     message = text(item, "message")
     if message and not message.strip():
         errors.append(invalid_value(f"{path}.message", message, "message must be non-empty if specified"))

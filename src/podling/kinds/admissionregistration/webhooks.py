@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
 from podling.api.resources import Column, Write
+from podling.kinds.admissionregistration import expressions
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
@@ -253,7 +254,7 @@ def _resources(resources: Sequence[str], path: str, whole: bool) -> list[FieldEr
     return errors
 
 
-def match_conditions(conditions: Sequence[Object] | None, path: str) -> list[FieldError]:
+def match_conditions(conditions: Sequence[Object] | None, path: str, *, params: bool = False) -> list[FieldError]:
     errors: list[FieldError] = []
     if len(conditions or ()) > _MAX_CONDITIONS:
         message = f"Too many: {len(conditions or ())}: must have at most {_MAX_CONDITIONS} items"
@@ -262,6 +263,9 @@ def match_conditions(conditions: Sequence[Object] | None, path: str) -> list[Fie
     for at, condition in each(path, conditions):
         if not text(condition, "expression").strip():
             errors.append(required(f"{at}.expression"))
+        else:
+            types = expressions.variable_types(params=params)
+            errors += expressions.check(f"{at}.expression", condition["expression"], types, "bool")[0]
         named = text(condition, "name")
         if not named:
             errors.append(required(f"{at}.name"))

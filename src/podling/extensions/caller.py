@@ -1,0 +1,150 @@
+"""Calls a webhook: one JSON request over TLS, one JSON answer, within its time.
+
+Called are services (by their cluster address, but under their DNS name as the certificate has it) and plain URLs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Final, cast
+from urllib.parse import urlsplit
+
+import orjson
+
+from podling.api.resources import Reader
+from podling.kinds.validation.fields import entries, part, text
+from podling.store.types import Object
+
+_LARGEST_ANSWER: Final = 8 << 20
+
+
+class CallError(Exception):
+    """The webhook gave no usable answer; the text says why, as Go's client does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a webhook listens. `name` is what its certificate is checked for."""
+
+    address: str
+    port: int
+    name: str
+    path: str
+    ca: str
+
+    @property
+    def url(self) -> str:
+        return f"https://{self.name}:{self.port}{self.path}"
+
+
+def target_of(config: Object, reader: Reader) -> Target:
+    """From a `clientConfig`. Raises CallError for a service that is not there."""
+    ca = text(config, "caBundle")
+    if url := text(config, "url"):
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        return Target(host, parts.port or 443, host, parts.path or "/", ca)
+    service = part(config, "service")
+    name, namespace, port = service["name"], service["namespace"], cast(int, service.get("port") or 443)
+    path = "/" + text(service, "path").lstrip("/")
+    found = reader.get("services", namespace, name)
+    if found is None:
+        raise CallError(f'service "{name}" not found')
+    address = _address(found, reader, namespace, name)
+    return Target(address, port, f"{name}.{namespace}.svc", path, ca)
+
+
+def _address(service: Object, reader: Reader, namespace: str, name: str) -> str:
+    address = text(service["spec"], "clusterIP")
+    if address and address != "None":
+        return address
+    for slice_ in reader.list("endpointslices.discovery.k8s.io", namespace):
+        if slice_["metadata"].get("labels", {}).get("kubernetes.io/service-name") != name:
+            continue
+        for endpoint in entries(slice_, "endpoints"):
+            if part(endpoint, "conditions").get("ready", True):
+                return cast(str, endpoint["addresses"][0])
+    raise CallError(f'no endpoints available for service "{name}"')
+
+
+@lru_cache(64)
+def _tls(ca: str) -> ssl.SSLContext:
+    context = ssl.create_default_context(cadata=base64.b64decode(ca).decode() if ca else None)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context
+
+
+async def post(target: Target, body: Object, *, timeout: float) -> Object:
+    """The answer to a POST. Raises CallError."""
+    url = f'Post "{target.url}?timeout={timeout:g}s"'
+    try:
+        async with asyncio.timeout(timeout):
+            return await _exchange(target, body, timeout)
+    except TimeoutError:
+        raise CallError(f"{url}: context deadline exceeded") from None
+    except ssl.SSLError as error:
+        raise CallError(f"{url}: tls: failed to verify certificate: {error.reason}") from None
+    except ValueError as error:
+        raise CallError(f"{url}: {error}") from None
+    except OSError as error:
+        why = "connect: connection refused" if isinstance(error, ConnectionRefusedError) else error.strerror or error
+        raise CallError(f"{url}: dial tcp {target.address}:{target.port}: {why}") from None
+
+
+async def _exchange(target: Target, body: Object, timeout: float) -> Object:
+    reader, writer = await asyncio.open_connection(
+        target.address, target.port, ssl=_tls(target.ca), server_hostname=target.name, limit=_LARGEST_ANSWER
+    )
+    try:
+        raw = orjson.dumps(body)
+        head = (
+            f"POST {target.path}?timeout={timeout:g}s HTTP/1.1\r\nHost: {target.name}:{target.port}\r\n"
+            f"Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(raw)}\r\n"
+            "Connection: close\r\n\r\n"
+        )
+        writer.write(head.encode() + raw)
+        await writer.drain()
+        return await _answer(reader)
+    finally:
+        writer.close()
+
+
+async def _answer(reader: asyncio.StreamReader) -> Object:
+    try:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        status, headers = _head(head)
+        raw = await _body(reader, headers)
+    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        raise CallError("unexpected EOF") from None
+    if not 200 <= status < 300:
+        raise CallError(f"an error on the server ({raw[:200].decode(errors='replace')!r}) has prevented the request")
+    try:
+        answer: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise CallError(f"couldn't get version/kind; json parse error: {error}") from None
+    if not isinstance(answer, dict):
+        raise CallError("expected an object")
+    return cast(Object, answer)
+
+
+def _head(head: str) -> tuple[int, dict[str, str]]:
+    first, *lines = head.split("\r\n")
+    pairs = (line.partition(":") for line in lines if line)
+    return int(first.split()[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}
+
+
+async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
+    if headers.get("transfer-encoding", "").lower() == "chunked":
+        parts: list[bytes] = []
+        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
+            parts.append(await reader.readexactly(size))
+            await reader.readexactly(2)
+        return b"".join(parts)
+    if "content-length" in headers:
+        return await reader.readexactly(min(int(headers["content-length"]), _LARGEST_ANSWER))
+    return await reader.read(_LARGEST_ANSWER)

@@ -1,0 +1,187 @@
+"""Admission webhooks: servers that change or refuse what is written (`pkg/admission/plugin/webhook`)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import uuid
+from collections.abc import Awaitable, Iterator
+from typing import Any, Final, NamedTuple, cast
+
+import orjson
+
+from podling.api import meta, patch
+from podling.api.errors import ApiError, bad_request, internal
+from podling.api.registry import Registry
+from podling.api.resources import Write
+from podling.api.served import Served
+from podling.api.structs import shape
+from podling.extensions import expressions
+from podling.extensions.caller import CallError, post, target_of
+from podling.extensions.matching import Match, is_exempt, matching
+from podling.kinds.validation.fields import entries, part, text
+from podling.store.types import Object
+
+MUTATING: Final = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
+VALIDATING: Final = "validatingwebhookconfigurations.admissionregistration.k8s.io"
+_DEFAULT_TIMEOUT: Final = 10
+_SAFE: Final = ("None", "NoneOnDryRun")
+_FORBIDDEN: Final = 403
+
+
+class _Hook(NamedTuple):
+    """A webhook that a write is for."""
+
+    spec: Object
+    match: Match
+
+
+class Webhooks:
+    """The two admission steps that call webhooks."""
+
+    def __init__(self, served: Served, registry: Registry) -> None:
+        self._served = served
+        self._registry = registry
+        self._mutating: dict[str, Object] = {}
+        self._validating: dict[str, Object] = {}
+
+    def mutating_changed(self, name: str, obj: Object | None) -> None:
+        _set(self._mutating, name, obj)
+
+    def validating_changed(self, name: str, obj: Object | None) -> None:
+        _set(self._validating, name, obj)
+
+    def mutate(self, write: Write) -> Awaitable[None] | None:
+        return self._mutate(write) if self._mutating and not is_exempt(write) else None
+
+    def validate(self, write: Write) -> Awaitable[None] | None:
+        return self._validate(write) if self._validating and not is_exempt(write) else None
+
+    async def _mutate(self, write: Write) -> None:
+        """In the order of names; a webhook that wants to sees the object again when a later one has changed it."""
+        again: list[_Hook] = []
+        for hook in self._hooks(self._mutating, write):
+            before = orjson.dumps(write.new)
+            changed = await self._call(hook, write)
+            if changed is not None:
+                self._take(write, changed)
+            if orjson.dumps(write.new) != before:
+                again = [*again, hook]
+        if len(again) > 1:
+            for hook in again[:-1]:
+                if text(hook.spec, "reinvocationPolicy") == "IfNeeded":
+                    changed = await self._call(hook, write)
+                    if changed is not None:
+                        self._take(write, changed)
+
+    async def _validate(self, write: Write) -> None:
+        """All at once: none can see what another does. Of several refusals the first by name is told."""
+        hooks = list(self._hooks(self._validating, write))
+        found = await asyncio.gather(*(self._call(hook, write) for hook in hooks), return_exceptions=True)
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    def _hooks(self, configurations: dict[str, Object], write: Write) -> Iterator[_Hook]:
+        for _, configuration in sorted(configurations.items()):
+            for spec in entries(configuration, "webhooks"):
+                match = matching(spec, "rules", write, self._served)
+                if match is not None:
+                    yield _Hook(spec, match)
+
+    async def _call(self, hook: _Hook, write: Write) -> list[Object] | None:
+        """Asks one webhook; gives its patch. Raises ApiError where it refuses, or fails and must not."""
+        try:
+            if not _conditions_hold(hook, write):
+                return None
+            if write.dry_run and text(hook.spec, "sideEffects") not in _SAFE:
+                raise bad_request(f'admission webhook "{hook.spec["name"]}" does not support dry run')
+            return await self._ask(hook, write)
+        except CallError as error:
+            if text(hook.spec, "failurePolicy") == "Ignore":
+                return None
+            message = f'failed calling webhook "{hook.spec["name"]}": failed to call webhook: {error}'
+            raise internal(message) from None
+
+    async def _ask(self, hook: _Hook, write: Write) -> list[Object] | None:
+        target = target_of(part(hook.spec, "clientConfig"), write.reader)
+        uid = str(uuid.uuid4())
+        timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
+        answer = await post(target, _review(hook, write, uid), timeout=timeout)
+        return _read(hook, write, part(answer, "response"), uid)
+
+    def _take(self, write: Write, operations: list[Object]) -> None:
+        """The object as the webhook's patch leaves it, pruned and defaulted like one that a client sent."""
+        changed = patch.json_patch(write.new, operations)
+        shaped, _ = shape(changed, self._registry.node(write.resource))
+        copy: Object = orjson.loads(orjson.dumps(shaped))
+        write.resource.strategy.default(copy)
+        write.new = copy
+
+
+def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:
+    if obj is None:
+        known.pop(name, None)
+    else:
+        known[name] = obj
+
+
+def _conditions_hold(hook: _Hook, write: Write) -> bool:
+    conditions: list[Any] = entries(hook.spec, "matchConditions")
+    if not conditions:
+        return True
+    from podling.cel.values import CelError
+
+    try:
+        return expressions.conditions_hold(conditions, expressions.values(write, hook.match))
+    except CelError as error:
+        if text(hook.spec, "failurePolicy") == "Ignore":
+            return False
+        resource = write.resource
+        why = f'admission webhook "{hook.spec["name"]}" match conditions: {error}'
+        details = {"name": meta.name(write.new), "group": resource.group, "kind": resource.plural}
+        raise ApiError(_FORBIDDEN, "Forbidden", why, details) from None
+
+
+def _review(hook: _Hook, write: Write, uid: str) -> Object:
+    deleting = write.operation == "DELETE"
+    version = next(v for v in entries(hook.spec, "admissionReviewVersions") if v in ("v1", "v1beta1"))
+    request = {
+        **expressions.request(write, hook.match, uid),
+        "object": None if deleting else _as(write.new, hook.match),
+        "oldObject": _as(write.new if deleting else write.old, hook.match),
+    }
+    return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+
+
+def _as(obj: Object | None, match: Match) -> Object | None:
+    """The object in the version that the webhook asked for."""
+    return {**obj, "apiVersion": match.resource.api_version} if obj is not None else None
+
+
+def _read(hook: _Hook, write: Write, response: Object, uid: str) -> list[Object] | None:
+    if response.get("uid") != uid:
+        raise CallError(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
+    write.warnings += cast("list[str]", response.get("warnings") or [])
+    if not response.get("allowed"):
+        raise _denied(hook.spec["name"], part(response, "status"))
+    encoded = response.get("patch")
+    if not encoded:
+        return None
+    if response.get("patchType") not in ("JSONPatch", None):
+        raise CallError(f'webhook returned response.patchType="{response["patchType"]}"')
+    try:
+        operations: Any = orjson.loads(base64.b64decode(encoded))
+    except (binascii.Error, ValueError) as error:
+        raise CallError(f"invalid patch: {error}") from None
+    return cast("list[Object]", operations)
+
+
+def _denied(name: str, status: Object) -> ApiError:
+    who = f'admission webhook "{name}" denied the request'
+    why = text(status, "message") or text(status, "reason")
+    message = f"{who}: {why}" if why else f"{who} without explanation"
+    code = cast(int, status.get("code") or 0)
+    details = cast("Object | None", status.get("details"))
+    return ApiError(code if code >= 400 else 400, text(status, "reason"), message, details)
