@@ -125,7 +125,7 @@ class QuotaAdmission:
             if quota is None or not self._concerns(quota, write):
                 return
             status = self._checked(write, quota, raised)
-            if write.dry_run or status == meta.status(quota):
+            if write.dry_run or status == meta.status(quota) or self._will_fail(write):
                 return
             try:
                 await self._client.update_status(RESOURCE, {**quota, "status": status})
@@ -135,6 +135,14 @@ class QuotaAdmission:
                 await asyncio.sleep(PAUSE * (attempt + 1))
             else:
                 return
+
+    def _will_fail(self, write: Write) -> bool:
+        """Whether a create will meet an object of its name: it is judged, but must not use anything up."""
+        if write.old is not None:
+            return False
+        return (
+            write.reader.get(write.resource.group_resource, meta.namespace(write.new), meta.name(write.new)) is not None
+        )
 
     def _concerns(self, quota: Object, write: Write) -> bool:
         return (write.resource.group_resource == "pods" and in_scope(quota, write.new)) or not _scoped(quota)

@@ -1,4 +1,8 @@
-"""ResourceQuota: what a namespace uses of what it may. `used` is the pure sum; the controller writes it as status."""
+"""ResourceQuota: what a namespace uses of what it may. `used` is the pure sum; the controller writes it as status.
+
+What is created has been charged by admission (`quotaadmission`), so the controller counts anew only when something
+goes or changes: a sum taken between a charge and the write that it is for would let one too many in.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,15 @@ from podling.api.client import Client
 from podling.api.podresources import Amounts, add, amounts, pod_limits, pod_requests
 from podling.api.quantity import Format, Quantity, of
 from podling.controllers import pods as podlib
-from podling.controllers.actions import Action
+from podling.controllers.actions import Action, Requeue
 from podling.controllers.runtime import Controller, ObjectKey, Watch, itself, key_of, looking, service_account
 from podling.controllers.statuses import write_status
 from podling.store.types import Change, Object
 
 RESOURCE = "resourcequotas"
 ONE = 10**9
+RESYNC = 300.0
+"""Seconds between counts that nothing asked for."""
 CLASS_SUFFIX = ".storageclass.storage.k8s.io/"
 _COUNTED = frozenset(
     {"configmaps", "secrets", "services", "persistentvolumeclaims", "replicationcontrollers", RESOURCE}
@@ -45,7 +51,8 @@ def observe(client: Client, key: ObjectKey) -> Snapshot | None:
 def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
     hard: Mapping[str, str] = meta.spec(snapshot.quota).get("hard") or {}
     status: Object = {"hard": dict(hard), "used": used(snapshot.quota, snapshot.listing)}
-    return [*write_status(RESOURCE, snapshot.quota, status, "its namespace uses that")]
+    resync = Requeue(why="charges of writes that failed are given back", seconds=RESYNC)
+    return [*write_status(RESOURCE, snapshot.quota, status, "its namespace uses that"), resync]
 
 
 def used(quota: Object, listing: Listing) -> dict[str, str]:
@@ -151,10 +158,17 @@ def _crosses_namespaces(pod: Object) -> bool:
     return False
 
 
+def _itself(client: Client, change: Change) -> Iterable[ObjectKey]:
+    """A quota that is new or limits something else now; charges of admission are none of these."""
+    previous = change.previous
+    if change.type != "MODIFIED" or previous is None or meta.spec(previous.object) != meta.spec(change.entry.object):
+        yield from itself(client, change)
+
+
 def _of_content(client: Client, change: Change) -> Iterable[ObjectKey]:
-    """The quotas of a namespace in which something came, went, or changed what it uses."""
+    """The quotas of a namespace in which something went or changed what it uses."""
     resource, namespace = change.entry.key.resource, change.entry.key.namespace
-    if not namespace or resource in ("events", RESOURCE):
+    if not namespace or change.type == "ADDED" or resource in ("events", RESOURCE):
         return
     if change.type == "MODIFIED" and not _usage_changed(change):
         return
@@ -173,6 +187,6 @@ def controller() -> Controller:
         name="resourcequota-controller",
         user=service_account("resourcequota-controller"),
         resource=RESOURCE,
-        watches=(Watch(resource=RESOURCE, keys=itself), Watch(resource="*", keys=_of_content)),
+        watches=(Watch(resource=RESOURCE, keys=_itself), Watch(resource="*", keys=_of_content)),
         reconcile=looking(observe, decide),
     )
