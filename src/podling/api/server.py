@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from podling.api import decode
+from podling.api import decode, memory
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown, warning
 from podling.api.creators import Creator
@@ -219,12 +219,13 @@ class ApiServer:
         await self._http.close()
 
     def _keep_trim(self) -> None:
-        """From the first socket on: lets go, now and then, of parsed objects that nobody reads."""
+        """From the first socket on: lets go, now and then, of parsed objects that nobody reads, and of free memory."""
         if self._trimming is None:
             self._trimming = asyncio.get_running_loop().call_later(_TRIM_EVERY, self._trim)
 
     def _trim(self) -> None:
         self.registry.store.trim()
+        memory.give_back()
         self._trimming = asyncio.get_running_loop().call_later(_TRIM_EVERY, self._trim)
 
     # From request to answer
