@@ -7,6 +7,7 @@ version that was judged, so that two evictions never spend the same allowance.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -45,6 +46,8 @@ def creator(registry: Registry, client: Client) -> Creator:
     async def evict(namespace: str, name: str, eviction: Object, call: Call) -> Object:
         if meta.name(eviction) not in ("", name):
             raise bad_request("name in URL does not match name in Eviction object")
+        if meta.part(eviction, "deleteOptions").get("dryRun"):
+            call = replace(call, dry_run=True)
         for attempt in range(ATTEMPTS):
             try:
                 await _evict_once(registry, client, namespace, name, eviction, call)
