@@ -47,6 +47,8 @@ from podling.controllers import bootstrap, catalogue, eviction, placing, provisi
 from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
+from podling.controllers.vpa import definition as verticalpodautoscaler
+from podling.controllers.vpa.admission import VpaAdmission
 from podling.extensions.serving import Extensions
 from podling.images.manager import open_images
 from podling.images.runtime import NodeImages
@@ -59,6 +61,7 @@ from podling.network import apiproxy
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout as Addresses
 from podling.network.pod_network import PodNetwork
+from podling.node import kubelet as kubelet_api
 from podling.node import naming, rest
 from podling.node.localdisk import LocalDisk
 from podling.node.node import Node
@@ -147,10 +150,11 @@ class ControlPlane:
         server.add_creator("pods", "binding", binding.creator(server.registry))
         apiserver = LocalClient(server.registry, User(bootstrap.USER, (MASTERS,)), "kube-apiserver")
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
+        admission.mutating = [VpaAdmission(apiserver), *admission.mutating]
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac, authorize)
         metrics.serve(server, self.usage)
-        why.serve(server, apiserver, self.decisions, rbac)
+        why.serve(server, apiserver, self.decisions, authorize)
         return server
 
     def client(self, user: str, manager: str = "") -> Client:
@@ -176,8 +180,8 @@ class ControlPlane:
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
-        if self.record.get("default_storage_class", True) and not provisioner.has_default_class(client):
-            await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
+        if self.record.get("addons", True):
+            await _install_addons(client)
         await metrics.publish(client, datetime.now(UTC))
         self.extensions.start()
 
@@ -195,6 +199,13 @@ class ControlPlane:
         context.verify_mode = ssl.CERT_OPTIONAL
         context.set_alpn_protocols(["http/1.1"])
         return context
+
+
+async def _install_addons(client: Client) -> None:
+    """What most clusters have beside Kubernetes itself. A default storage class of the user's own is enough."""
+    if not provisioner.has_default_class(client):
+        await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
+    await bootstrap.create_missing(client, verticalpodautoscaler.DEFINITIONS, verticalpodautoscaler.definition())
 
 
 class _Late:
@@ -258,13 +269,14 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
         version=KUBERNETES_VERSION,
         runtime=f"podling://{__version__}",
     )
+    node_images = NodeImages(images)
     node = Node(
         Surroundings(
             client=kubelet,
             recorder=recorder,
             sandbox=sandbox,
             network=PodNetwork(addresses, services),
-            images=NodeImages(images),
+            images=node_images,
             directory=layout.state,
             node_name=name,
             host_ip=addresses.gateway,
@@ -275,8 +287,9 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
             matches_node=placing.matches_node,
         )
     )
-    reporter = NodeReporter(kubelet, recorder, settings, machine, list, time.time)
+    reporter = NodeReporter(kubelet, recorder, settings, machine, node_images.listing, time.time)
     rest.serve(plane.server, node)
+    kubelet_api.serve(plane.server, node, name, layout.state, time.time)
     apiproxy.serve(plane.server)
     plane.usage.add(name, node)
     await services.start()

@@ -25,6 +25,7 @@ class NodeImages:
 
     def __init__(self, images: Images) -> None:
         self._images = images
+        self._listed: tuple[int, Sequence[Mapping[str, Any]]] | None = None
 
     def present(self, reference: str, policy: str) -> Image | None:
         """The image, if it need not be fetched under this policy; raises `ImageError` (InvalidImageName)."""
@@ -37,6 +38,26 @@ class NodeImages:
     def size(self, image: HasId) -> int:
         """In bytes, of all its layers."""
         return self._images.store.size(image.id)
+
+    def listing(self) -> Sequence[Mapping[str, Any]]:
+        """All images as `Node.status.images` shows them, the largest first. Read again when the store has changed."""
+        state = self._images.store.state()
+        if self._listed is None or self._listed[0] != state:
+            self._listed = (state, self._list())
+        return self._listed[1]
+
+    def _list(self) -> Sequence[Mapping[str, Any]]:
+        names: dict[str, list[str]] = {}
+        for image in self._images.list():
+            digest = f"{image.reference.rpartition(':')[0]}@{image.digest}"
+            names.setdefault(image.id, []).extend([digest, image.reference] if image.digest else [image.reference])
+        sizes = {id: self._images.store.size(id) for id in names}
+        ordered = sorted(names, key=lambda id: (-sizes[id], names[id]))
+        return [{"names": sorted(names[id], key=_digests_first), "sizeBytes": sizes[id]} for id in ordered]
+
+
+def _digests_first(name: str) -> tuple[bool, str]:
+    return "@" not in name, name
 
 
 def _policy(text: str) -> Policy:

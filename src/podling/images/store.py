@@ -81,6 +81,13 @@ class Store:
                 return self._image(name, entry)
         return None
 
+    def state(self) -> int:
+        """A number that changes with every change of the names."""
+        try:
+            return (self.root / "index.json").stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
+
     def images(self) -> list[Image]:
         """All named images, by name."""
         return [self._image(name, entry) for name, entry in sorted(self._index().items())]

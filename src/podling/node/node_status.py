@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from podling.api import meta
 from podling.api.client import Client, EventRecorder
@@ -23,6 +24,8 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 LEASE_EVERY = 10.0
 STATUS_EVERY = 300.0
+IMAGES_EVERY = 10.0
+"""How often it is looked whether there are other images."""
 POD_LIMIT = 110
 KUBELET_PORT = 10250
 MEMORY_RESERVE = 100 * 2**20
@@ -145,7 +148,7 @@ _CONDITIONS = (
 
 
 def node_status(
-    node: Object, settings: NodeSettings, machine: Machine, images: Sequence[Object], now: datetime
+    node: Object, settings: NodeSettings, machine: Machine, images: Sequence[Mapping[str, Any]], now: datetime
 ) -> Object:
     """The status: pure. `images` are `{names, sizeBytes}`."""
     status: Object = {
@@ -221,7 +224,7 @@ class NodeReporter:
         recorder: EventRecorder,
         settings: NodeSettings,
         machine: Machine,
-        images: Callable[[], Sequence[Object]],
+        images: Callable[[], Sequence[Mapping[str, Any]]],
         now: Callable[[], float],
     ) -> None:
         self._client = client
@@ -230,6 +233,7 @@ class NodeReporter:
         self._machine = machine
         self._images = images
         self._now = now
+        self._reported: Sequence[Mapping[str, Any]] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -241,6 +245,7 @@ class NodeReporter:
         self._tasks = [
             loop.create_task(self._repeat(LEASE_EVERY, self._renew_lease, at_once=True)),
             loop.create_task(self._repeat(STATUS_EVERY, self.report, at_once=False)),
+            loop.create_task(self._repeat(IMAGES_EVERY, self._report_images, at_once=False)),
         ]
 
     async def stop(self) -> None:
@@ -265,8 +270,13 @@ class NodeReporter:
         if node is None:
             await self._register()
             return
-        status = node_status(node, self._settings, self._machine, self._images(), self._moment())
+        self._reported = self._images()
+        status = node_status(node, self._settings, self._machine, self._reported, self._moment())
         await self._client.patch("nodes", "", self._settings.name, {"status": status}, subresource="status")
+
+    async def _report_images(self) -> None:
+        if self._images() != self._reported:
+            await self.report()
 
     async def _tell_start(self) -> None:
         node = self._client.get("nodes", "", self._settings.name)

@@ -61,17 +61,7 @@ class PodRest:
         if not meta.spec(pod).get("nodeName"):
             exchange.request.respond(204, b"", "text/plain")  # nothing runs yet that could have said anything
             return
-        lines = self._node.logs(exchange.info.namespace, exchange.info.name, options)
-        stream = exchange.request.stream(200, "text/plain")
-        pouring = asyncio.ensure_future(_pour(lines, stream))
-
-        def leave() -> None:
-            pouring.cancel()  # a follower that goes away need not wait for the next line
-
-        stream.on_close = leave
-        await asyncio.wait([pouring])
-        if not pouring.cancelled():
-            pouring.result()
+        await pour(self._node.logs(exchange.info.namespace, exchange.info.name, options), exchange)
 
     async def exec(self, exchange: Exchange) -> None:
         query = parse_qs(exchange.request.query, keep_blank_values=True)
@@ -117,6 +107,20 @@ class PodRest:
         if not meta.spec(pod).get("nodeName"):
             raise bad_request(f"pod {meta.name(pod)} does not have a host assigned")
         return container
+
+
+async def pour(lines: AsyncIterator[bytes], exchange: Exchange) -> None:
+    """Answers with what comes, as long as it comes and somebody listens."""
+    stream = exchange.request.stream(200, "text/plain")
+    pouring = asyncio.ensure_future(_pour(lines, stream))
+
+    def leave() -> None:
+        pouring.cancel()  # a follower that goes away need not wait for the next line
+
+    stream.on_close = leave
+    await asyncio.wait([pouring])
+    if not pouring.cancelled():
+        pouring.result()
 
 
 async def _pour(lines: AsyncIterator[bytes], stream: Stream) -> None:
