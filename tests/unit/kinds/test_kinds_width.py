@@ -121,3 +121,11 @@ def test_an_autoscaler_tolerates_no_negative_share(kinds, problems) -> None:
     assert problems(kinds["horizontalpodautoscalers.autoscaling/v2"], {"spec": spec}) == [
         'spec.behavior.scaleUp.tolerance: Invalid value: "-1": must be greater than or equal to 0'
     ]
+
+
+def test_single_addresses_and_lists_of_them_say_the_same(kinds, writes) -> None:
+    node = writes(kinds["nodes/v1"], {"spec": {"podCIDR": "10.0.0.0/24"}}).new
+    assert node["spec"]["podCIDRs"] == ["10.0.0.0/24"]
+    pod = {"spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"podIP": "1.2.3.4"}}
+    kinds["pods/v1"].strategy.default(pod)
+    assert pod["status"]["podIPs"] == [{"ip": "1.2.3.4"}]

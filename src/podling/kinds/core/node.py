@@ -19,7 +19,11 @@ _ROLE: Final = "kubernetes.io/role"
 
 
 def default(obj: Object) -> None:
-    obj.setdefault("spec", {})
+    spec: Object = obj.setdefault("spec", {})
+    if spec.get("podCIDR") and not spec.get("podCIDRs"):
+        spec["podCIDRs"] = [spec["podCIDR"]]
+    elif spec.get("podCIDRs"):
+        spec["podCIDR"] = spec["podCIDRs"][0]
     status: Object = obj.setdefault("status", {})
     if status.get("capacity") and not status.get("allocatable"):
         status["allocatable"] = dict(status["capacity"])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from podling.api import quantity
-from podling.kinds.validation.fields import entries, part
+from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
 DEFAULT_MODE: Final = 0o644
@@ -57,7 +57,17 @@ def pod(obj: Object) -> None:
         _host_ports(spec)
     pod_spec(spec)
     _pod_level_requests(spec)
-    obj.setdefault("status", {})
+    _addresses(obj.setdefault("status", {}))
+
+
+def _addresses(status: Object) -> None:
+    """`podIP` is the first of `podIPs`; where both are written and differ, it counts, as older kubelets want it."""
+    addresses: list[Object] = entries(status, "podIPs")
+    first = text(status, "podIP")
+    if first and (not addresses or addresses[0].get("ip") != first):
+        status["podIPs"] = [{"ip": first}]
+    elif addresses and not first:
+        status["podIP"] = addresses[0].get("ip", "")
 
 
 def pod_template(template: Object) -> None:
