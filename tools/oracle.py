@@ -30,8 +30,8 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="podling-oracle-", dir="/tmp") as home:
         person = Person("root" if os.getuid() == 0 else "rootless", Path(home), Path(sys.executable).parent)
-        # the recorded cluster had none
-        person.podling("up", "--empty", "--no-default-storage-class", "--name", "oracle")
+        # the recorded cluster had none of them
+        person.podling("up", "--empty", "--no-addons", "--name", "oracle")
         try:
             build_images(person)
             return replay(person, options.oracle, options.replay)

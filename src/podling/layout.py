@@ -38,8 +38,8 @@ class ClusterRecord(TypedDict):
     api_port: int
     """On the host's 127.0.0.1; the same for the cluster's whole life, so that kubeconfigs stay valid."""
     host_ports: NotRequired[dict[str, int]]
-    default_storage_class: NotRequired[bool]
-    """Whether the cluster has a class for claims that name none; absent: yes."""
+    addons: NotRequired[bool]
+    """Whether the cluster has what most have beside Kubernetes itself, as a default storage class; absent: yes."""
 
 
 class BadClusterName(ValueError):

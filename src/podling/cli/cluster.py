@@ -84,13 +84,13 @@ def require(layout: Layout) -> Cluster:
     raise click.ClickException(f"cluster {layout.name} does not run{hint}. Start it: podling up{option}")
 
 
-def start(layout: Layout, *, default_storage_class: bool = True) -> Cluster:
+def start(layout: Layout, *, addons: bool = True) -> Cluster:
     """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the reason and the mend.
 
-    `default_storage_class` is chosen when a cluster is made; one that was kept stays as it was made.
+    `addons` is chosen when a cluster is made; one that was kept stays as it was made.
     Where that fails or is interrupted, no process of it is left.
     """
-    record = read_record(layout) or _new_record(layout, default_storage_class)
+    record = read_record(layout) or _new_record(layout, addons)
     for directory in (layout.state, layout.run, layout.logs, layout.pods, layout.images):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if layout.run.stat().st_uid != os.geteuid():  # it can lie in a directory that everyone may write to
@@ -196,12 +196,12 @@ def _write_record(layout: Layout, record: ClusterRecord) -> None:
     new.replace(layout.record)
 
 
-def _new_record(layout: Layout, default_storage_class: bool) -> ClusterRecord:
+def _new_record(layout: Layout, addons: bool) -> ClusterRecord:
     return {
         "name": layout.name,
         "node": layout.context,
         "api_port": _free_port(),
-        "default_storage_class": default_storage_class,
+        "addons": addons,
     }
 
 

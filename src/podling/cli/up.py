@@ -27,7 +27,9 @@ URL_PATIENCE = 2.0
 @click.argument("project", required=False, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @name_option
 @click.option("--empty", is_flag=True, help="A cluster with nothing in it.")
-@click.option("--no-default-storage-class", is_flag=True, help="A new cluster has no class for claims that name none.")
+@click.option(
+    "--no-addons", is_flag=True, help="A new cluster has no default storage class and no VerticalPodAutoscalers."
+)
 @click.option(
     "--wait",
     type=click.IntRange(min=0),
@@ -42,7 +44,7 @@ def command(
     project: Path | None,
     name: str,
     empty: bool,
-    no_default_storage_class: bool,
+    no_addons: bool,
     wait: int,
     verbose: bool,
     output: str,
@@ -53,7 +55,7 @@ def command(
     progress = Progress()
     with cluster.plain_errors():
         try:
-            start = partial(_started, layout, progress, default_storage_class=not no_default_storage_class)
+            start = partial(_started, layout, progress, addons=not no_addons)
             facts = _up(None if empty else project or Path(), layout, progress, wait, verbose, start)
         except RequestFailed as error:
             raise click.ClickException(str(error)) from error
@@ -141,12 +143,12 @@ def _build(plan: Any, objects: list[Manifest], progress: Progress, verbose: bool
     return ids
 
 
-def _started(layout: Layout, progress: Progress, *, default_storage_class: bool) -> Cluster:
+def _started(layout: Layout, progress: Progress, *, addons: bool) -> Cluster:
     """The cluster, started if need be, and the kubeconfig that leads to it."""
     running = cluster.find(layout)
     if running is None:
         with progress.step(f"Starting cluster {layout.name}") as step:
-            running = cluster.start(layout, default_storage_class=default_storage_class)
+            running = cluster.start(layout, addons=addons)
             step.detail(f"({running.tier})")
     elif not cluster.answers(running):
         with progress.step(f"Waiting for cluster {layout.name} to come back"):

@@ -35,6 +35,7 @@ from podling.controllers.hpa import controller as hpa
 from podling.controllers.hpa.metrics import Metrics, NoMetrics
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
+from podling.controllers.vpa import controller as vpa
 
 
 def all_controllers(
@@ -73,6 +74,7 @@ def all_controllers(
         ttl.controller(),
         disruption.controller(),
         hpa.controller(metrics or NoMetrics()),
+        vpa.controller(metrics or NoMetrics()),
         resourcequota.controller(),
         volumebinder.claim_binder(),
         volumebinder.volume_phases(),

@@ -11,6 +11,7 @@ from math import ceil
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import NANO, Quantity, of
+from podling.controllers import targets
 from podling.controllers.actions import Action, Announce, Emit, Patch, Requeue
 from podling.controllers.hpa import replicas
 from podling.controllers.hpa.behavior import Past, limited
@@ -50,20 +51,8 @@ def observe(client: Client, metrics: Metrics, key: ObjectKey) -> Snapshot | None
     hpa = client.get(RESOURCE, key.namespace, key.name)
     if hpa is None:
         return None
-    reference = meta.spec(hpa)["scaleTargetRef"]
-    group = reference.get("apiVersion", "").rpartition("/")[0]
-    served = next((r for r in client.resources() if (r.group, r.kind) == (group, reference["kind"])), None)
-    if served is None:
-        return Snapshot(hpa=hpa, resource=reference["kind"].lower(), target=None, pods=[], metrics=metrics)
-    target = client.get(served.group_resource, key.namespace, reference["name"])
-    selector = _selector(target) if target is not None else None
-    pods = [p for p in client.list("pods", key.namespace) if meta.matches_selector(selector, meta.labels(p))]
-    return Snapshot(hpa=hpa, resource=served.group_resource, target=target, pods=pods, metrics=metrics)
-
-
-def _selector(target: Object) -> Object:
-    selector: Object = meta.spec(target).get("selector") or {}
-    return {"matchLabels": selector} if target["kind"] == "ReplicationController" else selector
+    found = targets.find(client, key.namespace, meta.spec(hpa)["scaleTargetRef"])
+    return Snapshot(hpa=hpa, resource=found.resource, target=found.object, pods=found.pods, metrics=metrics)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +171,7 @@ class _Look:
 
     def _selector(self) -> Object:
         target = self.snapshot.target
-        return _selector(target) if target is not None else {}
+        return targets.selector(target) if target is not None else {}
 
     def _propose_resource(self, source: Object, container: str | None, current: int, field: str) -> _Proposal:
         name, target, namespace = source["name"], source["target"], meta.namespace(self.hpa)

@@ -1,0 +1,47 @@
+"""What an autoscaler's reference points at, and the pods of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from podling.api import meta
+from podling.api.client import Client
+from podling.store.types import Object
+
+
+class Target(NamedTuple):
+    resource: str
+    object: Object | None
+    pods: Sequence[Object]
+
+
+class Found(NamedTuple):
+    resource: str
+    """For a kind that is not served, the best guess at it."""
+    object: Object | None
+
+
+def find_object(client: Client, namespace: str, reference: Object) -> Found:
+    """The object that a CrossVersionObjectReference names."""
+    group = reference.get("apiVersion", "").rpartition("/")[0]
+    served = next((r for r in client.resources() if (r.group, r.kind) == (group, reference["kind"])), None)
+    if served is None:
+        return Found(reference["kind"].lower(), None)
+    return Found(served.group_resource, client.get(served.group_resource, namespace, reference["name"]))
+
+
+def find(client: Client, namespace: str, reference: Object) -> Target:
+    """The object that a CrossVersionObjectReference names, and what its selector picks."""
+    resource, found = find_object(client, namespace, reference)
+    if found is None:
+        return Target(resource, None, ())
+    chosen = selector(found)
+    pods = [p for p in client.list("pods", namespace) if meta.matches_selector(chosen, meta.labels(p))]
+    return Target(resource, found, pods)
+
+
+def selector(target: Object) -> Object:
+    """A label selector, also where the kind only knows equality."""
+    found: Object = meta.spec(target).get("selector") or {}
+    return {"matchLabels": found} if target["kind"] == "ReplicationController" else found

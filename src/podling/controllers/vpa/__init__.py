@@ -1,0 +1,10 @@
+"""VerticalPodAutoscaler (`autoscaling.k8s.io/v1`): how much a container should request.
+
+- `histogram`: what was used, old samples counting less and less: pure;
+- `usage`: the history of one container: pure;
+- `recommendation`: target and bounds from a history, within what the policy allows: pure;
+- `controller`: measures once a minute, recommends, and evicts pods whose requests are out of bounds;
+- `definition`: the CustomResourceDefinition of the kind.
+
+Source: the documentation of the Vertical Pod Autoscaler's recommender ("components", "flags", "FAQ").
+"""

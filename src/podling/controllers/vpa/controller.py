@@ -1,0 +1,204 @@
+"""The autoscaler: once a minute it measures, recommends, and evicts pods whose requests are out of bounds.
+
+Its kind is a custom one, which may come late or go: so its one key is the definition, and a look is at all of its
+objects. Whoever is evicted comes back with the recommended requests: `admission` sees to that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from podling.api import meta
+from podling.api.client import Client
+from podling.api.podresources import amounts
+from podling.api.quantity import NANO
+from podling.controllers import pods as podlib
+from podling.controllers import targets
+from podling.controllers.actions import Action, Announce, Create, Requeue
+from podling.controllers.hpa.metrics import Metrics, MetricsUnavailable
+from podling.controllers.runtime import (
+    ActionFailed,
+    Context,
+    Controller,
+    ObjectKey,
+    Watch,
+    itself,
+    key_of,
+    service_account,
+)
+from podling.controllers.statuses import replace_condition, write_status
+from podling.controllers.vpa.definition import DEFINITIONS, RESOURCE
+from podling.controllers.vpa.recommendation import out_of_bounds, recommend
+from podling.controllers.vpa.usage import History
+from podling.store.types import Object
+
+log = logging.getLogger(__name__)
+
+PERIOD = 60.0
+LEAST_REPLICAS = 2
+"""Of a workload with fewer pods none is evicted, unless `spec.updatePolicy.minReplicas` says otherwise."""
+EVICTING = ("Recreate", "InPlaceOrRecreate", "Auto")
+"""Modes in which running pods are changed. In place is tried by none: to recreate is what each falls back to."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """What is known of one autoscaler's containers, by name; begins anew with its uid."""
+
+    uid: str
+    histories: dict[str, History] = field(default_factory=dict[str, History])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    vpa: Object
+    target: Object | None
+    pods: Sequence[Object]
+    histories: Mapping[str, History]
+
+
+def mode_of(vpa: Object) -> str:
+    return meta.part(vpa, "spec", "updatePolicy").get("updateMode") or "Recreate"
+
+
+# Measure
+
+
+def measure(metrics: Metrics, namespace: str, pods: Sequence[Object], memory: Memory) -> None:
+    """Adds the newest samples to the histories."""
+    for container in {c["name"] for pod in pods for c in meta.items(pod, "spec", "containers")}:
+        history = memory.histories.setdefault(container, History())
+        history.forget(history.seen.keys() - {meta.uid(pod) for pod in pods})
+        _measure_container(metrics, namespace, container, pods, history)
+
+
+def _measure_container(
+    metrics: Metrics, namespace: str, container: str, pods: Sequence[Object], history: History
+) -> None:
+    try:
+        cpu = metrics.resource(namespace, {}, "cpu", container)
+        memory = metrics.resource(namespace, {}, "memory", container)
+    except MetricsUnavailable:
+        return  # nothing is measured yet
+    for pod in pods:
+        name = meta.name(pod)
+        if name in cpu and name in memory:
+            history.add(
+                meta.uid(pod),
+                cpu[name].at.timestamp(),
+                cores=cpu[name].milli / 1000,
+                memory=memory[name].milli / 1000,
+                requested_cores=_requested_cores(pod, container),
+            )
+
+
+def _requested_cores(pod: Object, container: str) -> float:
+    for found in meta.items(pod, "spec", "containers"):
+        if found["name"] == container:
+            return amounts(meta.part(found, "resources", "requests")).get("cpu", 0) / NANO
+    return 0.0
+
+
+# Decide
+
+
+def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
+    vpa = snapshot.vpa
+    recommended = recommend(vpa, snapshot.histories)
+    conditions: list[Object] = [c for c in meta.conditions(vpa) if c["type"] != "NoPodsMatched"]
+    if not snapshot.pods:
+        conditions = replace_condition(conditions, _NO_PODS, now)
+    provided: Object = {"type": "RecommendationProvided", "status": "True" if recommended else "False"}
+    conditions = replace_condition(conditions, provided, now)
+    status: Object = {**meta.status(vpa), "conditions": conditions}
+    if recommended:
+        status["recommendation"] = {"containerRecommendations": list(recommended)}
+    written = write_status(RESOURCE, vpa, status, "what its pods used so far")
+    return [*written, *evictions(snapshot, recommended)]
+
+
+_NO_PODS: Object = {
+    "type": "NoPodsMatched",
+    "status": "True",
+    "reason": "NoPodsMatched",
+    "message": "No pods match this VPA object",
+}
+
+
+def evictions(snapshot: Snapshot, recommended: Sequence[Object]) -> list[Action]:
+    """Of one workload at most half of the wanted pods at a time, and none while others of it are away."""
+    vpa = snapshot.vpa
+    living = [p for p in snapshot.pods if not meta.deleting(p) and podlib.phase(p) == "Running"]
+    least = meta.part(vpa, "spec", "updatePolicy").get("minReplicas") or LEAST_REPLICAS
+    if mode_of(vpa) not in EVICTING or not recommended or len(living) < least or snapshot.target is None:
+        return []
+    wanted: int = meta.spec(snapshot.target).get("replicas") or len(living)
+    room = max(len(living) - wanted + max(wanted // 2, 1), 0)
+    wrong = [pod for pod in living if _wrong(pod, recommended)]
+    return [_evict(vpa, pod) for pod in wrong[:room]]
+
+
+def _wrong(pod: Object, recommended: Sequence[Object]) -> bool:
+    by_name = {r["containerName"]: r for r in recommended}
+    containers = meta.items(pod, "spec", "containers")
+    return any(out_of_bounds(c, by_name[c["name"]]) for c in containers if c["name"] in by_name)
+
+
+def _evict(vpa: Object, pod: Object) -> Create:
+    metadata: Object = {"namespace": meta.namespace(pod), "name": meta.name(pod)}
+    eviction: Object = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    done = Announce(
+        regarding=pod, reason="EvictedByVPA", message="Pod was evicted by VPA Updater to apply resource recommendation."
+    )
+    return Create(
+        why=f"its requests are out of the bounds of {meta.name(vpa)}",
+        resource="pods",
+        object=eviction,
+        subresource="eviction",
+        done=done,
+    )
+
+
+# Controller
+
+
+def controller(metrics: Metrics) -> Controller:
+    known: dict[ObjectKey, Memory] = {}
+
+    async def reconcile(context: Context, key: ObjectKey) -> None:
+        if key.name != RESOURCE or not _served(context.client):
+            return
+        await context.act(key, [Requeue(why="the next look at what pods use", seconds=PERIOD)])
+        found = {key_of(vpa): vpa for vpa in context.client.list(RESOURCE)}
+        for gone in known.keys() - found.keys():
+            del known[gone]
+        for vpa_key, vpa in found.items():
+            try:
+                await context.act(vpa_key, decide(_observe(context.client, metrics, vpa, known), context.now()))
+            except ActionFailed as failure:  # a budget forbids to evict: the next look tries again
+                log.info("%s: %s", vpa_key, failure)
+
+    return Controller(
+        name="vpa-recommender",
+        user=service_account("vpa-recommender"),
+        resource=RESOURCE,
+        watches=(Watch(resource=DEFINITIONS, keys=itself),),
+        reconcile=reconcile,
+    )
+
+
+def _served(client: Client) -> bool:
+    return any(r.group_resource == RESOURCE for r in client.resources())
+
+
+def _observe(client: Client, metrics: Metrics, vpa: Object, known: dict[ObjectKey, Memory]) -> Snapshot:
+    key = key_of(vpa)
+    memory = known.get(key)
+    if memory is None or memory.uid != meta.uid(vpa):
+        memory = known[key] = Memory(meta.uid(vpa))
+    target = targets.find(client, key.namespace, meta.spec(vpa)["targetRef"])
+    measure(metrics, key.namespace, target.pods, memory)
+    return Snapshot(vpa=vpa, target=target.object, pods=target.pods, histories=memory.histories)

@@ -1,0 +1,109 @@
+"""Target and bounds of a container's requests: percentiles of its history with a margin, the less sure the wider.
+
+`target` is the 90th percentile. Between `lowerBound` (the 50th) and `upperBound` (the 95th) a running pod is left
+alone. With little history the lower bound falls and the upper bound rises: after one day the upper bound is twice the
+percentile, after a week 1.14 times.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from podling.api import meta
+from podling.api.podresources import amounts
+from podling.api.quantity import NANO, Format, Quantity
+from podling.controllers.vpa.usage import History
+from podling.store.types import Object
+
+MARGIN = 0.15
+LEAST_MILLICORES = 25
+LEAST_BYTES = 250 * 1024 * 1024
+RESOURCES = ("cpu", "memory")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """`percentile * (1 + MARGIN) * (1 + multiplier / confidence) ** exponent`."""
+
+    percentile: float
+    multiplier: float = 0.0
+    exponent: float = 0.0
+
+    def of(self, history: History) -> Mapping[str, float]:
+        """Millicores and bytes, by resource."""
+        scale = (1 + MARGIN) * self._doubt(history.confidence)
+        return {
+            "cpu": history.cpu.percentile(self.percentile) * 1000 * scale,
+            "memory": history.memory.percentile(self.percentile) * scale,
+        }
+
+    def _doubt(self, confidence: float) -> float:
+        if not self.exponent:
+            return 1.0
+        return (1 + self.multiplier / max(confidence, _LEAST_CONFIDENCE)) ** self.exponent
+
+
+_LEAST_CONFIDENCE = 1e-6
+"""A tenth of a second of history; keeps the upper bound finite."""
+_LARGEST = {"cpu": 1e8, "memory": 1e15}
+"""What a bound can be at most: far beyond any machine, and within what a quantity holds."""
+TARGET = Estimator(0.9)
+LOWER_BOUND = Estimator(0.5, 0.001, -2.0)
+UPPER_BOUND = Estimator(0.95, 1.0, 1.0)
+
+
+def policy_of(vpa: Object, container: str) -> Object:
+    """The container's own policy, else the one of `*`."""
+    policies = {p.get("containerName"): p for p in meta.items(vpa, "spec", "resourcePolicy", "containerPolicies")}
+    return policies.get(container) or policies.get("*") or {}
+
+
+def recommend(vpa: Object, histories: Mapping[str, History]) -> Sequence[Object]:
+    """`status.recommendation.containerRecommendations`, by name; nothing for containers that the policy leaves out."""
+    wanted = {
+        name: history
+        for name, history in histories.items()
+        if history.samples and policy_of(vpa, name).get("mode") != "Off"
+    }
+    return [_container(vpa, name, wanted[name], len(wanted)) for name in sorted(wanted)]
+
+
+def _container(vpa: Object, name: str, history: History, count: int) -> Object:
+    policy = policy_of(vpa, name)
+    controlled = policy.get("controlledResources") or RESOURCES
+    least = {"cpu": LEAST_MILLICORES / count, "memory": LEAST_BYTES / count}
+
+    def amount(estimator: Estimator, *, capped: bool = True) -> Object:
+        estimated = estimator.of(history)
+        values = {r: min(max(estimated[r], least[r]), _LARGEST[r]) for r in RESOURCES if r in controlled}
+        return _quantities(_capped(values, policy) if capped else values)
+
+    return {
+        "containerName": name,
+        "lowerBound": amount(LOWER_BOUND),
+        "target": amount(TARGET),
+        "uncappedTarget": amount(TARGET, capped=False),
+        "upperBound": amount(UPPER_BOUND),
+    }
+
+
+def _capped(values: Mapping[str, float], policy: Object) -> Mapping[str, float]:
+    low, high = _limits(policy.get("minAllowed")), _limits(policy.get("maxAllowed"))
+    return {r: max(min(v, high.get(r, v)), low.get(r, 0.0)) for r, v in values.items()}
+
+
+def _limits(allowed: Object | None) -> Mapping[str, float]:
+    return {r: nanos / (10**6 if r == "cpu" else NANO) for r, nanos in amounts(allowed or {}).items()}
+
+
+def _quantities(values: Mapping[str, float]) -> Object:
+    units = {"cpu": 10**6, "memory": NANO}
+    return {r: str(Quantity(int(v) * units[r], Format.DECIMAL_SI)) for r, v in values.items()}
+
+
+def out_of_bounds(container: Object, recommended: Object) -> bool:
+    """Whether what a container requests is outside of what is recommended."""
+    requests = amounts(meta.part(container, "resources", "requests"))
+    low, high = amounts(recommended["lowerBound"]), amounts(recommended["upperBound"])
+    return any(not low[r] <= requests.get(r, 0) <= high[r] for r in low)

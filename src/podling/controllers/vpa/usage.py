@@ -1,0 +1,69 @@
+"""What one container of a workload used, over all its pods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from podling.controllers.vpa.histogram import CPU, MEMORY, Histogram
+
+LIGHTEST_SAMPLE = 0.1
+"""CPU samples weigh as much as the container requests, in cores: a bigger container tells more; at least this."""
+PEAK_INTERVAL = 24 * 3600.0
+"""Of memory only the peak of each such interval counts: once out of memory is too often."""
+SAMPLES_IN_A_DAY = 24 * 60
+
+
+@dataclass(slots=True)
+class Peak:
+    """The memory peak of one pod's container in its present interval."""
+
+    bytes: float
+    ends: float
+
+
+@dataclass(slots=True)
+class History:
+    """Times are Unix seconds."""
+
+    cpu: Histogram = field(default_factory=lambda: Histogram(CPU))
+    memory: Histogram = field(default_factory=lambda: Histogram(MEMORY))
+    first: float = 0.0
+    last: float = 0.0
+    samples: int = 0
+    peaks: dict[str, Peak] = field(default_factory=dict[str, Peak])
+    """By pod uid."""
+    seen: dict[str, float] = field(default_factory=dict[str, float])
+    """When the newest sample of each pod was taken: one is counted once."""
+
+    def add(self, pod: str, at: float, *, cores: float, memory: float, requested_cores: float) -> None:
+        """A sample of one pod; ignored unless it is newer than the last one."""
+        if at <= self.seen.get(pod, 0.0):
+            return
+        self.seen[pod] = at
+        self.cpu.add(cores, max(requested_cores, LIGHTEST_SAMPLE), at)
+        self._add_memory(pod, at, memory)
+        self.first = self.first or at
+        self.last = max(self.last, at)
+        self.samples += 1
+
+    def _add_memory(self, pod: str, at: float, memory: float) -> None:
+        peak = self.peaks.get(pod)
+        if peak is not None and at < peak.ends:
+            if memory <= peak.bytes:
+                return
+            self.memory.subtract(peak.bytes, 1.0, peak.ends)
+        else:
+            peak = self.peaks[pod] = Peak(memory, at + PEAK_INTERVAL)
+        peak.bytes = memory
+        self.memory.add(memory, 1.0, peak.ends)
+
+    def forget(self, gone: set[str]) -> None:
+        """Pods that are no more; what they used stays in the history."""
+        for pod in gone:
+            self.peaks.pop(pod, None)
+            self.seen.pop(pod, None)
+
+    @property
+    def confidence(self) -> float:
+        """In days: how long was measured, or how much would have been in that time, whichever is less."""
+        return min((self.last - self.first) / 86400, self.samples / SAMPLES_IN_A_DAY)

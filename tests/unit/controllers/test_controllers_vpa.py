@@ -1,0 +1,167 @@
+"""Recommendations of the vertical autoscaler, as its documentation describes the recommender."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from podling.controllers.vpa.histogram import CPU, MEMORY, Histogram
+from podling.controllers.vpa.recommendation import LOWER_BOUND, TARGET, UPPER_BOUND, out_of_bounds, recommend
+from podling.controllers.vpa.usage import PEAK_INTERVAL, History
+
+MINUTE, DAY = 60.0, 86400.0
+START = 1_700_000_000.0
+
+
+def history(days: float, cores: float = 0.5, memory: float = 1e9, step: float = MINUTE) -> History:
+    """One pod that used the same all the time."""
+    found = History()
+    for minute in range(int(days * DAY / step) + 1):
+        found.add("pod", START + minute * step, cores=cores, memory=memory, requested_cores=0.1)
+    return found
+
+
+def vpa(**policy: object) -> dict:
+    return {"spec": {"resourcePolicy": {"containerPolicies": [{"containerName": "*", **policy}]}}}
+
+
+# Histogram
+
+
+def test_a_bucket_is_five_per_cent_wider_than_the_one_before() -> None:
+    widths = [CPU.start(b + 1) - CPU.start(b) for b in range(3)]
+    assert widths == pytest.approx([0.01, 0.0105, 0.011025])
+
+
+@given(st.floats(min_value=0, max_value=900))
+def test_every_value_lies_in_the_bucket_that_is_found_for_it(value: float) -> None:
+    bucket = CPU.find(value)
+    assert CPU.start(bucket) <= value * (1 + 1e-9) + 1e-12
+    assert value <= CPU.start(bucket + 1) * (1 + 1e-9)
+
+
+def test_a_percentile_is_the_end_of_its_bucket() -> None:
+    histogram = Histogram(CPU)
+    for number in range(10):
+        histogram.add(0.005 if number < 9 else 1.0, 1.0, START)
+    assert histogram.percentile(0.9) == pytest.approx(0.01)
+    assert histogram.percentile(0.91) == CPU.start(CPU.find(1.0) + 1)
+
+
+def test_an_empty_histogram_has_no_percentile() -> None:
+    assert Histogram(MEMORY).percentile(0.9) == 0.0
+
+
+def test_after_a_half_life_a_sample_counts_half() -> None:
+    histogram = Histogram(CPU)
+    histogram.add(1.0, 1.0, START)
+    histogram.add(0.1, 1.0, START + DAY)
+    low, high = CPU.find(0.1), CPU.find(1.0)
+    assert histogram.weights[low] == pytest.approx(2 * histogram.weights[high])
+
+
+def test_a_year_without_samples_does_not_overflow() -> None:
+    histogram = Histogram(CPU)
+    histogram.add(1.0, 1.0, START)
+    histogram.add(0.1, 1.0, START + 4000 * DAY)
+    assert histogram.percentile(0.5) == CPU.start(CPU.find(0.1) + 1)
+
+
+def test_what_is_subtracted_is_gone() -> None:
+    histogram = Histogram(CPU)
+    histogram.add(1.0, 1.0, START)
+    histogram.subtract(1.0, 1.0, START)
+    assert histogram.empty
+
+
+def test_a_checkpoint_brings_the_percentiles_back() -> None:
+    old, new = history(1).cpu, Histogram(CPU)
+    kept = old.checkpoint()
+    new.restore(kept["bucketWeights"], kept["totalWeight"], old.reference)
+    assert [new.percentile(p) for p in (0.5, 0.9, 0.95)] == [old.percentile(p) for p in (0.5, 0.9, 0.95)]
+
+
+# History
+
+
+def test_only_the_peak_of_a_day_s_memory_counts() -> None:
+    found = History()
+    for minute, memory in enumerate((1e9, 3e9, 2e9)):
+        found.add("pod", START + minute * MINUTE, cores=0.1, memory=memory, requested_cores=0.1)
+    assert list(found.memory.weights) == [MEMORY.find(3e9)]
+
+
+def test_the_next_day_has_its_own_peak() -> None:
+    found = History()
+    found.add("pod", START, cores=0.1, memory=3e9, requested_cores=0.1)
+    found.add("pod", START + PEAK_INTERVAL, cores=0.1, memory=1e9, requested_cores=0.1)
+    assert sorted(found.memory.weights) == [MEMORY.find(1e9), MEMORY.find(3e9)]
+
+
+def test_the_same_sample_counts_once() -> None:
+    found = History()
+    for _ in range(3):
+        found.add("pod", START, cores=0.1, memory=1e9, requested_cores=0.1)
+    assert found.samples == 1
+
+
+def test_confidence_is_days_of_history() -> None:
+    assert history(2).confidence == pytest.approx(2, rel=0.01)
+    assert history(2, step=10 * MINUTE).confidence == pytest.approx(0.2, rel=0.01)
+
+
+# Recommendation
+
+
+def test_the_target_is_within_twenty_per_cent_of_the_need() -> None:
+    target = TARGET.of(history(8, cores=0.5, memory=1e9))
+    assert target["cpu"] == pytest.approx(500 * 1.15, rel=0.06)
+    assert target["memory"] == pytest.approx(1e9 * 1.15, rel=0.06)
+
+
+@pytest.mark.parametrize(("days", "times"), [(1, 2.0), (7, 8 / 7)])
+def test_the_upper_bound_comes_down_with_history(days: float, times: float) -> None:
+    found = history(days)
+    assert UPPER_BOUND.of(found)["cpu"] == pytest.approx(TARGET.of(found)["cpu"] * times, rel=0.01)
+
+
+def test_the_lower_bound_comes_up_with_history() -> None:
+    short, long = history(5 / 1440), history(1)
+    assert LOWER_BOUND.of(short)["cpu"] == pytest.approx(TARGET.of(short)["cpu"] * 0.6, rel=0.05)
+    assert LOWER_BOUND.of(long)["cpu"] == pytest.approx(TARGET.of(long)["cpu"], rel=0.01)
+
+
+def test_an_idle_pod_gets_the_least_shared_by_its_containers() -> None:
+    idle = history(8, cores=0.0, memory=0.0)
+    (alone,) = recommend(vpa(), {"c": idle})
+    assert alone["target"] == {"cpu": "25m", "memory": "262144k"}
+    first, second = recommend(vpa(), {"a": idle, "b": idle})
+    assert first["target"] == second["target"] == {"cpu": "12m", "memory": "131072k"}
+
+
+def test_the_policy_limits_all_but_the_uncapped_target() -> None:
+    (found,) = recommend(vpa(minAllowed={"cpu": "1"}, maxAllowed={"memory": "500Mi"}), {"c": history(8)})
+    assert found["target"] == {"cpu": "1", "memory": "524288k"}
+    assert found["uncappedTarget"]["cpu"] != "1"
+    assert found["upperBound"]["memory"] == "524288k"
+
+
+def test_only_controlled_resources_are_recommended() -> None:
+    (found,) = recommend(vpa(controlledResources=["memory"]), {"c": history(1)})
+    assert list(found["target"]) == ["memory"]
+
+
+def test_a_container_whose_policy_is_off_gets_nothing() -> None:
+    assert recommend(vpa(mode="Off"), {"c": history(1)}) == []
+
+
+def test_a_pod_is_out_of_bounds_when_it_requests_too_little_or_too_much() -> None:
+    (found,) = recommend(vpa(controlledResources=["cpu"]), {"c": history(8)})
+
+    def requesting(cpu: str) -> dict:
+        return {"resources": {"requests": {"cpu": cpu}}}
+
+    assert out_of_bounds(requesting("100m"), found)
+    assert not out_of_bounds(requesting("600m"), found)
+    assert out_of_bounds(requesting("2"), found)
