@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: up down test test-all lint bench oracle docs schema-pack clean
+.PHONY: up down test test-all lint bench bench-api oracle docs schema-pack clean
 
 up: $(STAMP)
 	$(BIN)/podling up $(SYSTEM)
@@ -30,7 +30,10 @@ lint: $(DEV_STAMP)
 	$(BIN)/pyright
 
 bench: $(DEV_STAMP)
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-api: $(DEV_STAMP)
+	$(BIN)/python -m bench api $(BENCH_ARGS)
 
 # Recorded behaviour of a real cluster; the recordings are not part of this repository.
 oracle: $(DEV_STAMP)
