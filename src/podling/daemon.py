@@ -121,6 +121,7 @@ class ControlPlane:
     def __init__(self, layout: Layout, store: Store) -> None:
         self.layout = layout
         self.record: ClusterRecord = json.loads(layout.record.read_text())
+        self.has_addons = self.record.get("addons", True)
         self.addresses = Addresses()
         self.decisions = Decisions()
         self.pki = pki.ensure(layout.pki, server_names=server_names(self.addresses))
@@ -153,7 +154,8 @@ class ControlPlane:
         admission.mutating = [VpaAdmission(apiserver), *admission.mutating]
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac, authorize)
-        metrics.serve(server, self.usage)
+        if self.has_addons:
+            metrics.serve(server, self.usage)
         why.serve(server, apiserver, self.decisions, authorize)
         return server
 
@@ -180,9 +182,9 @@ class ControlPlane:
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
-        if self.record.get("addons", True):
+        if self.has_addons:
             await _install_addons(client)
-        await metrics.publish(client, datetime.now(UTC))
+            await metrics.publish(client, datetime.now(UTC))
         self.extensions.start()
 
     def sign_token(self, account: Object, secret: Object) -> str:
@@ -340,7 +342,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         clients=plane.controller_client,
         recorders=plane.recorder,
         root_ca=plane.pki.ca_cert.read_text(),
-        metrics=PodUsage(plane.usage),
+        metrics=PodUsage(plane.usage) if plane.has_addons else None,
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         disk=LocalDisk(plane.layout.volumes),

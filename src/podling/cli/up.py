@@ -28,7 +28,9 @@ URL_PATIENCE = 2.0
 @name_option
 @click.option("--empty", is_flag=True, help="A cluster with nothing in it.")
 @click.option(
-    "--no-addons", is_flag=True, help="A new cluster has no default storage class and no VerticalPodAutoscalers."
+    "--no-addons",
+    is_flag=True,
+    help="A new cluster has no default storage class, no metrics API and no VerticalPodAutoscalers.",
 )
 @click.option(
     "--wait",
