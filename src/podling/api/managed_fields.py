@@ -188,7 +188,7 @@ def track_update(
 def timeless(obj: Object, subresource: str) -> Object:
     """The object with entries of a subresource that tell no time: so the scale of custom resources writes them."""
     entries = [
-        {key: value for key, value in entry.items() if key != "time"} if entry.get("subresource") == subresource else entry
+        {key: value for key, value in entry.items() if key != "time" or entry.get("subresource") != subresource}
         for entry in cast("list[Object]", _entries(obj) or [])
     ]
     return {**obj, "metadata": {**_metadata(obj), "managedFields": entries}}

@@ -4,6 +4,10 @@ Each entry is a signature and what computes it. `string.startsWith(string) bool`
 int` is not. Capitals are parameters of the signature.
 """
 
+# The functions of the table are one-line lambdas over values that the checker has typed already.
+# pyright: reportUnknownLambdaType=false, reportUnknownMemberType=false, reportUnknownArgumentType=false
+# pyright: reportUnknownVariableType=false
+
 from __future__ import annotations
 
 import ipaddress
@@ -14,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
 from functools import cache
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -326,7 +331,7 @@ def _last_at(items: list[Any], value: Any) -> int:
 
 
 def _is_sorted(items: list[Any]) -> bool:
-    return all(a <= b for a, b in zip(items, items[1:], strict=False))
+    return all(a <= b for a, b in pairwise(items))
 
 
 # Time
@@ -474,7 +479,7 @@ def _semver(text: str, normalize: bool = False) -> Opaque:
     if normalize:
         text = text.removeprefix("v")
         numbers, mark, rest = re.fullmatch(r"([\d.]*)(.?)(.*)", text, re.DOTALL).groups()  # type: ignore[union-attr]
-        parts = [str(int(p or 0)) for p in (numbers.split(".") + ["0", "0"])[:3]]
+        parts = [str(int(p or 0)) for p in [*numbers.split("."), "0", "0"][:3]]
         text = ".".join(parts) + mark + rest
     match = _SEMVER.fullmatch(text)
     if match is None:

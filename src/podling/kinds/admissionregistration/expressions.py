@@ -15,7 +15,8 @@ def variable_types(*, params: bool = False, variables: Mapping[str, Type] | None
     """What an admission expression can speak of."""
     from podling.cel import types
 
-    found = dict.fromkeys(("object", "oldObject", "namespaceObject", "authorizer"), types.DYN)
+    names = ("object", "oldObject", "namespaceObject", "authorizer")
+    found: dict[str, Type] = {name: types.DYN for name in names}
     found["request"] = request_type()
     if params:
         found["params"] = types.DYN

@@ -1,0 +1,171 @@
+"""Policies and webhooks: asked about what they match, and heard."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import orjson
+import pytest
+from extensionworld import World, until, world
+
+from podling.api import meta
+from podling.api.errors import ApiError
+from podling.auth import pki
+from podling.store.types import Object
+
+GROUP = "admissionregistration.k8s.io"
+POLICIES = f"validatingadmissionpolicies.{GROUP}"
+RULE = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["configmaps"]}
+
+
+def config_map(name: str, **data: str) -> Object:
+    return {"metadata": {"name": name, "namespace": "default"}, "data": data}
+
+
+async def with_policy(here: World, policy: Object, **binding: object) -> None:
+    spec = {"matchConstraints": {"resourceRules": [RULE]}, **policy}
+    await here.client.create(POLICIES, {"metadata": {"name": "p"}, "spec": spec})
+    bound = {"policyName": "p", "validationActions": ["Deny"], **binding}
+    await here.client.create(f"validatingadmissionpolicybindings.{GROUP}", {"metadata": {"name": "b"}, "spec": bound})
+    await until(lambda: meta.status(here.client.get(POLICIES, "", "p") or {}).get("observedGeneration") == 1)
+
+
+def test_a_policy_denies_with_its_message_and_reason(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            validation = {
+                "expression": "variables.size < 2",
+                "messageExpression": "'too many: ' + string(variables.size)",
+                "reason": "Forbidden",
+            }
+            variable = {"name": "size", "expression": "has(object.data) ? object.data.size() : 0"}
+            await with_policy(here, {"variables": [variable], "validations": [validation]})
+            await here.client.create("configmaps", config_map("good", a="1"))
+            with pytest.raises(ApiError, match="'p' with binding 'b' denied request: too many: 2") as refused:
+                await here.client.create("configmaps", config_map("bad", a="1", b="2"))
+            assert refused.value.code == 403
+
+    asyncio.run(story())
+
+
+def test_a_policy_takes_its_parameters_from_the_binding(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            await here.client.create("configmaps", config_map("limits", word="secret"))
+            policy = {
+                "paramKind": {"apiVersion": "v1", "kind": "ConfigMap"},
+                "validations": [{"expression": "!object.metadata.name.contains(params.data.word)"}],
+            }
+            reference = {"name": "limits", "namespace": "default", "parameterNotFoundAction": "Deny"}
+            await with_policy(here, policy, paramRef=reference)
+            await here.client.create("configmaps", config_map("open"))
+            with pytest.raises(ApiError, match="failed expression"):
+                await here.client.create("configmaps", config_map("my-secret"))
+
+    asyncio.run(story())
+
+
+def test_a_policy_that_fails_denies_unless_it_is_to_be_ignored(tmp_path: Path) -> None:
+    async def story(policy: str) -> None:
+        async with world(tmp_path) as here:
+            await with_policy(
+                here, {"failurePolicy": policy, "validations": [{"expression": "object.data.missing == 'x'"}]}
+            )
+            await here.client.create("configmaps", config_map("one", a="1"))
+
+    with pytest.raises(ApiError, match="resulted in error: no such key: missing"):
+        asyncio.run(story("Fail"))
+    (tmp_path / "other").mkdir()
+    tmp_path = tmp_path / "other"
+    asyncio.run(story("Ignore"))
+
+
+@asynccontextmanager
+async def webhook(directory: Path, answer: Callable[[Object], Object]) -> AsyncIterator[tuple[str, str]]:
+    """A TLS server that answers reviews; gives its URL and its CA."""
+    keys = pki.ensure(directory / "pki", server_names=["127.0.0.1", "localhost"])
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(keys.server_cert, keys.server_key)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
+        request = orjson.loads(await reader.readexactly(length))["request"]
+        body = orjson.dumps({"response": {"uid": request["uid"], **answer(request)}})
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        port = server.sockets[0].getsockname()[1]
+        yield f"https://127.0.0.1:{port}/hook", base64.b64encode(keys.ca_cert.read_bytes()).decode()
+    finally:
+        server.close()
+        await server.wait_closed()
+
+
+async def configure(here: World, kind: str, url: str, ca: str, **more: object) -> None:
+    hook = {
+        "name": "hook.example.com",
+        "clientConfig": {"url": url, "caBundle": ca},
+        "rules": [RULE],
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        **more,
+    }
+    await here.client.create(f"{kind}webhookconfigurations.{GROUP}", {"metadata": {"name": "h"}, "webhooks": [hook]})
+
+
+def test_a_validating_webhook_refuses_with_its_words(tmp_path: Path) -> None:
+    def answer(request: Object) -> Object:
+        assert request["operation"] == "CREATE"
+        assert request["userInfo"]["username"] == "admin"
+        status = {"code": 418, "message": f"{request['object']['metadata']['name']} is not wanted"}
+        return {"allowed": request["name"] != "bad", "status": status}
+
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, answer) as (url, ca):
+            await configure(here, "validating", url, ca)
+            await here.client.create("configmaps", config_map("good"))
+            with pytest.raises(ApiError) as refused:
+                await here.client.create("configmaps", config_map("bad"))
+            assert refused.value.code == 418
+            assert refused.value.message == 'admission webhook "hook.example.com" denied the request: bad is not wanted'
+
+    asyncio.run(story())
+
+
+def test_a_mutating_webhook_changes_what_is_stored(tmp_path: Path) -> None:
+    def answer(request: Object) -> Object:
+        operations = [{"op": "add", "path": "/metadata/labels", "value": {"seen": request["namespace"]}}]
+        return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(orjson.dumps(operations)).decode()}
+
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, answer) as (url, ca):
+            conditions = [{"name": "some", "expression": "object.metadata.name != 'plain'"}]
+            await configure(here, "mutating", url, ca, matchConditions=conditions)
+            made = await here.client.create("configmaps", config_map("one"))
+            assert meta.labels(made) == {"seen": "default"}
+            assert meta.labels(await here.client.create("configmaps", config_map("plain"))) == {}
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("policy", ["Fail", "Ignore"])
+def test_a_webhook_that_is_not_there_counts_as_its_failure_policy_says(tmp_path: Path, policy: str) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            await configure(here, "validating", "https://127.0.0.1:1/hook", "", failurePolicy=policy)
+            await here.client.create("configmaps", config_map("one"))
+
+    if policy == "Ignore":
+        asyncio.run(story())
+        return
+    with pytest.raises(ApiError, match=r'failed calling webhook "hook.example.com": failed to call webhook'):
+        asyncio.run(story())
