@@ -5,7 +5,6 @@ Source: "Service" and "EndpointSlices" in the Kubernetes documentation, and the 
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Sequence
 
 from podling.api import meta
@@ -76,7 +75,8 @@ def addresses(pod: Object) -> list[str]:
 
 
 def family(address: str) -> str:
-    return f"IPv{ipaddress.ip_address(address).version}"
+    """`IPv4` or `IPv6` of a valid address."""
+    return "IPv6" if ":" in address else "IPv4"
 
 
 def is_headless(service: Object) -> bool:

@@ -27,6 +27,9 @@ _CASE_INSENSITIVE_SUBDOMAIN: Final = (
     r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*"
 )
 
+_LINK_LOCAL_GROUP_4: Final = ipaddress.ip_network("224.0.0.0/24")
+_LINK_LOCAL_GROUP_6: Final = ipaddress.ip_network("ff02::/16")
+
 SUBDOMAIN_MAX: Final = 253
 LABEL_MAX: Final = 63
 
@@ -249,8 +252,7 @@ def special_ip(value: str) -> list[str]:
         errors.append("may not be in the loopback range (127.0.0.0/8, ::1/128)")
     if address.is_link_local:
         errors.append("may not be in the link-local range (169.254.0.0/16, fe80::/10)")
-    link_local = ipaddress.ip_network("224.0.0.0/24") if address.version == 4 else ipaddress.ip_network("ff02::/16")
-    if address in link_local:
+    if address in (_LINK_LOCAL_GROUP_4 if address.version == 4 else _LINK_LOCAL_GROUP_6):
         errors.append("may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)")
     return errors
 
