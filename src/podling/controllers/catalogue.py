@@ -14,6 +14,7 @@ from podling.controllers import (
     endpoints,
     endpointslice,
     endpointslicemirroring,
+    eventexpiry,
     garbagecollector,
     namespace,
     nodelifecycle,
@@ -87,6 +88,7 @@ def all_controllers(
         nodelifecycle.controller(),
         tainteviction.controller(),
         podgc.controller(),
+        eventexpiry.controller(),
     ]
 
 
