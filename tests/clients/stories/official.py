@@ -182,6 +182,16 @@ def a_pod_is_talked_to_by_exec_port_forward_and_logs(namespace):
     _port_forward(namespace)
 
 
+def pods_and_services_are_reached_through_the_api(namespace):
+    _running(namespace, "talker")
+    assert core.connect_get_namespaced_pod_proxy("talker:8000", namespace) == "heard"
+    service = {"metadata": {"name": "talk"}, "spec": {"selector": {"app": "talker"}, "ports": [{"port": 8000}]}}
+    core.create_namespaced_service(namespace, service)
+    events = watch.Watch().stream(client.DiscoveryV1Api().list_namespaced_endpoint_slice, namespace, timeout_seconds=20)
+    next(e for e in events if e["object"].endpoints)
+    assert core.connect_get_namespaced_service_proxy_with_path("talk:8000", namespace, "any/where") == "heard"
+
+
 def _exec_with_input(namespace):
     shell = stream(
         core.connect_get_namespaced_pod_exec,

@@ -5,6 +5,7 @@ import http.server, sys
 class Talker(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200)
+        self.send_header("Content-Type", "text/plain")
         self.send_header("Content-Length", "5")
         self.end_headers()
         self.wfile.write(b"heard")
