@@ -148,7 +148,9 @@ class ControlPlane:
         )
         for resource in RESOURCES:
             store.watch(resource, lambda _changes: rbac.changed())
-        server.add_creator("pods", "binding", binding.creator(server.registry))
+        binder = binding.creator(server.registry)
+        server.add_creator("pods", "binding", binder)
+        server.add_creator("bindings", "", binder)
         apiserver = LocalClient(server.registry, User(bootstrap.USER, (MASTERS,)), "kube-apiserver")
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.mutating = [VpaAdmission(apiserver), *admission.mutating]

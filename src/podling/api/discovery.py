@@ -136,6 +136,12 @@ class Discovery:
             raise _not_acceptable()
         return body, AGGREGATED if aggregated else JSON
 
+    def paths(self) -> list[str]:
+        """Where there are documents."""
+        groups = [f"/apis/{group}" for group in self.groups()]
+        versions = [f"/apis/{group}/{version}" for group in self.groups() for version in self.versions(group)]
+        return ["/api", "/api/v1", "/apis", *groups, *versions]
+
     def _build(self, path: str, aggregated: bool) -> Object | None:
         match path.split("/")[1:]:
             case ["api"]:

@@ -591,6 +591,10 @@ class ApiServer:
 
     def _serve_documents(self, request: Request, path: str) -> None:
         accept = request.header(b"accept")
+        if path == "/":
+            paths = sorted({*self._handlers.paths, *self._discovery.paths(), *_OWN_PATHS})
+            request.respond(200, orjson.dumps({"paths": paths}, option=orjson.OPT_INDENT_2))
+            return
         if path.startswith("/openapi"):
             answer = self._openapi.respond(path, accept, request.query)
             if answer is not None:
@@ -664,6 +668,7 @@ def _options_of_query(query: Query) -> Object:
     return options
 
 
+_OWN_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version")
 _OPTION_KINDS = {
     "create": "CreateOptions",
     "update": "UpdateOptions",

@@ -29,6 +29,7 @@ from podling.api.admission import Admission
 from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import User, Write
+from podling.kinds.core import binding
 
 
 def test_the_system_fills_in_the_metadata_of_a_new_object(tmp_path: Path) -> None:
@@ -540,5 +541,30 @@ def test_every_answer_of_a_deprecated_kind_carries_the_warning(tmp_path: Path) -
         world.server.add_resources(replace(CONFIG_MAP, plural="relics", deprecation="use something else"))
         answer = await world.request("GET", CONFIG_MAPS.replace("configmaps", "relics"))
         assert answer.headers["Warning"] == '299 - "use something else"'
+
+    run(tmp_path, scenario)
+
+
+def test_a_binding_in_the_collection_gives_the_pod_that_it_names_a_node(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        world.server.add_resources(binding.resource())
+        world.server.add_creator("bindings", "", binding.creator(world.server.registry))
+        await world.request("POST", PODS, pod("a"))
+        bindings = PODS.replace("pods", "bindings")
+        wanted = {"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}}
+        assert (await world.request("POST", bindings, wanted)).status == 201
+        assert (await world.request("GET", f"{PODS}/a")).json["spec"]["nodeName"] == "n"
+        assert (await world.request("GET", bindings)).status == 405
+        refused = await world.request("POST", bindings, {"metadata": {"name": "a"}, "target": {}})
+        assert (refused.status, refused.json["message"]) == (500, "target.name: Required value")
+
+    run(tmp_path, scenario)
+
+
+def test_the_root_lists_what_is_served(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        paths = (await world.request("GET", "/")).json["paths"]
+        assert paths == sorted(paths)
+        assert {"/api/v1", "/apis/apps/v1", "/readyz", "/version"} <= set(paths)
 
     run(tmp_path, scenario)

@@ -25,11 +25,15 @@ def resource() -> Resource:
 
 
 def creator(registry: Registry) -> Creator:
-    """Binds pods of `registry`; the scheduler's only write."""
+    """Binds pods of `registry`; the scheduler's only write.
+
+    Serves `pods/NAME/binding`, and the collection `bindings` as well, where the body alone names the pod.
+    """
     pods = registry.served.by_name("pods")
     assert pods is not None, "pods are always served"
 
     async def bind(namespace: str, name: str, binding: Object, call: Call) -> Object:
+        name = name or meta.name(binding)
         _check(name, binding)
         node: str = binding["target"]["name"]
         now = registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
