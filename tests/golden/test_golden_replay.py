@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
 from support.people import REPOSITORY, Person, myself
 
 ORACLE = REPOSITORY.parent / "shared" / "oracle"
