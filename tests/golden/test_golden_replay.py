@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(not ORACLE.is_dir(), reason=f"no recordings at {
 @pytest.fixture(scope="module")
 def person() -> Generator[Person]:
     with myself() as person:
-        person.podling("up", "--empty", "--no-default-storage-class", "--name", NAME)
+        person.podling("up", "--empty", "--no-addons", "--name", NAME)
         try:
             yield person
         finally:
