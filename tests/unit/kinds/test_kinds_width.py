@@ -129,3 +129,8 @@ def test_single_addresses_and_lists_of_them_say_the_same(kinds, writes) -> None:
     pod = {"spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"podIP": "1.2.3.4"}}
     kinds["pods/v1"].strategy.default(pod)
     assert pod["status"]["podIPs"] == [{"ip": "1.2.3.4"}]
+
+
+@pytest.mark.parametrize(("kind", "key"), [("limitranges/v1", "limits"), ("csinodes.storage.k8s.io/v1", "drivers")])
+def test_an_empty_list_that_must_be_written_is_null(kinds, writes, kind, key) -> None:
+    assert writes(kinds[kind], {"spec": {key: []}}).new["spec"] == {key: None}

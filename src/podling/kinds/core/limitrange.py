@@ -34,6 +34,12 @@ def default(obj: Object) -> None:
                 item[key] = value
 
 
+def prepare(write: Write) -> None:
+    """No limits show as `null`, however they were left out: Kubernetes stores them so."""
+    spec: Object = write.new.setdefault("spec", {})
+    spec["limits"] = spec.get("limits") or None
+
+
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     seen: set[str] = set()
@@ -143,7 +149,7 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.core.v1.LimitRange",
         short_names=("limits",),
-        strategy=Strategy(default=default, validate=validate, generation=None),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None),
         columns=created_columns(),
         row=created_row,
     )

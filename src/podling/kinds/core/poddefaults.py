@@ -183,7 +183,7 @@ def _downward(source: Object) -> None:
 
 def _projected(source: Object) -> None:
     _secret_like(source)
-    source.setdefault("sources", None)
+    source["sources"] = source.get("sources") or None
     for projection in source["sources"] or ():
         token: Object | None = projection.get("serviceAccountToken")
         if token is not None and token.get("expirationSeconds") is None:

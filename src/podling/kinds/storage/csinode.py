@@ -17,6 +17,12 @@ from podling.store.types import Object
 _LONGEST_NODE_ID: Final = 256
 
 
+def prepare(write: Write) -> None:
+    """No drivers show as `null`, however they were left out: Kubernetes stores them so."""
+    spec: Object = write.new.setdefault("spec", {})
+    spec["drivers"] = spec.get("drivers") or None
+
+
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     drivers = entries(part(write.new, "spec"), "drivers")
@@ -80,7 +86,7 @@ def resource() -> Resource:
         singular="csinode",
         namespaced=False,
         schema="io.k8s.api.storage.v1.CSINode",
-        strategy=Strategy(validate=validate, generation=None, returns_deleted=True),
+        strategy=Strategy(prepare=prepare, validate=validate, generation=None, returns_deleted=True),
         columns=(
             name_column(),
             Column("Drivers", "integer", description=doc("storage.v1.CSINodeSpec.drivers")),
