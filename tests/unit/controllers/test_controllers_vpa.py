@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from podling.controllers.runtime import describe
+from podling.controllers.vpa.controller import Snapshot, updates
 from podling.controllers.vpa.histogram import CPU, MEMORY, Histogram
-from podling.controllers.vpa.recommendation import LOWER_BOUND, TARGET, UPPER_BOUND, out_of_bounds, recommend
+from podling.controllers.vpa.recommendation import (
+    LOWER_BOUND,
+    TARGET,
+    UPPER_BOUND,
+    out_of_bounds,
+    recommend,
+    resources_for,
+)
 from podling.controllers.vpa.usage import PEAK_INTERVAL, History
 
 MINUTE, DAY = 60.0, 86400.0
@@ -165,3 +176,81 @@ def test_a_pod_is_out_of_bounds_when_it_requests_too_little_or_too_much() -> Non
     assert out_of_bounds(requesting("100m"), found)
     assert not out_of_bounds(requesting("600m"), found)
     assert out_of_bounds(requesting("2"), found)
+
+
+# Updating pods
+
+
+RECOMMENDED = [
+    {
+        "containerName": "c",
+        "lowerBound": {"cpu": "80m"},
+        "target": {"cpu": "100m"},
+        "upperBound": {"cpu": "200m"},
+    }
+]
+NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def running(name: str, cpu: str, **status: object) -> dict:
+    container = {"name": "c", "resources": {"requests": {"cpu": cpu}, "limits": {"cpu": "1"}}}
+    return {
+        "metadata": {"name": name, "namespace": "default", "uid": name},
+        "spec": {"containers": [container]},
+        "status": {"phase": "Running", "qosClass": "Burstable", **status},
+    }
+
+
+def pending_resize(reason: str, minutes: int = 0) -> dict:
+    since = (NOW - timedelta(minutes=minutes)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    condition = {"type": "PodResizePending", "status": "True", "reason": reason, "lastTransitionTime": since}
+    return {"conditions": [condition]}
+
+
+def updated(mode: str, *pods: dict, least: int | None = None) -> list[str]:
+    """Which pods are updated, and how."""
+    policy = {"updateMode": mode, **({"minReplicas": least} if least else {})}
+    autoscaler = {"metadata": {"name": "v", "namespace": "default"}, "spec": {"updatePolicy": policy}}
+    target = {"spec": {"replicas": len(pods)}}
+    snapshot = Snapshot(vpa=autoscaler, target=target, pods=pods, histories={})
+    return [describe(action).partition(":")[0] for action in updates(snapshot, RECOMMENDED, NOW)]
+
+
+def test_recreate_evicts_half_of_the_pods_that_are_out_of_bounds_at_a_time() -> None:
+    pods = [running(f"p{n}", "10m") for n in range(4)]
+    assert updated("Recreate", *pods) == ["create pods/eviction p0", "create pods/eviction p1"]
+
+
+def test_pods_within_the_bounds_are_left_alone() -> None:
+    assert updated("Recreate", running("a", "90m"), running("b", "150m")) == []
+
+
+@pytest.mark.parametrize("mode", ["Off", "Initial"])
+def test_only_some_modes_touch_running_pods(mode: str) -> None:
+    assert updated(mode, running("a", "10m"), running("b", "10m")) == []
+
+
+def test_a_single_pod_is_evicted_only_where_the_policy_says_so() -> None:
+    assert updated("Recreate", running("a", "10m")) == []
+    assert updated("Recreate", running("a", "10m"), least=1) == ["create pods/eviction a"]
+
+
+def test_in_place_changes_all_at_once_and_evicts_none() -> None:
+    pods = [running(f"p{n}", "10m") for n in range(3)]
+    assert updated("InPlaceOrRecreate", *pods) == [f"patch pods/resize p{n}" for n in range(3)]
+
+
+def test_in_place_gives_way_to_recreate_where_the_node_cannot() -> None:
+    infeasible = running("a", "10m", **pending_resize("Infeasible"))
+    waiting = running("b", "10m", **pending_resize("Deferred", minutes=1))
+    assert updated("InPlaceOrRecreate", infeasible, waiting)[0] == "create pods/eviction a"
+    late = running("c", "150m", **pending_resize("Deferred", minutes=6))
+    assert updated("InPlaceOrRecreate", late, running("d", "150m")) == ["create pods/eviction c"]
+
+
+def test_limits_keep_their_proportion_to_requests() -> None:
+    container = running("a", "10m")["spec"]["containers"][0]
+    changed = resources_for(vpa(), container, {"cpu": "100m"})
+    assert changed == {"requests": {"cpu": "100m"}, "limits": {"cpu": "10"}}
+    only = resources_for(vpa(controlledValues="RequestsOnly"), container, {"cpu": "100m"})
+    assert only == {"requests": {"cpu": "100m"}, "limits": {"cpu": "1"}}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from podling.api import meta
 from podling.api.client import Client
-from podling.api.podresources import amounts
-from podling.api.quantity import Quantity, of
 from podling.api.resources import Write
 from podling.controllers import targets
 from podling.controllers.vpa.controller import mode_of
 from podling.controllers.vpa.definition import RESOURCE
-from podling.controllers.vpa.recommendation import policy_of
+from podling.controllers.vpa.recommendation import resources_for
 from podling.store.types import Object
 
 
@@ -52,8 +48,7 @@ def recommended_pod(pod: Object, vpa: Object) -> Object:
     for index, container in enumerate(meta.items(pod, "spec", "containers")):
         target = by_name.get(container["name"])
         if target:
-            scaled = policy_of(vpa, container["name"]).get("controlledValues") != "RequestsOnly"
-            container = {**container, "resources": _resources(container, target, limits=scaled)}
+            container = {**container, "resources": resources_for(vpa, container, target)}
             told.append(f"container {index}: {', '.join(f'{resource} request' for resource in sorted(target))}")
         containers.append(container)
     if not told:
@@ -65,22 +60,3 @@ def recommended_pod(pod: Object, vpa: Object) -> Object:
     }
     metadata = {**pod["metadata"], "annotations": annotations}
     return {**pod, "metadata": metadata, "spec": {**pod["spec"], "containers": containers}}
-
-
-def _resources(container: Object, target: Mapping[str, str], *, limits: bool) -> Object:
-    """Requests as recommended; limits keep their proportion to requests."""
-    old: Object = meta.part(container, "resources")
-    changed: Object = {**old, "requests": {**(old.get("requests") or {}), **target}}
-    if limits and old.get("limits"):
-        changed["limits"] = {**old["limits"], **_scaled_limits(old, target)}
-    return changed
-
-
-def _scaled_limits(old: Object, target: Mapping[str, str]) -> Object:
-    requests = amounts(old.get("requests") or {})
-    limits = amounts(old["limits"])
-    scaled: Object = {}
-    for resource in target.keys() & limits.keys():
-        before, wanted = requests.get(resource) or limits[resource], of(target[resource])
-        scaled[resource] = str(Quantity(limits[resource] * wanted.nanos // before, wanted.format))
-    return scaled

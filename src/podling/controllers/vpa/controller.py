@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from podling.api import meta
 from podling.api.client import Client
@@ -17,7 +17,7 @@ from podling.api.podresources import amounts
 from podling.api.quantity import NANO
 from podling.controllers import pods as podlib
 from podling.controllers import targets
-from podling.controllers.actions import Action, Announce, Create, Requeue
+from podling.controllers.actions import Action, Announce, Create, Patch, Requeue
 from podling.controllers.hpa.metrics import Metrics, MetricsUnavailable
 from podling.controllers.runtime import (
     ActionFailed,
@@ -31,7 +31,7 @@ from podling.controllers.runtime import (
 )
 from podling.controllers.statuses import replace_condition, write_status
 from podling.controllers.vpa.definition import DEFINITIONS, RESOURCE
-from podling.controllers.vpa.recommendation import out_of_bounds, recommend
+from podling.controllers.vpa.recommendation import out_of_bounds, recommend, resources_for
 from podling.controllers.vpa.usage import History
 from podling.store.types import Object
 
@@ -41,7 +41,9 @@ PERIOD = 60.0
 LEAST_REPLICAS = 2
 """Of a workload with fewer pods none is evicted, unless `spec.updatePolicy.minReplicas` says otherwise."""
 EVICTING = ("Recreate", "InPlaceOrRecreate", "Auto")
-"""Modes in which running pods are changed. In place is tried by none: to recreate is what each falls back to."""
+"""Modes in which running pods are changed."""
+IN_PLACE_PATIENCE = timedelta(minutes=5)
+"""How long a pod may wait to be resized in place before it is evicted instead."""
 
 
 @dataclass(slots=True)
@@ -117,7 +119,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     if recommended:
         status["recommendation"] = {"containerRecommendations": list(recommended)}
     written = write_status(RESOURCE, vpa, status, "what its pods used so far")
-    return [*written, *evictions(snapshot, recommended)]
+    return [*written, *updates(snapshot, recommended, now)]
 
 
 _NO_PODS: Object = {
@@ -128,8 +130,11 @@ _NO_PODS: Object = {
 }
 
 
-def evictions(snapshot: Snapshot, recommended: Sequence[Object]) -> list[Action]:
-    """Of one workload at most half of the wanted pods at a time, and none while others of it are away."""
+def updates(snapshot: Snapshot, recommended: Sequence[Object], now: datetime) -> list[Action]:
+    """What becomes of running pods whose requests are out of bounds: resized in place, if that may be, or evicted.
+
+    Of one workload at most half of the wanted pods are evicted at a time, and none while others of it are away.
+    """
     vpa = snapshot.vpa
     living = [p for p in snapshot.pods if not meta.deleting(p) and podlib.phase(p) == "Running"]
     least = meta.part(vpa, "spec", "updatePolicy").get("minReplicas") or LEAST_REPLICAS
@@ -138,7 +143,45 @@ def evictions(snapshot: Snapshot, recommended: Sequence[Object]) -> list[Action]
     wanted: int = meta.spec(snapshot.target).get("replicas") or len(living)
     room = max(len(living) - wanted + max(wanted // 2, 1), 0)
     wrong = [pod for pod in living if _wrong(pod, recommended)]
-    return [_evict(vpa, pod) for pod in wrong[:room]]
+    if mode_of(vpa) != "InPlaceOrRecreate":
+        return [_evict(vpa, pod) for pod in wrong[:room]]
+    resizable = [pod for pod in wrong if _resizable(pod)]
+    stuck = [pod for pod in living if _stuck(pod, now)] + [pod for pod in wrong if not _resizable(pod)]
+    return [*(_resize(vpa, pod, recommended) for pod in resizable), *(_evict(vpa, pod) for pod in stuck[:room])]
+
+
+def _resizable(pod: Object) -> bool:
+    """A resize must not change the quality of service: a pod that requests nothing has to be made anew."""
+    return meta.status(pod).get("qosClass") != "BestEffort" and meta.condition(pod, "PodResizePending") is None
+
+
+def _stuck(pod: Object, now: datetime) -> bool:
+    """A resize that the node cannot do, or did not do for long."""
+    pending = meta.condition(pod, "PodResizePending")
+    if pending is None or pending["status"] != "True":
+        return False
+    waited = now - meta.parse_time(pending["lastTransitionTime"])
+    return pending.get("reason") == "Infeasible" or waited > IN_PLACE_PATIENCE
+
+
+def _resize(vpa: Object, pod: Object, recommended: Sequence[Object]) -> Patch:
+    targets_by_name = {r["containerName"]: r["target"] for r in recommended}
+    containers = [
+        {"name": c["name"], "resources": resources_for(vpa, c, targets_by_name[c["name"]])}
+        for c in meta.items(pod, "spec", "containers")
+        if c["name"] in targets_by_name
+    ]
+    done = Announce(regarding=pod, reason="InPlaceResizedByVPA", message="Pod was resized in place by VPA Updater.")
+    return Patch(
+        why=f"its requests are out of the bounds of {meta.name(vpa)}",
+        resource="pods",
+        namespace=meta.namespace(pod),
+        name=meta.name(pod),
+        patch={"metadata": {"uid": meta.uid(pod)}, "spec": {"containers": containers}},
+        subresource="resize",
+        strategic=True,
+        done=done,
+    )
 
 
 def _wrong(pod: Object, recommended: Sequence[Object]) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from podling.api import meta
 from podling.api.podresources import amounts
-from podling.api.quantity import NANO, Format, Quantity
+from podling.api.quantity import NANO, Format, Quantity, of
 from podling.controllers.vpa.usage import History
 from podling.store.types import Object
 
@@ -107,3 +107,23 @@ def out_of_bounds(container: Object, recommended: Object) -> bool:
     requests = amounts(meta.part(container, "resources", "requests"))
     low, high = amounts(recommended["lowerBound"]), amounts(recommended["upperBound"])
     return any(not low[r] <= requests.get(r, 0) <= high[r] for r in low)
+
+
+def resources_for(vpa: Object, container: Object, target: Mapping[str, str]) -> Object:
+    """A container's `resources` with the recommended requests; limits keep their proportion to requests."""
+    limits = policy_of(vpa, container["name"]).get("controlledValues") != "RequestsOnly"
+    old: Object = meta.part(container, "resources")
+    changed: Object = {**old, "requests": {**(old.get("requests") or {}), **target}}
+    if limits and old.get("limits"):
+        changed["limits"] = {**old["limits"], **_scaled_limits(old, target)}
+    return changed
+
+
+def _scaled_limits(old: Object, target: Mapping[str, str]) -> Object:
+    requests = amounts(old.get("requests") or {})
+    limits = amounts(old["limits"])
+    scaled: Object = {}
+    for resource in target.keys() & limits.keys():
+        before, wanted = requests.get(resource) or limits[resource], of(target[resource])
+        scaled[resource] = str(Quantity(limits[resource] * wanted.nanos // before, wanted.format))
+    return scaled
