@@ -121,6 +121,7 @@ class _Handlers:
         default_factory=dict[tuple[str, str], tuple[Handler, frozenset[str]]]
     )
     paths: dict[str, PathHandler] = field(default_factory=dict[str, PathHandler])
+    delegates: dict[tuple[str, str], PathHandler] = field(default_factory=dict[tuple[str, str], PathHandler])
     checks: dict[str, Check] = field(default_factory=dict[str, Check])
 
 
@@ -187,6 +188,13 @@ class ApiServer:
     def handle_path(self, path: str, handler: PathHandler) -> None:
         """Serves a path that is no resource; one that ends in `/` with everything below it."""
         self._handlers.paths[path] = handler
+
+    def delegate(self, group: str, version: str, handler: PathHandler | None) -> None:
+        """Hands the requests for all resources of a version to another API server; `None`: no more."""
+        if handler is None:
+            self._handlers.delegates.pop((group, version), None)
+        else:
+            self._handlers.delegates[group, version] = handler
 
     def add_check(self, name: str, check: Check) -> None:
         """Adds to `/readyz`, `/livez` and `/healthz`."""
@@ -272,6 +280,9 @@ class ApiServer:
             raise forbidden_request(user, attributes, decision.reason)
         if not info.resource:
             return self._serve_path(request, user, query)
+        delegate = self._handlers.delegates.get((info.group, info.version))
+        if delegate is not None:
+            return delegate(request, user)
         resource = self.served.find(info.group, info.version, info.resource)
         if resource is None or not _is_place_of(resource, info):
             return self._unknown(request, info)

@@ -280,9 +280,5 @@ class _Validation:
 
 def _whole(schema: Object) -> Object:
     """The schema without what every object has and the API machinery checks."""
-    fields = {k: v for k, v in (schema.get("properties") or {}).items() if k not in _PRUNED_PARTS}
+    fields = {k: v for k, v in part(schema, "properties").items() if k not in _PRUNED_PARTS}
     return {**schema, "properties": fields}
-
-
-def _without_head(obj: Object) -> Object:
-    return obj

@@ -16,7 +16,6 @@ from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.api.resources import Resource
 from podling.api.server import ApiServer
-from podling.extensions.customresources import resources_of
 from podling.kinds.apiextensions.customresourcedefinition import CLEANUP
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Change, ChangeType, Object
@@ -114,6 +113,8 @@ class Definitions:
         served = {"spec": definition["spec"], "names": part(definition, "status", "acceptedNames")}
         if self._served.get(name) == served:
             return
+        from podling.extensions.customresources import resources_of  # a cluster without definitions never needs it
+
         resources = resources_of(definition, self._server.schemas)
         before = self._served.get(name)
         self._served[name] = served

@@ -179,7 +179,7 @@ def _parameters(write: Write, resource: str, namespace: str, reference: Object) 
     if name := text(reference, "name"):
         found = write.reader.get(resource, namespace, name)
         return [found] if found is not None else []
-    selector = reference.get("selector") or {}
+    selector = part(reference, "selector")
     objects = write.reader.list(resource, namespace or None)
     return [obj for obj in objects if meta.matches_selector(selector, meta.labels(obj))]
 
@@ -233,7 +233,7 @@ def _message(validation: Object, message: Program | None, given: Object) -> str:
     if message is not None:
         try:
             found: Any = message.run(given)
-            words = cast(str, found).strip() if isinstance(found, str) and "\n" not in found.strip() else ""
+            words = found.strip() if isinstance(found, str) and "\n" not in found.strip() else ""
         except CelError:
             words = ""
     return words or text(validation, "message").strip() or f"failed expression: {validation['expression'].strip()}"

@@ -83,7 +83,7 @@ class Rules:
         asked = [rule for rule in self._rules if (has_old if rule.transition else not same)]
         if not asked:
             return []
-        convert = self._convert or (lambda one: one)
+        convert = self._convert or _same
         current = convert(value)
         before = convert(old) if has_old else None
         found = (self._verdict(rule, value, current, before, has_old, path) for rule in asked)
@@ -105,6 +105,10 @@ class Rules:
             detail = f"{error} evaluating rule: {shown}"
             return invalid_value(path or _ROOT, self._schema.get("type") or "", detail)
         return _refusal(rule, value, path, _message(rule, variables))
+
+
+def _same(value: Any) -> Any:
+    return value
 
 
 def _message(rule: Rule, variables: Object) -> str:

@@ -11,6 +11,7 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.api.server import ApiServer
+from podling.extensions.aggregation import API_SERVICES, Aggregation
 from podling.extensions.definitions import Definitions
 from podling.extensions.policies import BINDINGS, POLICIES, Policies
 from podling.extensions.webhooks import MUTATING, VALIDATING, Webhooks
@@ -30,6 +31,7 @@ class Extensions:
         self._definitions = Definitions(server, client, server.registry.clock)
         self._policies = Policies(server.served)
         self._webhooks = Webhooks(server.served, server.registry)
+        self._aggregation = Aggregation(server, client)
         admission = server.registry.admission
         admission.mutating = [*admission.mutating, self._webhooks.mutate]
         admission.validating = [self._policies, self._webhooks.validate, *admission.validating]
@@ -41,6 +43,7 @@ class Extensions:
         self._follow(BINDINGS, self._policies.binding_changed)
         self._follow(MUTATING, self._webhooks.mutating_changed)
         self._follow(VALIDATING, self._webhooks.validating_changed)
+        self._follow(API_SERVICES, self._aggregation.changed)
 
     def _follow(self, resource: str, tell: Tell) -> None:
         def changed(change: Change) -> None:
@@ -59,7 +62,7 @@ class Extensions:
         policy = self._client.get(POLICIES, "", name)
         if policy is None:
             return
-        status = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": {}}
+        status: Object = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": {}}
         try:
             await self._client.update_status(POLICIES, {**policy, "status": status})
         except ApiError as error:

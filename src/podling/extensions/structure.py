@@ -12,6 +12,7 @@ import orjson
 from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.extensions.values import item_keys
 from podling.kinds.validation import names
+from podling.kinds.validation.fields import part
 from podling.kinds.validation.meta import metadata
 from podling.store.types import Object
 
@@ -64,7 +65,7 @@ def _embedded(obj: Object, path: str) -> list[FieldError]:
 
 
 def _member_schema(schema: Object, name: str) -> Object | None:
-    found: Any = (schema.get("properties") or {}).get(name)
+    found: Any = part(schema, "properties").get(name)
     if found is None:
         found = schema.get("additionalProperties")
     return cast(Object, found) if isinstance(found, dict) else None

@@ -16,6 +16,7 @@ from typing import Any, Final, cast
 from podling.api.errors import FieldError, invalid_value, not_supported, required, too_long, too_many, type_invalid
 from podling.extensions.formats import FORMATS
 from podling.extensions.values import MISSING, corresponding, go_regex
+from podling.kinds.validation.fields import part
 from podling.store.types import Object
 
 _NOWHERE: Final = "<nil>"
@@ -371,7 +372,7 @@ def _list_checks(schema: Object) -> list[Check]:
 
 
 def _object_checks(schema: Object) -> list[Check]:
-    fields = {name: compile_schema(field) for name, field in sorted((schema.get("properties") or {}).items())}
+    fields = {name: compile_schema(field) for name, field in sorted(part(schema, "properties").items())}
     others: Any = schema.get("additionalProperties")
     other_check = compile_schema(cast(Object, others)) if isinstance(others, dict) else None
     needed: list[str] = schema.get("required") or []

@@ -216,10 +216,11 @@ def field_steps(field_path: str) -> list[str] | None:
 
 
 def _field_path(field_path: str, schema: Object, path: str) -> list[FieldError]:
-    place: Any = schema
+    place: Object | None = schema
     for step in field_steps(field_path) or [""]:
-        fields, others = part(place, "properties"), place.get("additionalProperties")
-        place = fields.get(step) or (others if isinstance(others, dict) else None)
+        fields: Mapping[str, Object] = part(place, "properties")
+        others: Any = place.get("additionalProperties")
+        place = fields.get(step) or (cast(Object, others) if isinstance(others, dict) else None)
         if place is None:
             return [invalid_value(path, field_path, "must be a valid path")]
     return []
@@ -295,9 +296,7 @@ def converter(schema: Object) -> Convert | None:
     inner: Any = schema.get("items") or schema.get("additionalProperties")
     element = converter(cast(Object, inner)) if isinstance(inner, dict) else None
     if schema.get("type") == "array":
-        return (
-            (lambda value: [element(item) for item in value] if isinstance(value, list) else value) if element else None
-        )
+        return _list_converter(element) if element else None
     fields = {name: made for name, child in part(schema, "properties").items() if (made := converter(child))}
     if not fields and element is None:
         return None
@@ -309,6 +308,10 @@ def converter(schema: Object) -> Convert | None:
         return {name: (fields.get(name) or element or _same)(member) for name, member in members.items()}
 
     return convert
+
+
+def _list_converter(element: Convert) -> Convert:
+    return lambda value: [element(item) for item in cast("list[Any]", value)] if isinstance(value, list) else value
 
 
 def _same(value: Any) -> Any:
