@@ -170,6 +170,7 @@ def test_an_ingress_routes_by_host_and_path_and_shows_its_address(
     assert cluster.kubectl("get", "-n", namespace, "ingress/shop", "-o", jsonpath) == balancer
 
 
+@pytest.mark.slow
 def test_routes_follow_what_changes(cluster: Cluster, namespace: str, address: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=INGRESS.replace("NAMESPACE", namespace))
     wait_until(lambda: _ask(address, "/cart/") == (200, "cart"), what="the route is there")
