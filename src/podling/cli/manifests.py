@@ -6,6 +6,7 @@ running cluster as it is. Objects are applied server-side, as `kubectl apply --s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import subprocess
@@ -152,7 +153,7 @@ def _template(manifest: Manifest) -> Object | None:
         return None
     try:
         return part(manifest.object, *path) or None
-    except AttributeError:  # a malformed one is for the API to refuse
+    except (AttributeError, TypeError):  # a malformed one is for the API to refuse
         return None
 
 
@@ -161,7 +162,7 @@ def _containers(manifest: Manifest) -> list[Object]:
     try:
         spec = part(_template(manifest), "spec")
         return [c for key in ("initContainers", "containers") for c in items(spec, key) if part(c)]
-    except AttributeError:
+    except (AttributeError, TypeError):
         return []
 
 
@@ -171,8 +172,9 @@ def mark_built(manifests: Iterable[Manifest], built: Mapping[str, str]) -> None:
         used = {c["image"]: built[c["image"]] for c in _containers(manifest) if c.get("image") in built}
         template = _template(manifest)
         if used and template is not None and manifest.kind != "Pod":
-            metadata = template.setdefault("metadata", {})
-            metadata["annotations"] = {**part(metadata, "annotations"), BUILT: json.dumps(used, sort_keys=True)}
+            with contextlib.suppress(AttributeError, TypeError):  # a malformed one is for the API to refuse
+                written = {**part(template, "metadata", "annotations"), BUILT: json.dumps(used, sort_keys=True)}
+                template["metadata"] = {**part(template, "metadata"), "annotations": written}
 
 
 class Target:
@@ -239,14 +241,13 @@ def _defined(manifest: Manifest) -> list[Manifest]:
     """Stand-ins for the kinds that a CustomResourceDefinition among the manifests brings."""
     if manifest.kind != "CustomResourceDefinition":
         return []
-    spec = part(manifest.object, "spec")
-    kind = part(spec, "names").get("kind", "")
-    return [
-        Manifest(
-            {**manifest.object, "apiVersion": f"{spec.get('group')}/{v.get('name')}", "kind": kind}, manifest.source
-        )
-        for v in items(spec, "versions")
-    ]
+    try:
+        spec = part(manifest.object, "spec")
+        kind = part(spec, "names").get("kind", "")
+        versions = [f"{spec.get('group')}/{v.get('name')}" for v in items(spec, "versions")]
+    except (AttributeError, TypeError):  # a malformed one is for the API to refuse
+        return []
+    return [Manifest({**manifest.object, "apiVersion": v, "kind": kind}, manifest.source) for v in versions]
 
 
 def _served_by(manifest: Manifest) -> tuple[str, bool]:

@@ -1,0 +1,62 @@
+"""What is told of pods and of the ports at which services answer."""
+
+from __future__ import annotations
+
+import errno
+from typing import Any
+
+import pytest
+
+from podling.cli import status, workloads
+from podling.cli.cluster import explain
+
+
+def pod(container: Any, **extra: Any) -> Any:
+    return {"metadata": {"name": "p"}, "status": {"containerStatuses": [container], **extra}}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"waiting": {"reason": "ImagePullBackOff"}}, "ImagePullBackOff"),
+        ({"waiting": {"reason": "PodInitializing"}}, ""),
+        ({"terminated": {"reason": "Error", "exitCode": 1}}, "Error"),
+        ({"terminated": {"reason": "Completed", "exitCode": 0}}, ""),
+        ({"running": {}}, ""),
+    ],
+)
+def test_the_reason_of_a_pod_is_the_word_that_kubectl_shows(state: Any, reason: str) -> None:
+    assert workloads.reason(pod({"name": "c", "state": state})) == reason
+
+
+def test_a_pod_without_a_place_says_so() -> None:
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
+    assert workloads.reason({"metadata": {}, "status": {"conditions": [condition]}}) == "Unschedulable"
+
+
+@pytest.mark.parametrize(
+    ("port", "number", "url"),
+    [
+        ("80/TCP", 80, "http://localhost"),
+        ("80/TCP", 8080, "http://localhost:8080"),
+        ("443/TCP", 443, "https://localhost"),
+        ("443/TCP", 8443, "https://localhost:8443"),
+    ],
+)
+def test_urls(port: str, number: int, url: str) -> None:
+    assert status.url(port, number) == url
+    assert status.is_explained({"port": port, "url": url, "note": ""}) == port.startswith(f"{number}/")
+    assert status.is_explained({"port": port, "url": url, "note": "the port is in use"})
+
+
+def test_a_deployment_with_old_pods_is_not_ready_yet() -> None:
+    rolled = {"spec": {"replicas": 2}, "status": {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2}}
+    rolling = {"spec": {"replicas": 2}, "status": {"replicas": 3, "updatedReplicas": 2, "availableReplicas": 3}}
+    assert workloads.COUNTS["Deployment"](rolled) == (2, 2)
+    assert workloads.COUNTS["Deployment"](rolling) == (1, 2)
+
+
+def test_what_the_machine_refuses_is_said_with_its_mend() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "/data/x")
+    assert explain(full) == "No space left on device (/data/x): the disk is full: make room, then try again"
+    assert explain(OSError("odd")) == "odd"
