@@ -258,6 +258,7 @@ def _of_scalable(client: Client, change: Change) -> Iterable[ObjectKey]:
 def controller() -> Controller:
     return Controller(
         name="disruption-controller",
+        event_source="controllermanager",
         user=service_account("disruption-controller"),
         resource=RESOURCE,
         watches=(

@@ -299,6 +299,8 @@ class Controller:
     watches: Sequence[Watch]
     reconcile: Callable[[Context, ObjectKey], Awaitable[None]]
     workers: int = 5
+    event_source: str = ""
+    """The source of its events, where Kubernetes calls that by another name."""
 
 
 def service_account(name: str) -> str:
@@ -463,7 +465,7 @@ class Manager:
         """`clients` gives a client that writes as the named user, `recorders` a recorder for the named component."""
         self.decisions = decisions or Decisions()
         self.runners = [
-            Runner(c, Context(c.name, c.resource, clients(c.user), recorders(c.name), clock, self.decisions))
+            Runner(c, Context(c.name, c.resource, clients(c.user), recorders(c.event_source or c.name), clock, self.decisions))
             for c in controllers
         ]
 
