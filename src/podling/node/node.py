@@ -12,6 +12,7 @@ import shutil
 import socket
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import cast
 
 from podling.api import meta
@@ -26,6 +27,7 @@ from podling.node.state import Instance, Slot
 from podling.node.stats import ContainerKey, Meter, Metrics
 from podling.node.status import container_id
 from podling.node.surroundings import Surroundings
+from podling.node.volumes import remove_volumes
 from podling.sandbox.cgroups import Usage
 from podling.sandbox.client import NotFound, StartError
 from podling.sandbox.spec import ContainerState
@@ -86,19 +88,27 @@ class Node:
             await self._with.sandbox.remove_pod(sandbox)
         for uid, (record, _) in self._records.items():
             if Uid(uid) not in self._workers:
-                await self._remove_remains(record)
+                await self._release_address(record)
+        await self._remove_directories()
         self._adopting = False
         self._records.clear()
         self._states.clear()
         self._sandboxes.clear()
 
-    async def _remove_remains(self, record: Record) -> None:
+    async def _release_address(self, record: Record) -> None:
         if record.ip and record.sandbox in self._sandboxes:
             await self._with.network.detach(record.ip)
             self._with.network.release(record.uid)
-        names = {"metadata": {"namespace": record.namespace, "name": record.name, "uid": record.uid}}
-        for directory in (self._with.pod_directory(Uid(record.uid)), self._with.log_directory(names)):
-            await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+    async def _remove_directories(self) -> None:
+        """Those of pods that nobody knows; a removal that was cut short left some without their record."""
+        for directory in _below(self._with.directory / "pods"):
+            if Uid(directory.name) not in self._workers:
+                await remove_volumes(self._with.volumes_directory(Uid(directory.name)))
+                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        for directory in _below(self._with.directory / "logs"):
+            if Uid(directory.name.rpartition("_")[2]) not in self._workers:
+                await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
     # Events
 
@@ -243,6 +253,10 @@ class Node:
         if slot is None or not slot.running:
             raise _no_container(container)
         return cast(Instance, slot.current)
+
+
+def _below(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
 
 
 def _no_container(name: str) -> ApiError:

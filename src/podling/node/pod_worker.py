@@ -105,7 +105,7 @@ class PodWorker:
         self._pod_limits = Limits()
         """Those of the pod's group, as far as this daemon has set them."""
         self._starter = Starter(surroundings)
-        self._volumes = Volumes(surroundings.pod_directory(self.uid) / "volumes", surroundings.client)
+        self._volumes = Volumes(surroundings.volumes_directory(self.uid), surroundings.client)
         self._publisher = Publisher(
             surroundings.client, meta.namespace(pod), meta.name(pod), self.uid, self.facts, surroundings.now
         )

@@ -39,6 +39,9 @@ class Surroundings:
     def pod_directory(self, uid: Uid) -> Path:
         return self.directory / "pods" / uid
 
+    def volumes_directory(self, uid: Uid) -> Path:
+        return self.pod_directory(uid) / "volumes"
+
     def log_directory(self, pod: Object) -> Path:
         """As below `/var/log/pods`, so that log collectors find what they know."""
         metadata: Object = pod["metadata"]

@@ -165,18 +165,23 @@ class Volumes:
 
     async def tear_down(self) -> None:
         """Removes what belongs to the pod alone; harmless when repeated."""
-        for path in (self._directory / "empty").glob("*"):
-            if path.is_mount():
-                with contextlib.suppress(OSError):
-                    syscalls.unmount(str(path))
         self._paths.clear()
         self._tokens.clear()
-        await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+        await remove_volumes(self._directory)
 
     def size_of(self, name: str) -> int:
         """Bytes that a directory volume holds."""
         path = self._paths.get(name)
         return 0 if path is None else tree_size(path)
+
+
+async def remove_volumes(directory: Path) -> None:
+    """Removes all volumes below a pod's directory of volumes, mounted ones too; also of a pod that nobody knows."""
+    for path in (directory / "empty").glob("*"):
+        if path.is_mount():
+            with contextlib.suppress(OSError):
+                syscalls.unmount(str(path))
+    await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
 
 
 _RENEWED_AFTER = 0.8

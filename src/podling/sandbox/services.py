@@ -36,9 +36,12 @@ class Service(TypedDict):
     """FIFO that the process holds open for writing, if somebody reads it: who waits for its start hears of its end."""
 
 
-def next_delay(delay: float, ran_for: float) -> float:
-    """Seconds to wait before the next start, after a wait of `delay` and a run of `ran_for` s."""
-    return FIRST_DELAY if ran_for >= SETTLED_AFTER else min(LONGEST_DELAY, delay * 2)
+def next_delay(delay: float, ran_for: float, *, killed: bool = False) -> float:
+    """Seconds to wait before the next start, after a wait of `delay` and a run of `ran_for` s.
+
+    `killed`: by SIGKILL, which comes from outside and says nothing against another start.
+    """
+    return FIRST_DELAY if killed or ran_for >= SETTLED_AFTER else min(LONGEST_DELAY, delay * 2)
 
 
 class Supervisor:
@@ -73,10 +76,10 @@ class Supervisor:
             os.kill(self.pid, signal.SIGTERM)
 
     def _ended(self, status: int) -> None:
-        del status
         self.pid = None
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
         if self._service.get("restart", True) and not self._stopping:
-            self._delay = next_delay(self._delay, time.monotonic() - self._started)
+            self._delay = next_delay(self._delay, time.monotonic() - self._started, killed=killed)
             self._loop.later(self._delay, self.start)
 
 

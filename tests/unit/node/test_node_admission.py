@@ -198,3 +198,17 @@ def test_memory_that_is_in_use_is_not_taken_away(tell: Callable[[Story], None]) 
         assert "PodResizeInProgress" not in conditions(rig, "web")
 
     tell(story)
+
+
+def test_directories_of_pods_that_nobody_knows_are_removed_at_the_start(tmp_path: Path) -> None:
+    (tmp_path / "pods" / "u-gone" / "volumes" / "empty" / "scratch").mkdir(parents=True)
+    (tmp_path / "logs" / "default_web_u-gone" / "app").mkdir(parents=True)
+    (tmp_path / "logs" / "daemon.log").touch()
+
+    async def main() -> None:
+        node = Node(make_rig(tmp_path).surroundings)
+        await node.start()
+        await node.stop()
+
+    run_virtually(main)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["daemon.log", "logs", "pods"]

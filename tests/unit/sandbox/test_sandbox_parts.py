@@ -75,6 +75,7 @@ def test_a_service_that_ends_at_once_is_started_ever_more_slowly():
     assert delays[:4] == [0.1, 0.2, 0.4, 0.8]
     assert delays[-1] == services.LONGEST_DELAY
     assert services.next_delay(delay, ran_for=60) == services.FIRST_DELAY
+    assert services.next_delay(delay, ran_for=0.5, killed=True) == services.FIRST_DELAY
 
 
 def test_the_largest_range_of_subordinate_ids_counts():
