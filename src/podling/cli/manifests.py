@@ -144,7 +144,7 @@ def _kustomized(directory: Path) -> str:
 
 def images(manifests: Iterable[Manifest]) -> list[str]:
     """The images that the manifests' pods run, each once."""
-    return list(dict.fromkeys(c["image"] for m in manifests for c in _containers(m) if c.get("image")))
+    return list(dict.fromkeys(c["image"] for m in manifests for c in _containers(m)))
 
 
 def _template(manifest: Manifest) -> Object | None:
@@ -158,18 +158,20 @@ def _template(manifest: Manifest) -> Object | None:
 
 
 def _containers(manifest: Manifest) -> list[Object]:
-    """Those of the pods; what is malformed is left for the API to refuse."""
+    """Those of the pods that name an image; what is malformed is left for the API to refuse."""
     try:
         spec = part(_template(manifest), "spec")
-        return [c for key in ("initContainers", "containers") for c in items(spec, key) if part(c)]
+        listed = [*cast(list[object], items(spec, "initContainers")), *cast(list[object], items(spec, "containers"))]
     except (AttributeError, TypeError):
         return []
+    containers = [cast(Object, c) for c in listed if isinstance(c, dict)]
+    return [c for c in containers if isinstance(c.get("image"), str) and c["image"]]
 
 
 def mark_built(manifests: Iterable[Manifest], built: Mapping[str, str]) -> None:
     """Writes the ids of built images (`{reference: id}`) on the pod templates that use them."""
     for manifest in manifests:
-        used = {c["image"]: built[c["image"]] for c in _containers(manifest) if c.get("image") in built}
+        used = {c["image"]: built[c["image"]] for c in _containers(manifest) if c["image"] in built}
         template = _template(manifest)
         if used and template is not None and manifest.kind != "Pod":
             with contextlib.suppress(AttributeError, TypeError):  # a malformed one is for the API to refuse
