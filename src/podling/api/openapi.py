@@ -29,11 +29,12 @@ _INDEX_TYPE: Final = "text/plain; charset=utf-8"
 """What Kubernetes calls the index: it serves it as a file, and Go guesses."""
 
 _DESCRIPTIONS_MINOR: Final = "v1.36.0"
+_STRATEGIC: Final = "application/strategic-merge-patch+json"
 _PATCH_TYPES: Final = (
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
+    _STRATEGIC,
 )
 _WRITE_PARAMETERS: Final = ("dryRun", "fieldManager", "fieldValidation")
 _LIST_PARAMETERS: Final = (
@@ -363,7 +364,8 @@ class OpenApi:
             "x-kubernetes-group-version-kind": action.gvk,
         }
         if action.action == "patch":
-            operation["requestBody"] = {"content": {name: {"schema": {"type": "object"}} for name in _PATCH_TYPES}}
+            accepted = [name for name in _PATCH_TYPES if name != _STRATEGIC or not resource.custom]
+            operation["requestBody"] = {"content": {name: {"schema": {"type": "object"}} for name in accepted}}
         elif action.body:
             operation["requestBody"] = {"content": {"*/*": {"schema": writer.reference(action.body)}}}
         return operation
