@@ -209,7 +209,8 @@ async def _install_addons(client: Client) -> None:
     """What most clusters have beside Kubernetes itself. A default storage class of the user's own is enough."""
     if not provisioner.has_default_class(client):
         await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
-    await bootstrap.create_missing(client, verticalpodautoscaler.DEFINITIONS, verticalpodautoscaler.definition())
+    for definition in verticalpodautoscaler.definitions():
+        await bootstrap.create_missing(client, verticalpodautoscaler.DEFINITIONS, definition)
 
 
 class _Late:

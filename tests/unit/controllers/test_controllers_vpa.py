@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from podling.controllers.runtime import describe
+from podling.controllers.vpa.checkpoints import restored, written
 from podling.controllers.vpa.controller import Snapshot, updates
 from podling.controllers.vpa.histogram import CPU, MEMORY, Histogram
 from podling.controllers.vpa.recommendation import (
@@ -120,6 +121,13 @@ def test_the_same_sample_counts_once() -> None:
 def test_confidence_is_days_of_history() -> None:
     assert history(2).confidence == pytest.approx(2, rel=0.01)
     assert history(2, step=10 * MINUTE).confidence == pytest.approx(0.2, rel=0.01)
+
+
+def test_a_history_outlives_the_daemon() -> None:
+    old = history(2)
+    new = restored(written(old))
+    for estimator in (LOWER_BOUND, TARGET, UPPER_BOUND):
+        assert estimator.of(new) == pytest.approx(estimator.of(old))
 
 
 # Recommendation

@@ -4,7 +4,9 @@
 - `usage`: the history of one container: pure;
 - `recommendation`: target and bounds from a history, within what the policy allows: pure;
 - `controller`: measures once a minute, recommends, and evicts pods whose requests are out of bounds;
-- `definition`: the CustomResourceDefinition of the kind.
+- `checkpoints`: histories as objects, so that they outlive the daemon;
+- `admission`: new pods request what is recommended;
+- `definition`: the CustomResourceDefinitions.
 
 Source: the documentation of the Vertical Pod Autoscaler's recommender ("components", "flags", "FAQ").
 """

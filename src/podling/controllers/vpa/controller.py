@@ -30,7 +30,8 @@ from podling.controllers.runtime import (
     service_account,
 )
 from podling.controllers.statuses import replace_condition, write_status
-from podling.controllers.vpa.definition import DEFINITIONS, RESOURCE
+from podling.controllers.vpa import checkpoints
+from podling.controllers.vpa.definition import CHECKPOINTS, DEFINITIONS, RESOURCE
 from podling.controllers.vpa.recommendation import out_of_bounds, recommend, resources_for
 from podling.controllers.vpa.usage import History
 from podling.store.types import Object
@@ -220,7 +221,7 @@ def controller(metrics: Metrics) -> Controller:
             del known[gone]
         for vpa_key, vpa in found.items():
             try:
-                await context.act(vpa_key, decide(_observe(context.client, metrics, vpa, known), context.now()))
+                await _look(context, vpa_key, _observe(context.client, metrics, vpa, known))
             except ActionFailed as failure:  # a budget forbids to evict: the next look tries again
                 log.info("%s: %s", vpa_key, failure)
 
@@ -233,15 +234,22 @@ def controller(metrics: Metrics) -> Controller:
     )
 
 
-def _served(client: Client) -> bool:
-    return any(r.group_resource == RESOURCE for r in client.resources())
+async def _look(context: Context, key: ObjectKey, snapshot: Snapshot) -> None:
+    if _served(context.client, CHECKPOINTS):
+        await context.act(key, checkpoints.save(context.client, snapshot.vpa, snapshot.histories))
+    await context.act(key, decide(snapshot, context.now()))
+
+
+def _served(client: Client, resource: str = RESOURCE) -> bool:
+    return any(r.group_resource == resource for r in client.resources())
 
 
 def _observe(client: Client, metrics: Metrics, vpa: Object, known: dict[ObjectKey, Memory]) -> Snapshot:
     key = key_of(vpa)
     memory = known.get(key)
     if memory is None or memory.uid != meta.uid(vpa):
-        memory = known[key] = Memory(meta.uid(vpa))
+        kept = checkpoints.load(client, vpa) if _served(client, CHECKPOINTS) else {}
+        memory = known[key] = Memory(meta.uid(vpa), kept)
     target = targets.find(client, key.namespace, meta.spec(vpa)["targetRef"])
     measure(metrics, key.namespace, target.pods, memory)
     return Snapshot(vpa=vpa, target=target.object, pods=target.pods, histories=memory.histories)

@@ -1,4 +1,4 @@
-"""The kind `VerticalPodAutoscaler` as a CustomResourceDefinition, as clusters get it from the autoscaler's project."""
+"""The autoscaler's kinds as CustomResourceDefinitions, as clusters get them from the autoscaler's project."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ from podling.store.types import Object
 
 GROUP = "autoscaling.k8s.io"
 RESOURCE = f"verticalpodautoscalers.{GROUP}"
+CHECKPOINTS = f"verticalpodautoscalercheckpoints.{GROUP}"
 DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 MODES = ("Off", "Initial", "Recreate", "InPlaceOrRecreate", "Auto")
 _FIRST = ".status.recommendation.containerRecommendations[0].target"
 
 
-def definition() -> Object:
+def definitions() -> list[Object]:
+    return [
+        _definition("VerticalPodAutoscaler", "vpa", _version()),
+        _definition("VerticalPodAutoscalerCheckpoint", "vpacheckpoint", _checkpoint_version()),
+    ]
+
+
+def _definition(kind: str, short: str, version: Object) -> Object:
+    singular = kind.lower()
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
         "metadata": {
-            "name": RESOURCE,
+            "name": f"{singular}s.{GROUP}",
             "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/63797"},
             "labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"},
         },
         "spec": {
             "group": GROUP,
             "names": {
-                "kind": "VerticalPodAutoscaler",
-                "listKind": "VerticalPodAutoscalerList",
-                "plural": "verticalpodautoscalers",
-                "shortNames": ["vpa"],
-                "singular": "verticalpodautoscaler",
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": f"{singular}s",
+                "shortNames": [short],
+                "singular": singular,
             },
             "scope": "Namespaced",
-            "versions": [_version()],
+            "versions": [version],
         },
     }
 
@@ -154,3 +163,23 @@ def _status() -> Object:
             "conditions": _list(condition),
         }
     )
+
+
+def _checkpoint_version() -> Object:
+    time: Object = {"type": "string", "format": "date-time"}
+    weights: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    histogram = _object({"referenceTimestamp": time, "bucketWeights": weights, "totalWeight": {"type": "number"}})
+    status = _object(
+        {
+            "version": _STRING,
+            "lastUpdateTime": time,
+            "firstSampleStart": time,
+            "lastSampleStart": time,
+            "totalSamplesCount": {"type": "integer"},
+            "cpuHistogram": histogram,
+            "memoryHistogram": histogram,
+        }
+    )
+    spec = _object({"vpaObjectName": _STRING, "containerName": _STRING})
+    parts = {"apiVersion": _STRING, "kind": _STRING, "metadata": {"type": "object"}, "spec": spec, "status": status}
+    return {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": _object(parts)}}
