@@ -302,6 +302,10 @@ class Controller:
     event_source: str = ""
     """The source of its events, where Kubernetes calls that by another name."""
 
+    @property
+    def source(self) -> str:
+        return self.event_source or self.name
+
 
 def service_account(name: str) -> str:
     return f"system:serviceaccount:kube-system:{name}"
@@ -465,7 +469,10 @@ class Manager:
         """`clients` gives a client that writes as the named user, `recorders` a recorder for the named component."""
         self.decisions = decisions or Decisions()
         self.runners = [
-            Runner(c, Context(c.name, c.resource, clients(c.user), recorders(c.event_source or c.name), clock, self.decisions))
+            Runner(
+                c,
+                Context(c.name, c.resource, clients(c.user), recorders(c.source), clock, self.decisions),
+            )
             for c in controllers
         ]
 
