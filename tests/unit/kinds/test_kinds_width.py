@@ -134,3 +134,18 @@ def test_single_addresses_and_lists_of_them_say_the_same(kinds, writes) -> None:
 @pytest.mark.parametrize(("kind", "key"), [("limitranges/v1", "limits"), ("csinodes.storage.k8s.io/v1", "drivers")])
 def test_an_empty_list_that_must_be_written_is_null(kinds, writes, kind, key) -> None:
     assert writes(kinds[kind], {"spec": {key: []}}).new["spec"] == {key: None}
+
+
+def test_a_priority_level_that_limits_says_how(kinds, problems) -> None:
+    levels = kinds["prioritylevelconfigurations.flowcontrol.apiserver.k8s.io/v1"]
+    assert problems(levels, {"spec": {"type": "Limited"}}) == [
+        "spec.limited: Required value: must not be empty when type is Limited"
+    ]
+
+
+def test_a_flow_schema_has_a_level_and_a_precedence_in_range(kinds, problems) -> None:
+    schemas = kinds["flowschemas.flowcontrol.apiserver.k8s.io/v1"]
+    assert problems(schemas, {"spec": {"matchingPrecedence": 10001}}) == [
+        "spec.matchingPrecedence: Invalid value: 10001: must not be greater than 10000",
+        "spec.priorityLevelConfiguration.name: Required value: must reference a priority level",
+    ]

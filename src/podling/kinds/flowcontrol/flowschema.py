@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from podling.api.errors import FieldError
+from podling.api.errors import FieldError, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
@@ -13,6 +13,10 @@ from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
+
+
+_EXEMPT: Final = "exempt"
+_MAX_PRECEDENCE: Final = 10_000
 
 
 def default(obj: Object) -> None:
@@ -25,9 +29,24 @@ def default(obj: Object) -> None:
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     spec = part(write.new, "spec")
+    errors += _precedence(spec.get("matchingPrecedence") or 0, name(write.new))
     level = text(part(spec, "priorityLevelConfiguration"), "name")
-    errors += fields.check_required("spec.priorityLevelConfiguration.name", level, names.dns1123_subdomain)
-    return errors + fields.positive("spec.matchingPrecedence", spec.get("matchingPrecedence"))
+    at = "spec.priorityLevelConfiguration.name"
+    if level:
+        return errors + fields.check(at, level, names.dns1123_subdomain)
+    return [*errors, required(at, "must reference a priority level")]
+
+
+def _precedence(value: int, schema: str) -> list[FieldError]:
+    path = "spec.matchingPrecedence"
+    errors: list[FieldError] = []
+    if value == 1 and schema != _EXEMPT:
+        errors.append(invalid_value(path, value, f"only the schema named '{_EXEMPT}' may have matchingPrecedence 1"))
+    if value <= 0:
+        errors.append(invalid_value(path, value, "must be a positive value"))
+    if value > _MAX_PRECEDENCE:
+        errors.append(invalid_value(path, value, f"must not be greater than {_MAX_PRECEDENCE}"))
+    return errors
 
 
 def _columns() -> tuple[Column, ...]:

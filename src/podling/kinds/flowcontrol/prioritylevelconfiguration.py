@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from podling.api.errors import FieldError
+from podling.api.errors import FieldError, forbidden_field, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
@@ -37,7 +37,15 @@ def default(obj: Object) -> None:
 
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
-    return errors + fields.one_of("spec.type", text(part(write.new, "spec"), "type"), ("Exempt", "Limited"))
+    spec = part(write.new, "spec")
+    kind = text(spec, "type")
+    if kind == "Exempt" and spec.get("limited") is not None:
+        errors.append(forbidden_field("spec.limited", "must be nil if the type is not Limited"))
+    if kind == "Limited" and spec.get("exempt") is not None:
+        errors.append(forbidden_field("spec.exempt", "must be nil if the type is Limited"))
+    if kind == "Limited" and spec.get("limited") is None:
+        errors.append(required("spec.limited", "must not be empty when type is Limited"))
+    return errors + fields.one_of("spec.type", kind, ("Exempt", "Limited"))
 
 
 def _columns() -> tuple[Column, ...]:
