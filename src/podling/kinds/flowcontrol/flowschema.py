@@ -14,7 +14,6 @@ from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
-
 _EXEMPT: Final = "exempt"
 _MAX_PRECEDENCE: Final = 10_000
 
