@@ -41,7 +41,8 @@ async def world(directory: Path) -> AsyncIterator[World]:
     )
     client = LocalClient(server.registry, ADMIN, "tester")
     Extensions(server, client).start()
-    await client.create("namespaces", {"metadata": {"name": "default"}})
+    if client.get("namespaces", "", "default") is None:
+        await client.create("namespaces", {"metadata": {"name": "default"}})
     try:
         yield World(server, client)
     finally:

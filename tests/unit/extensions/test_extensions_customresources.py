@@ -169,3 +169,19 @@ def test_a_deleted_definition_takes_its_instances_with_it(tmp_path: Path) -> Non
             await until(lambda: here.server.served.by_name(WIDGETS) is None)
 
     asyncio.run(story())
+
+
+def test_what_was_established_is_served_at_once_after_a_restart(tmp_path: Path) -> None:
+    async def before() -> None:
+        async with world(tmp_path) as here:
+            await serve(here, definition(spec_schema(size=INTEGER)))
+            await until(lambda: meta.condition_is(here.client.get(DEFINITIONS, "", WIDGETS) or {}, "Established"))
+            await here.client.create(WIDGETS, widget("one", size=1))
+
+    async def after() -> None:
+        async with world(tmp_path) as here:
+            assert here.server.served.by_name(WIDGETS) is not None
+            assert [meta.name(obj) for obj in here.client.list(WIDGETS)] == ["one"]
+
+    asyncio.run(before())
+    asyncio.run(after())
