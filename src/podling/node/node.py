@@ -35,6 +35,8 @@ from podling.store.types import Change, ChangeType, Object, Uid
 
 log = logging.getLogger(__name__)
 
+STORAGE_EVERY = 10.0
+"""Seconds between looks at what pods with such limits have written."""
 REFERABLE = ("configmaps", "secrets", "persistentvolumeclaims")
 
 
@@ -51,6 +53,7 @@ class Node:
         self._states: dict[str, ContainerState] = {}
         self._sandboxes: set[str] = set()
         self._adopting = True
+        self._storage_watch: asyncio.Task[None] | None = None
 
     # Life
 
@@ -68,10 +71,13 @@ class Node:
         await self._remove_orphans()
         self._subscriptions += [client.subscribe(resource, self._referred_changed) for resource in REFERABLE]
         self._meter.start()
+        self._storage_watch = asyncio.get_running_loop().create_task(self._watch_storage())
 
     async def stop(self) -> None:
         """Lets go of the pods, which run on."""
         await self._meter.stop()
+        if self._storage_watch is not None:
+            self._storage_watch.cancel()
         for subscription in self._subscriptions:
             subscription.close()
         self._subscriptions.clear()
@@ -197,6 +203,12 @@ class Node:
                         key = ContainerKey(worker.record.namespace, worker.record.name, slot.name, slot.current.id)
                         found[key] = used[slot.current.id]
         return found
+
+    async def _watch_storage(self) -> None:
+        while True:
+            await asyncio.sleep(STORAGE_EVERY)
+            for worker in list(self._workers.values()):
+                await worker.check_storage()
 
     # Streams
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 from podling.api import meta
 from podling.api.errors import ApiError
-from podling.node import amounts, backoff, lifecycle, logs, resize
+from podling.node import amounts, backoff, lifecycle, logs, resize, storage
 from podling.node.admission import Refusal
 from podling.node.checks import Outcome, Verdict, check_http, check_tcp, handler_of, http_target, tcp_target
 from podling.node.container import shares_process_namespace
@@ -61,6 +61,8 @@ SETUP_RETRY_FIRST = 0.5
 SETUP_RETRY_LAST = 122.0
 """Seconds between attempts to set up volumes and sandbox; doubled each time (kubelet's exponential back-off)."""
 FAULT_PAUSE = 1.0
+EVICTION_GRACE = 1.0
+"""Seconds that a pod gets which writes more than it may."""
 RESIZE_RETRY = 10.0
 """Seconds until resources that could not be put into force are tried again."""
 MESSAGE_LIMIT = 4096
@@ -499,6 +501,27 @@ class PodWorker:
         await sandbox.update(self.record.sandbox, limits)
         self._pod_limits = limits
 
+    # Storage
+
+    async def check_storage(self) -> None:
+        """Evicts the pod when it has written more than it may."""
+        if not self.sandbox_ready or self._must_end() or not storage.is_limited(self.pod):
+            return
+        message = await asyncio.to_thread(storage.excess, self.pod, self._places())
+        if message is not None and not self._must_end():
+            self.record.failure = ("Evicted", message)
+            self._tell("Warning", "Evicted", message)
+            self.wake()
+
+    def _places(self) -> storage.Places:
+        volumes = {v["name"]: self._volumes.path_of(v["name"]) for v in storage.on_disk(self.pod)}
+        base = self._with.pod_directory(self.uid) / "containers"
+        logs_base = self._with.log_directory(self.pod)
+        return storage.Places(
+            {name: path for name, path in volumes.items() if path is not None},
+            {name: (base / name, logs_base / name) for name in self.slots},
+        )
+
     # Ends
 
     def _note_end(self, slot: Slot, run: Instance, state: ContainerState) -> None:
@@ -631,6 +654,8 @@ class PodWorker:
             wanted = part(container, probe).get("terminationGracePeriodSeconds")
         if wanted is None:
             wanted = meta.spec(self.pod).get("terminationGracePeriodSeconds", 30)
+        if self.record.failure is not None and self.record.failure[0] == "Evicted":
+            wanted = min(wanted, EVICTION_GRACE)
         return min(float(wanted), self._left_of_deletion())
 
     def _left_of_deletion(self) -> float:

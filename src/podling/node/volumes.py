@@ -169,10 +169,9 @@ class Volumes:
         self._tokens.clear()
         await remove_volumes(self._directory)
 
-    def size_of(self, name: str) -> int:
-        """Bytes that a directory volume holds."""
-        path = self._paths.get(name)
-        return 0 if path is None else tree_size(path)
+    def path_of(self, name: str) -> Path | None:
+        """Where a volume lies, once it is set up."""
+        return self._paths.get(name)
 
 
 async def remove_volumes(directory: Path) -> None:

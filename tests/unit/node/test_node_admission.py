@@ -212,3 +212,36 @@ def test_directories_of_pods_that_nobody_knows_are_removed_at_the_start(tmp_path
 
     run_virtually(main)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["daemon.log", "logs", "pods"]
+
+
+def test_a_pod_that_writes_more_than_its_volume_may_hold_is_evicted(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        pod = sized("web", volumeMounts=[{"name": "data", "mountPath": "/data"}])
+        pod["spec"]["volumes"] = [{"name": "data", "emptyDir": {"sizeLimit": "1Mi"}}]
+        rig.client.put("pods", pod)
+        await until(lambda: running(rig, "web"))
+        volume = rig.surroundings.directory / "pods" / "uid-web" / "volumes" / "empty" / "data"
+        (volume / "little").write_bytes(b"x" * 1000)
+        await asyncio.sleep(25)
+        assert running(rig, "web")
+        (volume / "much").write_bytes(b"x" * (2 << 20))
+        await until(lambda: rig.pod()["status"]["phase"] == "Failed")
+        sentence = 'Usage of EmptyDir volume "data" exceeds the limit "1Mi". '
+        assert (rig.pod()["status"]["reason"], rig.pod()["status"]["message"]) == ("Evicted", sentence)
+        assert ("Warning", "Evicted", sentence) in rig.recorder.events
+
+    tell(story)
+
+
+def test_a_container_and_its_logs_count_for_ephemeral_storage(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        pod = sized("web")
+        pod["spec"]["containers"][0]["resources"]["limits"]["ephemeral-storage"] = "1Mi"
+        rig.client.put("pods", pod)
+        await until(lambda: running(rig, "web"))
+        (rig.surroundings.log_directory(rig.pod()) / "app" / "0.log").write_bytes(b"x" * (2 << 20))
+        await until(lambda: rig.pod()["status"]["phase"] == "Failed")
+        sentence = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. "
+        assert rig.pod()["status"]["message"] == sentence
+
+    tell(story)
