@@ -7,7 +7,7 @@ objects. Whoever is evicted comes back with the recommended requests: `admission
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -25,7 +25,6 @@ from podling.controllers.runtime import (
     Controller,
     ObjectKey,
     Watch,
-    itself,
     key_of,
     service_account,
 )
@@ -34,11 +33,12 @@ from podling.controllers.vpa import checkpoints
 from podling.controllers.vpa.definition import CHECKPOINTS, DEFINITIONS, RESOURCE
 from podling.controllers.vpa.recommendation import out_of_bounds, recommend, resources_for
 from podling.controllers.vpa.usage import History
-from podling.store.types import Object
+from podling.store.types import Change, Object
 
 log = logging.getLogger(__name__)
 
 PERIOD = 60.0
+KINDS = (RESOURCE, CHECKPOINTS)
 LEAST_REPLICAS = 2
 """Of a workload with fewer pods none is evicted, unless `spec.updatePolicy.minReplicas` says otherwise."""
 EVICTING = ("Recreate", "InPlaceOrRecreate", "Auto")
@@ -213,7 +213,10 @@ def controller(metrics: Metrics) -> Controller:
     known: dict[ObjectKey, Memory] = {}
 
     async def reconcile(context: Context, key: ObjectKey) -> None:
-        if key.name != RESOURCE or not _served(context.client):
+        if any(context.client.get(DEFINITIONS, "", kind) is None for kind in KINDS):
+            return
+        if not _served(context.client):
+            await context.act(key, [Requeue(why="its kinds are about to be served", seconds=1)])
             return
         await context.act(key, [Requeue(why="the next look at what pods use", seconds=PERIOD)])
         found = {key_of(vpa): vpa for vpa in context.client.list(RESOURCE)}
@@ -229,27 +232,32 @@ def controller(metrics: Metrics) -> Controller:
         name="vpa-recommender",
         user=service_account("vpa-recommender"),
         resource=RESOURCE,
-        watches=(Watch(resource=DEFINITIONS, keys=itself),),
+        watches=(Watch(resource=DEFINITIONS, keys=_kinds),),
         reconcile=reconcile,
     )
 
 
 async def _look(context: Context, key: ObjectKey, snapshot: Snapshot) -> None:
-    if _served(context.client, CHECKPOINTS):
-        await context.act(key, checkpoints.save(context.client, snapshot.vpa, snapshot.histories))
+    await context.act(key, checkpoints.save(context.client, snapshot.vpa, snapshot.histories))
     await context.act(key, decide(snapshot, context.now()))
 
 
-def _served(client: Client, resource: str = RESOURCE) -> bool:
-    return any(r.group_resource == resource for r in client.resources())
+def _served(client: Client) -> bool:
+    served = {r.group_resource for r in client.resources()}
+    return served.issuperset(KINDS)
+
+
+def _kinds(_client: Client, change: Change) -> Iterable[ObjectKey]:
+    """The one key, when one of the kinds comes or changes."""
+    if change.entry.key.name in KINDS:
+        yield ObjectKey("", RESOURCE)
 
 
 def _observe(client: Client, metrics: Metrics, vpa: Object, known: dict[ObjectKey, Memory]) -> Snapshot:
     key = key_of(vpa)
     memory = known.get(key)
     if memory is None or memory.uid != meta.uid(vpa):
-        kept = checkpoints.load(client, vpa) if _served(client, CHECKPOINTS) else {}
-        memory = known[key] = Memory(meta.uid(vpa), kept)
+        memory = known[key] = Memory(meta.uid(vpa), checkpoints.load(client, vpa))
     target = targets.find(client, key.namespace, meta.spec(vpa)["targetRef"])
     measure(metrics, key.namespace, target.pods, memory)
     return Snapshot(vpa=vpa, target=target.object, pods=target.pods, histories=memory.histories)
