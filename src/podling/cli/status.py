@@ -40,7 +40,7 @@ def urls(api: Api, layout: Layout) -> list[dict[str, str]]:
     found: list[dict[str, str]] = []
     for service in services:
         name = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
-        note = notes.get(name, "")
+        note = notes.get(service["metadata"]["uid"], "")
         ports = _balanced_ports(service) if service["spec"]["type"] == "LoadBalancer" else node_ports.get(name, {})
         for port, number in ports.items():
             entry = {"service": name, "port": port, "url": url(port, number), "note": ""}
@@ -73,13 +73,12 @@ def _node_ports(layout: Layout) -> dict[str, dict[str, int]]:
 
 
 def _notes(api: Api) -> dict[str, str]:
-    """The last word of the daemon on the host ports of each service."""
+    """The last word of the daemon on the host ports of each service, by uid."""
     events: list[Object] = api.get("/api/v1/events", fieldSelector="involvedObject.kind=Service")["items"]
     found: dict[str, str] = {}
     for event in sorted(events, key=lambda e: e.get("lastTimestamp") or ""):
         if event.get("reason") in ("HostPort", "HostPortUnavailable"):
-            subject = event["involvedObject"]
-            found[f"{subject['namespace']}/{subject['name']}"] = event.get("message", "")
+            found[event["involvedObject"].get("uid", "")] = event.get("message", "")
     return found
 
 

@@ -76,10 +76,14 @@ def _run(step: Step, output: int) -> int:
                 pass_fds=[theirs.fileno()],
             )
         with child:
-            with ours.makefile("rwb") as stream:
-                stream.write(json.dumps(step).encode() + b"\n")
-                stream.flush()
-                answer = stream.read()
+            try:
+                with ours.makefile("rwb") as stream:
+                    stream.write(json.dumps(step).encode() + b"\n")
+                    stream.flush()
+                    answer = stream.read()
+            except KeyboardInterrupt:
+                child.kill()  # and with it the command, which as pid 1 of its namespace does not hear Ctrl-C
+                raise
             if not answer:
                 raise StartFailure("the step was interrupted")
             message: dict[str, Any] = json.loads(answer)
