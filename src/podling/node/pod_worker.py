@@ -418,7 +418,9 @@ class PodWorker:
                 self._publisher.request()
 
     async def _start_one(self, container: Object, slot: Slot) -> None:
-        setting = Setting(self._context(), self.record.sandbox, self._volumes, self._save, self._note_start)
+        setting = Setting(
+            self._context(), self.record.sandbox, self._volumes, self._save, self._run_of, self._note_start
+        )
         try:
             await self._starter.start(container, slot, setting)
         except StartFailure as failure:
@@ -426,6 +428,10 @@ class PodWorker:
             if failure.reason == "PostStartHookError":
                 self._begin_kill(Kill(slot.name, "FailedPostStartHook"))
         await remove_old_runs(self._with, self.pod, slot)
+
+    def _run_of(self, name: str) -> str | None:
+        slot = self.slots.get(name)
+        return slot.current.id if slot is not None and slot.current is not None and slot.running else None
 
     def _note_start(self, slot: Slot, state: ContainerState) -> None:
         run = slot.current

@@ -51,6 +51,8 @@ class Setting:
     volumes: Volumes
     save: Callable[[], None]
     """Writes the slots down; called before anything runs that they name."""
+    run_of: Callable[[str], str | None]
+    """Id of the present run of another container of the pod, by name."""
     started: Callable[[Slot, ContainerState], None]
     """Told as soon as the process runs, before its `postStart` hook; and again after it, when it has one."""
 
@@ -200,6 +202,9 @@ class Starter:
     ) -> None:
         pod = setting.context.pod
         spec = containers.container_spec(container, pod, image, run, args, place)
+        target = setting.run_of(container.get("targetContainerName") or "")
+        if target is not None:
+            spec["target"] = target
         self._tell(pod, slot, "Normal", "Created", "Container created")
         try:
             state = await self._with.sandbox.start(spec)

@@ -60,6 +60,8 @@ class ContainerSpec(TypedDict):
     id: str
     pod: str
     """Id of a pod created before."""
+    target: NotRequired[str]
+    """Id of a running container whose processes it is to see, in whose PID namespace it then lives."""
     lowers: list[str]
     """Image layers, unpacked, the topmost first."""
     host_base: bool

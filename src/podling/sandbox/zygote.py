@@ -174,6 +174,7 @@ class Zygote:
         if spec["id"] in self._containers:
             raise RequestError("AlreadyExists", f"container {spec['id']} exists")
         group = f"{pod.group}/{spec['id']}"
+        new, existing = self._pid_namespace_of(pod, spec.get("target"))
         self._cgroups.create(group, spec.get("limits", {}))
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         pipes = StandardStreams(spec)
@@ -183,10 +184,12 @@ class Zygote:
             process.run_container(spec, self._settings, place, pipes.inner, theirs)
 
         try:
-            pid = self._fork(work, theirs, *self._pid_namespace_of(pod))
+            pid = self._fork(work, theirs, new=new, existing=existing)
         finally:
             pipes.close_inner()
             theirs.close()
+            if existing is not None and existing != pod.pid_namespace:
+                os.close(existing)
         ours.setblocking(False)
         container = Container(spec, pod, pid, ours, call)
         container.stdin = pipes.stdin
@@ -211,6 +214,7 @@ class Zygote:
             or self._cgroups.limits_memory()
             or container.pod.pid_namespace
             or container.pod.spec.get("host_pid")
+            or container.spec.get("target")
         ):
             return
         with contextlib.suppress(OSError):  # it has ended already
@@ -232,8 +236,13 @@ class Zygote:
             self._loop.later(_MEMORY_INTERVAL, self._watch_memory)
         self._watching_memory = bool(limited)
 
-    def _pid_namespace_of(self, pod: Pod) -> tuple[bool, int | None]:
-        """(whether a new one is made, the descriptor of an existing one)."""
+    def _pid_namespace_of(self, pod: Pod, target: str | None) -> tuple[bool, int | None]:
+        """(whether a new one is made, the descriptor of an existing one, the caller's if there is a target)."""
+        if target is not None:
+            beside = self._container(target)
+            if beside.end is not None or beside.pod is not pod:
+                raise RequestError("NotFound", f"container {target} is not running")
+            return False, os.open(f"/proc/{beside.pid}/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
         if pod.spec.get("host_pid"):
             return False, None
         return pod.pid_namespace is None, pod.pid_namespace

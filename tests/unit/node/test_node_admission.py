@@ -245,3 +245,16 @@ def test_a_container_and_its_logs_count_for_ephemeral_storage(tell: Callable[[St
         assert rig.pod()["status"]["message"] == sentence
 
     tell(story)
+
+
+def test_a_debugger_is_started_among_the_processes_of_its_target(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", sized("web"))
+        await until(lambda: running(rig, "web"))
+        debugger = {"name": "dbg", "image": "app:v1", "command": ["look"], "targetContainerName": "app"}
+        pod = rig.pod()
+        rig.client.put("pods", {**pod, "spec": {**pod["spec"], "ephemeralContainers": [debugger]}})
+        await until(lambda: rig.container(0, "ephemeralContainerStatuses")["state"]["running"])
+        assert rig.sandbox.specs[rig.sandbox.id_of("look")].get("target") == rig.sandbox.id_of("serve")
+
+    tell(story)
