@@ -60,6 +60,8 @@ DRAIN_LAST_LOOK = 0.03
 SETUP_RETRY_FIRST = 0.5
 SETUP_RETRY_LAST = 122.0
 """Seconds between attempts to set up volumes and sandbox; doubled each time (kubelet's exponential back-off)."""
+MOUNT_PATIENCE = 123.0
+"""Seconds after which it is said that the pod's volumes are not there (kubelet's podAttachAndMountTimeout)."""
 FAULT_PAUSE = 1.0
 EVICTION_GRACE = 1.0
 """Seconds that a pod gets which writes more than it may."""
@@ -107,7 +109,7 @@ class PodWorker:
         self._pod_limits = Limits()
         """Those of the pod's group, as far as this daemon has set them."""
         self._starter = Starter(surroundings)
-        self._volumes = Volumes(surroundings.volumes_directory(self.uid), surroundings.client)
+        self._volumes = Volumes(surroundings.volumes_directory(self.uid), surroundings.client, surroundings.images)
         self._publisher = Publisher(
             surroundings.client, meta.namespace(pod), meta.name(pod), self.uid, self.facts, surroundings.now
         )
@@ -315,13 +317,16 @@ class PodWorker:
         if not self._anything_to_run():
             self._once("end", self._end)
             return
-        pause = SETUP_RETRY_FIRST
+        pause, patience = SETUP_RETRY_FIRST, self._with.now() + MOUNT_PATIENCE
         while not self._must_end():
             try:
                 await self._try_set_up()
                 return
             except SetupError as error:
                 self._tell("Warning", "FailedMount", str(error))
+                if self._with.now() >= patience:
+                    patience = self._with.now() + MOUNT_PATIENCE
+                    self._tell("Warning", "FailedMount", _unmounted(error.volume))
             except (OSError, RuntimeError, SandboxError) as error:
                 self._tell("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
             self._retry_setup.clear()
@@ -872,6 +877,11 @@ class PodWorker:
 def uid_of(sandbox: str) -> Uid:
     """The pod of a sandbox, by the sandbox's id."""
     return Uid(sandbox.rpartition(".")[0])
+
+
+def _unmounted(volume: str) -> str:
+    lists = f"unmounted volumes=[{volume}], unattached volumes=[], failed to process volumes=[]"
+    return f"Unable to attach or mount volumes: {lists}: context deadline exceeded"
 
 
 async def _at_once() -> None:

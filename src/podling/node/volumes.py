@@ -20,8 +20,10 @@ from typing import Any, NamedTuple
 from podling.api import meta, quantity
 from podling.api.client import Client
 from podling.api.errors import ApiError
-from podling.node import atomic
+from podling.images.errors import ImageError
+from podling.node import atomic, pull_secrets
 from podling.node.environment import ConfigError, PodContext, expand
+from podling.node.interfaces import Images
 from podling.node.payload import TokenRequest, VolumeError, is_payload, payload, token_requests
 from podling.node.state import part
 from podling.sandbox import syscalls
@@ -33,6 +35,7 @@ class SetupError(Exception):
     """One volume of a pod cannot be set up: its name, and the kubelet's message."""
 
     def __init__(self, volume: str, message: str) -> None:
+        self.volume = volume
         super().__init__(f'MountVolume.SetUp failed for volume "{volume}" : {message}')
 
 
@@ -44,9 +47,10 @@ class _Token(NamedTuple):
 class Volumes:
     """The volumes of one pod below `directory`."""
 
-    def __init__(self, directory: Path, client: Client) -> None:
+    def __init__(self, directory: Path, client: Client, images: Images) -> None:
         self._directory = directory
         self._client = client
+        self._images = images
         self._paths: dict[str, Path] = {}
         self._read_only: set[str] = set()
         self._tokens: dict[TokenRequest, _Token] = {}
@@ -56,7 +60,7 @@ class Volumes:
         for volume in meta.spec(context.pod).get("volumes") or ():
             try:
                 await self._set_up(volume, context, now)
-            except (VolumeError, ApiError, OSError) as error:
+            except (VolumeError, ApiError, ImageError, OSError) as error:
                 raise SetupError(volume["name"], str(error)) from error
 
     def next_renewal(self) -> float | None:
@@ -98,6 +102,9 @@ class Volumes:
             return self._claimed(source["claimName"], pod)
         if "ephemeral" in volume:
             return self._claimed(f"{meta.name(pod)}-{volume['name']}", pod)
+        if "image" in volume:
+            self._read_only.add(volume["name"])
+            return await self._image(volume, pod)
         if "emptyDir" in volume or not volume.keys() - {"name"}:
             return self._empty_directory(volume, pod)
         kind = next(iter(volume.keys() - {"name"}))
@@ -115,6 +122,22 @@ class Volumes:
         if group is not None:
             atomic.give_to_group(path, group)
             path.chmod(0o2777)
+        return path
+
+    async def _image(self, volume: Object, pod: Object) -> Path:
+        """An image's files, read-only, mounted once for the pod."""
+        reference: str = volume["image"]["reference"]
+        policy: str = volume["image"].get("pullPolicy") or "IfNotPresent"
+        found = self._images.present(reference, policy)
+        if found is None:
+            found = await self._images.pull(reference, policy, pull_secrets.of_pod(pod, self._client))
+        if len(found.lowers) == 1:
+            return Path(found.lowers[0])
+        path = self._directory / IMAGES / volume["name"]
+        path.mkdir(parents=True, exist_ok=True)
+        if found.lowers and not path.is_mount():
+            marks = "" if syscalls.in_initial_user_namespace() else ",userxattr"
+            syscalls.mount("overlay", str(path), "overlay", 0, f"lowerdir={':'.join(found.lowers)}{marks}")
         return path
 
     def _claimed(self, claim_name: str, pod: Object) -> Path:
@@ -174,9 +197,13 @@ class Volumes:
         return self._paths.get(name)
 
 
+IMAGES = "images"
+"""Below the directory of volumes: where images are mounted."""
+
+
 async def remove_volumes(directory: Path) -> None:
     """Removes all volumes below a pod's directory of volumes, mounted ones too; also of a pod that nobody knows."""
-    for path in (directory / "empty").glob("*"):
+    for path in [*(directory / "empty").glob("*"), *(directory / IMAGES).glob("*")]:
         if path.is_mount():
             with contextlib.suppress(OSError):
                 syscalls.unmount(str(path))

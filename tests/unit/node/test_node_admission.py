@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_fakes import Rig, make_pod, make_rig, run_virtually, until
+from node_fakes import FakeImage, Rig, make_pod, make_rig, run_virtually, until
 
 from podling.node.node import Node
 from podling.sandbox.client import Conflict
@@ -256,5 +256,29 @@ def test_a_debugger_is_started_among_the_processes_of_its_target(tell: Callable[
         rig.client.put("pods", {**pod, "spec": {**pod["spec"], "ephemeralContainers": [debugger]}})
         await until(lambda: rig.container(0, "ephemeralContainerStatuses")["state"]["running"])
         assert rig.sandbox.specs[rig.sandbox.id_of("look")].get("target") == rig.sandbox.id_of("serve")
+
+    tell(story)
+
+
+def test_volumes_that_stay_away_are_told_of_a_second_time_after_two_minutes(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", make_pod("web", volumes=[{"name": "cfg", "configMap": {"name": "absent"}}]))
+        await asyncio.sleep(300)
+        lists = "unmounted volumes=[cfg], unattached volumes=[], failed to process volumes=[]"
+        sentence = f"Unable to attach or mount volumes: {lists}: context deadline exceeded"
+        assert ("Warning", "FailedMount", sentence) in rig.recorder.events
+
+    tell(story)
+
+
+def test_an_image_can_be_a_volume(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.images.images["data:v1"] = FakeImage(lowers=("/layers/data",))
+        pod = sized("web", volumeMounts=[{"name": "data", "mountPath": "/data"}])
+        pod["spec"]["volumes"] = [{"name": "data", "image": {"reference": "data:v1"}}]
+        rig.client.put("pods", pod)
+        await until(lambda: running(rig, "web"))
+        mount = next(m for m in rig.sandbox.specs[rig.sandbox.id_of("serve")]["mounts"] if m["target"] == "/data")
+        assert (mount.get("source"), mount.get("read_only")) == ("/layers/data", True)
 
     tell(story)

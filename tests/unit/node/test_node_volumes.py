@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_fakes import FakeClient, make_pod
+from node_fakes import FakeClient, FakeImages, make_pod
 
 from podling.node import atomic
 from podling.node.environment import ConfigError, PodContext
@@ -93,7 +93,7 @@ class TestAtomicWriter:
 
 class TestVolumes:
     def set_up(self, directory: Path, client: FakeClient, *volumes: dict[str, Any], **spec: Any) -> Volumes:
-        made = Volumes(directory, client)  # pyright: ignore[reportArgumentType]
+        made = Volumes(directory, client, FakeImages())  # pyright: ignore[reportArgumentType]
         asyncio.run(made.set_up(context(volumes=list(volumes), **spec), NOW.timestamp()))
         return made
 
