@@ -74,6 +74,7 @@ def _run(step: Step, output: int) -> int:
                 stdout=output,
                 stderr=output,
                 pass_fds=[theirs.fileno()],
+                start_new_session=True,  # Ctrl-C is for the caller to hear, and to act upon
             )
         with child:
             try:
@@ -82,7 +83,7 @@ def _run(step: Step, output: int) -> int:
                     stream.flush()
                     answer = stream.read()
             except KeyboardInterrupt:
-                child.kill()  # and with it the command, which as pid 1 of its namespace does not hear Ctrl-C
+                child.kill()  # and with it the command
                 raise
             if not answer:
                 raise StartFailure("the step was interrupted")

@@ -11,6 +11,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import struct
 import subprocess
@@ -127,8 +128,12 @@ def probe(tier: Tier, directory: str) -> str | None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
     if pid == 0:
-        ours.close()
-        _try_all(tier, scratch, theirs)
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the caller, whose program this is a copy of
+            ours.close()
+            _try_all(tier, scratch, theirs)
+        finally:
+            os._exit(1)
     theirs.close()
     try:
         return _converse(tier, pid, ours)
