@@ -120,6 +120,7 @@ def test_an_autoscaler_follows_the_load_up_and_down(kubectl: Kubectl) -> None:
     assert "All metrics below target" in told
 
 
+@pytest.mark.slow  # it looks once a minute
 def test_a_vertical_autoscaler_recommends_what_the_pods_used(kubectl: Kubectl) -> None:
     """Of the same service, after the load: it looks once a minute."""
 
