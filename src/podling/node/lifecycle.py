@@ -43,6 +43,8 @@ class Plan:
     start: list[str] = field(default_factory=lambda: list[str]())
     waiting: dict[str, Waiting] = field(default_factory=lambda: dict[str, Waiting]())
     wake_at: float | None = None
+    restart_all: str = ""
+    """The container whose end means that all of them begin anew; then nothing else is to be done."""
     resize: bool = False
     """A running container is to have other resources."""
     stop_pod: bool = False
@@ -57,9 +59,8 @@ def spec_hash(container: Object) -> str:
 
 def may_restart(container: Object, pod: Object, exit_code: int) -> bool:
     """Whether an ended container is to be run again: its own rules and policy first, then the pod's policy."""
-    for rule in container.get("restartPolicyRules") or ():
-        if rule.get("action") == "Restart" and _rule_matches(rule, exit_code):
-            return True
+    if _action(container, exit_code):
+        return True
     match container.get("restartPolicy") or meta.spec(pod).get("restartPolicy", "Always"):
         case "Never":
             return False
@@ -67,6 +68,19 @@ def may_restart(container: Object, pod: Object, exit_code: int) -> bool:
             return exit_code != 0
         case _:
             return True
+
+
+def _action(container: Object, exit_code: int) -> str:
+    """Of the first rule that matches; `""` when none does."""
+    rules: list[Object] = container.get("restartPolicyRules") or []
+    return next((rule["action"] for rule in rules if _rule_matches(rule, exit_code)), "")
+
+
+def _restarts_all(container: Object, slot: Slot) -> bool:
+    run = slot.current
+    if run is None or run.exit_code is None or slot.stale:
+        return False
+    return _action(container, run.exit_code) == "RestartAllContainers"
 
 
 def _rule_matches(rule: Object, exit_code: int) -> bool:
@@ -93,6 +107,9 @@ def _begun(slot: Slot) -> bool:
 def decide(pod: Object, slots: Mapping[str, Slot], now: float) -> Plan:
     """What to do for a pod that has its sandbox and is not being deleted."""
     plan = Plan()
+    plan.restart_all = next((c["name"] for c, _ in containers_of(pod) if _restarts_all(c, slots[c["name"]])), "")
+    if plan.restart_all:
+        return plan
     _decide_ephemeral(plan, pod, slots, now)
     if _decide_init(plan, pod, slots, now):
         _decide_main(plan, pod, slots, now)
@@ -156,7 +173,12 @@ def _decide_main(plan: Plan, pod: Object, slots: Mapping[str, Slot], now: float)
             continue
         slot = slots[container["name"]]
         if not slot.running:
-            if slot.current is None or slot.pending or may_restart(container, pod, slot.current.exit_code or 0):
+            if (
+                slot.current is None
+                or slot.pending
+                or slot.stale
+                or may_restart(container, pod, slot.current.exit_code or 0)
+            ):
                 kept = True
                 _start(plan, pod, slot, now)
             continue

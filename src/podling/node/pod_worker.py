@@ -269,6 +269,9 @@ class PodWorker:
         if plan.stop_pod:
             self._once("end", self._end)
             return
+        if plan.restart_all:
+            self._once("restart all", lambda: self._restart_all(plan.restart_all))
+            return
         self._apply_waiting(plan)
         for kill in plan.kill:
             self._begin_kill(kill)
@@ -702,7 +705,7 @@ class PodWorker:
 
     async def _end(self) -> None:
         """Everything stops: containers, sandbox, volumes; what remains is the record and the logs."""
-        await self._cancel("set up", "start")
+        await self._cancel("set up", "start", "restart all")
         self._deadline = Deadline(self._grace())
         await self._stop_containers(self._deadline)
         await self._remove_sandbox()
@@ -732,6 +735,20 @@ class PodWorker:
                 await kill_container(slot.current, ended, self._with.sandbox)
             return
         await self._stop(slot, deadline, self._turn_of(slot, running))
+
+    async def _restart_all(self, cause: str) -> None:
+        """Every container begins anew, init containers first, because one of them ended so (KEP-5532)."""
+        await self._cancel("start")
+        for slot in self.slots.values():
+            if slot.running and slot.role is not Role.EPHEMERAL:
+                self._begin_kill(Kill(slot.name, f"Container {cause} triggered a restart of all containers"))
+        stops = [task for name, task in self._tasks.items() if name.startswith("stop ")]
+        await asyncio.gather(*stops, return_exceptions=True)
+        for slot in self.slots.values():
+            if slot.role is not Role.EPHEMERAL:
+                slot.stale = slot.current is not None
+                slot.restart_backoff = slot.restart_backoff if slot.name == cause else backoff.NONE
+        self._save()
 
     def _turn_of(self, slot: Slot, running: list[Slot]) -> Callable[[], Coroutine[Any, Any, None]]:
         if slot.role is not Role.SIDECAR:

@@ -282,3 +282,31 @@ def test_an_image_can_be_a_volume(tell: Callable[[Story], None]) -> None:
         assert (mount.get("source"), mount.get("read_only")) == ("/layers/data", True)
 
     tell(story)
+
+
+def test_a_rule_lets_all_containers_begin_anew_with_the_init_containers(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rule = {"action": "RestartAllContainers", "exitCodes": {"operator": "In", "values": [88]}}
+        worker = {"name": "worker", "image": "app:v1", "command": ["work"], "restartPolicy": "Never"}
+        pod = make_pod(
+            initContainers=[{"name": "prepare", "image": "app:v1", "command": ["prepare"]}],
+            containers=[
+                {**worker, "restartPolicyRules": [rule]},
+                {"name": "other", "image": "app:v1", "command": ["other"], "restartPolicy": "Never"},
+            ],
+            restartPolicy="Never",
+        )
+        rig.client.put("pods", pod)
+        await until(lambda: rig.sandbox.id_of("prepare"))
+        rig.sandbox.end("prepare", 0)
+        await until(lambda: running(rig, "web") and all(c["ready"] for c in rig.pod()["status"]["containerStatuses"]))
+        rig.sandbox.journal.clear()
+        rig.sandbox.end("work", 88)
+        await until(lambda: "start prepare" in rig.sandbox.journal)
+        rig.sandbox.end("prepare", 0)
+        await until(lambda: all(c["ready"] for c in rig.pod()["status"]["containerStatuses"]))
+        begun = [line for line in rig.sandbox.journal if line.startswith(("start", "SIG"))]
+        assert begun == ["SIGTERM other", "start prepare", "start work", "start other"]
+        assert [c["restartCount"] for c in rig.pod()["status"]["containerStatuses"]] == [1, 1]
+
+    tell(story)
