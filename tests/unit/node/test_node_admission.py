@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from node_fakes import FakeImage, Rig, make_pod, make_rig, run_virtually, until
 
 from podling.node.node import Node
+from podling.node.pod_worker import PodWorker
 from podling.sandbox.client import Conflict
 from podling.store.types import Object
 
@@ -310,3 +312,23 @@ def test_a_rule_lets_all_containers_begin_anew_with_the_init_containers(tell: Ca
         assert [c["restartCount"] for c in rig.pod()["status"]["containerStatuses"]] == [1, 1]
 
     tell(story)
+
+
+def test_nothing_of_a_pod_stays_in_memory_when_it_has_gone(tmp_path: Path) -> None:
+    async def main() -> int:
+        rig = make_rig(tmp_path)
+        node = Node(rig.surroundings)
+        await node.start()
+        for number in range(20):
+            name = f"web-{number}"
+            rig.client.put("pods", make_pod(name))
+            await until(lambda name=name: running(rig, name))
+            await rig.client.delete("pods", "default", name)
+            await until(lambda name=name: rig.client.get("pods", "default", name) is None)
+        await asyncio.sleep(5)
+        gc.collect()
+        left = sum(isinstance(thing, PodWorker) for thing in gc.get_objects())
+        await node.stop()
+        return left
+
+    assert run_virtually(main) == 0
