@@ -15,6 +15,10 @@ import orjson
 from podling.api.structs import RepeatedKeys
 
 END: Final = "unexpected end of JSON input"
+TOO_DEEP: Final = "exceeded max depth"
+
+MAX_DEPTH: Final = 200
+"""Nesting beyond this is refused. Go reads 10,000 levels; orjson writes 254, a few of which answers need themselves."""
 
 _LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
 
@@ -25,6 +29,29 @@ class JsonError(ValueError):
 
 def loads(text: bytes) -> Any:
     """Raises JsonError. What is no Unicode becomes U+FFFD, as in Go."""
+    value = _loaded(text)
+    if text.count(b"[") + text.count(b"{") > MAX_DEPTH and too_deep(value):
+        raise JsonError(TOO_DEEP)
+    return value
+
+
+def too_deep(value: Any) -> bool:
+    """Whether anything in the value lies under more than `MAX_DEPTH` objects and arrays."""
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [part for whole in level for part in _parts(whole)]
+        if not level:
+            return False
+    return True
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return cast(dict[str, Any], value).values()
+    return cast(list[Any], value) if isinstance(value, list) else ()
+
+
+def _loaded(text: bytes) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:

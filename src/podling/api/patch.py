@@ -21,6 +21,8 @@ from podling.api.schema import Field, Kind, Node
 from podling.store.types import Object
 
 MAX_JSON_PATCH_OPERATIONS: Final = 10_000
+MAX_JSON_PATCH_COPIES: Final = 3 << 20
+"""Bytes that the copies of one JSON patch may add (`JSONPatchMaxCopyBytes`)."""
 
 _DIRECTIVE: Final = "$patch"
 _RETAIN_KEYS: Final = "$retainKeys"
@@ -114,14 +116,25 @@ def json_patch(target: Object, operations: Sequence[Object]) -> Object:
         )
         raise ApiError(413, "RequestEntityTooLarge", message)
     document: Any = target
+    room = MAX_JSON_PATCH_COPIES
     try:
         for operation in operations:
+            if operation.get("op") == "copy":
+                room -= _size_of_copy(document, operation)
+                if room < 0:
+                    raise unprocessable()
             document = _operate(document, operation)
-    except _Inapplicable:
+    except (_Inapplicable, orjson.JSONEncodeError, RecursionError):
+        # Moves can nest a document deeper than anything here can follow.
         raise unprocessable() from None
     if not isinstance(document, dict):
         raise unprocessable()
     return cast(Object, document)
+
+
+def _size_of_copy(document: Any, operation: Object) -> int:
+    """What a copy adds. Each can double what the one before it made, in few bytes of patch."""
+    return len(orjson.dumps(_lookup_or_none(document, _origin(operation))))
 
 
 def _operate(document: Any, operation: Object) -> Any:

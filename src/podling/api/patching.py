@@ -47,7 +47,7 @@ def patched(kind: str, body: bytes, node: Node) -> Patch:
     document = _parse(body)
     if kind == JSON_PATCH:
         operations = _operations(document)
-        return Patch(lambda obj: patch.json_patch(obj, operations))
+        return Patch(lambda obj: _changed(obj, operations))
     if document is None:
         raise bad_request("Invalid JSON Patch")
     if not isinstance(document, dict):
@@ -56,6 +56,14 @@ def patched(kind: str, body: bytes, node: Node) -> Patch:
     if kind == MERGE_PATCH:
         return Patch(lambda obj: cast(Object, patch.merge_patch(obj, change)))
     return Patch(lambda obj: patch.strategic_merge_patch(obj, change, node), change)
+
+
+def _changed(obj: Object, operations: list[Object]) -> Object:
+    """Operations can nest what they add or copy into each other, deeper than any body may be."""
+    outcome = patch.json_patch(obj, operations)
+    if gojson.too_deep(outcome):
+        raise bad_request(f"error decoding patch: {gojson.TOO_DEEP}")
+    return outcome
 
 
 def _parse(body: bytes) -> Any:

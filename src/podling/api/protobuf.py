@@ -14,8 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, cast
 
-import orjson
-
+from podling.api import gojson
 from podling.api.meta import micro_timestamp, timestamp
 from podling.api.schema import SCHEMA_UNIONS, Field, Kind, Node
 from podling.api.structs import duration_text
@@ -266,8 +265,8 @@ def _raw_json(value: Value) -> Any:
     if not raw:
         return None
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
+        return gojson.loads(bytes(raw))
+    except gojson.JsonError:
         raise ProtobufError("a raw field holds no JSON") from None
 
 

@@ -556,8 +556,10 @@ def _index_function(resource: Resource, name: str) -> Callable[[Object], tuple[s
 
 
 def _own_metadata(obj: Object) -> Object:
-    """A copy of the metadata that may be changed; `{}` where there is none."""
-    return {**cast(Object, obj.get("metadata") or {})}
+    """A copy of the metadata that may be changed; `{}` where there is none, or (in an apply configuration, which is
+    typed only when it is merged) something else."""
+    metadata = obj.get("metadata")
+    return {**cast(Object, metadata)} if isinstance(metadata, dict) else {}
 
 
 def _ordered(resource: Resource, obj: Object, metadata: Object) -> Object:

@@ -19,7 +19,9 @@ import yaml
 from yaml.composer import ComposerError
 from yaml.scanner import ScannerError
 
-MAX_DEPTH: Final = 500
+from podling.api import gojson
+
+MAX_DEPTH: Final = gojson.MAX_DEPTH
 """Nesting beyond this is refused: no manifest has it, and both parser and walkers recurse."""
 MAX_NODES: Final = 1_000_000
 """Values after aliases are expanded; more is an attack (a "billion laughs")."""

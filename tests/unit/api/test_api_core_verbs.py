@@ -219,6 +219,15 @@ def test_the_four_kinds_of_patches(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+def test_an_apply_of_strange_metadata_is_refused(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        config = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": "strange"}
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config, Content_Type=APPLY)
+        assert (answer.status, answer.json["reason"]) == (400, "BadRequest")
+
+    run(tmp_path, scenario)
+
+
 def test_apply_creates_what_is_not_there(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         answer = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config_map("a"), Content_Type=APPLY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -262,6 +263,23 @@ def test_broken_json_is_described_as_go_does(text: bytes, words: str) -> None:
     with pytest.raises(gojson.JsonError) as caught:
         gojson.loads(text)
     assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("read", [gojson.loads, gojson.loads_strict])
+def test_nesting_that_could_not_be_written_again_is_refused(read: Callable[[bytes], Any]) -> None:
+    def nested(levels: int) -> bytes:
+        return b"[" * levels + b"]" * levels
+
+    read(nested(gojson.MAX_DEPTH))
+    for levels in (gojson.MAX_DEPTH + 2, 900, 100_000):
+        with pytest.raises(gojson.JsonError):
+            read(nested(levels))
+
+
+def test_yaml_that_is_json_is_refused_at_the_same_depth() -> None:
+    text = b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"
+    with pytest.raises(yaml.YamlError, match="max depth"):
+        yaml.load(text)
 
 
 def test_what_is_no_unicode_is_replaced() -> None:

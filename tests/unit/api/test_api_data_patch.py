@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from podling.api import patch
+from podling.api import patch, patching
 from podling.api.errors import ApiError
 from podling.api.schema import Schemas
 from podling.store.types import Object
@@ -252,3 +252,23 @@ def test_the_refused_outcome_sorts_what_the_patch_touched() -> None:
     error = patch.refused(text, "json: why")
     assert error.status()["details"]["causes"][0]["field"] == "patch"
     assert error.message.startswith(' "" is invalid: patch: Invalid value: "{')
+
+
+def test_copies_cannot_double_a_document_without_end() -> None:
+    bomb = [{"op": "copy", "from": "/list", "path": "/list/-"}] * 60
+    with pytest.raises(ApiError) as caught:
+        patch.json_patch({"list": ["x"]}, bomb)
+    assert caught.value.code == 422
+
+
+def test_moves_cannot_nest_a_document_without_end() -> None:
+    deeper = [
+        {"op": "add", "path": "/y", "value": {}},
+        {"op": "move", "from": "/x", "path": "/y/x"},
+        {"op": "move", "from": "/y", "path": "/x"},
+    ]
+    body = orjson.dumps([{"op": "add", "path": "/x", "value": {}}, *deeper * 1500])
+    change = patching.patched(patching.JSON_PATCH, body, DEPLOYMENT)
+    with pytest.raises(ApiError) as caught:
+        change({"data": {}})
+    assert caught.value.code in (400, 422)
