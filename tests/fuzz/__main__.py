@@ -29,7 +29,11 @@ GROWTH = 96.0
 FRESH = 2000
 """Requests after which what they left is deleted."""
 MAX_FAULTS = 20
-OWN = (b"resourceVersion should not be set on objects to be created", b"failed to create typed patch object")
+OWN = (
+    *(b"resourceVersion should not be set on objects to be created", b"failed to create typed patch object"),
+    *(b"failed to convert new typed object", b"strconv.ParseUint: parsing", b"target.name: Required", b"target.kind: "),
+    b"unknown patch type: ",
+)
 """What Kubernetes itself answers with 500: plain errors of its registry that nobody gave a status."""
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 

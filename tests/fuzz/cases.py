@@ -198,7 +198,7 @@ class Maker:
             return self._delete(number, rng)
         served, namespace, name, path = self._target(rng, verb)
         body = objects.begin(served, rng, namespace, name)
-        objects.mutate(body, rng, rng.choice((0, 0, 1, 1, 2, 5)))
+        objects.mutate(body, rng, rng.choice((0, 0, 0, 1, 1, 2, 5)))
         target = served.collection(namespace) if verb == "create" else path
         below = [s for s in served.subresources if s not in _STREAMS | _NOT_LOCAL]
         if below and rng.random() < 0.25:
@@ -318,14 +318,14 @@ class Maker:
     def _request(
         self, method: str, path: str, body: bytes, content: str, served: Served | None, rng: random.Random
     ) -> bytes:
-        pairs = [(rng.choice(_PARAMETERS), rng.choice(_VALUES)) for _ in range(rng.choice((0, 0, 0, 1, 2, 5)))]
+        pairs = [(rng.choice(_PARAMETERS), rng.choice(_VALUES)) for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2, 5)))]
         if served is not None and served.plural in _DRY:
             pairs = [("dryRun", "All"), *(p for p in pairs if p[0] != "dryRun")]
         text = "&".join(f"{k}={quote(v.encode('utf-8', 'surrogatepass'))}" for k, v in pairs)
         if rng.random() < 0.02:
             text += rng.choice(("&&&", "=", "&a", "%zz", ";", "&%ff=%ff", "&watch", "#x", "?"))
         target = path + ("&" if "?" in path else "?") * bool(text) + text
-        headers = [("Accept", rng.choice(_ACCEPTS) if rng.random() < 0.4 else _JSON)]
+        headers = [("Accept", rng.choice(_ACCEPTS) if rng.random() < 0.15 else _JSON)]
         if content or rng.random() < 0.2:
             headers.append(("Content-Type", content if rng.random() < 0.93 else rng.choice(_TYPES)))
         if rng.random() < 0.1:
@@ -483,7 +483,7 @@ def _operation(body: Any, rng: random.Random) -> Any:
 
 def _way(body: Any, rng: random.Random) -> list[str]:
     way: list[str] = []
-    while isinstance(body, dict | list) and body and rng.random() < 0.85:
+    while isinstance(body, dict | list) and body and len(way) < 60 and rng.random() < 0.85:
         key = rng.choice(list(body)) if isinstance(body, dict) else rng.randrange(len(body))
         way.append(str(key).replace("~", "~0").replace("/", "~1"))
         body = body[key]
@@ -503,14 +503,16 @@ def _direct(patch: Any, rng: random.Random) -> None:
         holder[name] = rng.choice(known)
 
 
-def _dicts(value: Any) -> Any:
+def _dicts(value: Any, depth: int = 0) -> Any:
+    if depth > 60:
+        return
     if isinstance(value, dict):
         yield value
         for inner in value.values():
-            yield from _dicts(inner)
+            yield from _dicts(inner, depth + 1)
     elif isinstance(value, list):
         for inner in value:
-            yield from _dicts(inner)
+            yield from _dicts(inner, depth + 1)
 
 
 def repeatable(case: Case) -> str:

@@ -13,7 +13,8 @@ from podling.api.schema import Field, Kind, Node
 
 def envelope(obj: dict[str, Any], node: Node) -> bytes:
     """`k8s\\0` and a runtime.Unknown with the object."""
-    header = _bytes(1, str(obj.get("apiVersion", "")).encode()) + _bytes(2, str(obj.get("kind", "")).encode())
+    version, kind = (str(obj.get(name, "")).encode("utf-8", "surrogatepass") for name in ("apiVersion", "kind"))
+    header = _bytes(1, version) + _bytes(2, kind)
     return MAGIC + _bytes(1, header) + _bytes(2, message(obj, node))
 
 

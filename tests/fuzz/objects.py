@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 from collections.abc import Callable
@@ -232,7 +233,9 @@ def mutate(obj: Any, rng: random.Random, times: int) -> Any:
     return obj
 
 
-def _places(obj: Any) -> Any:
+def _places(obj: Any, depth: int = 0) -> Any:
+    if depth > 60:
+        return
     if isinstance(obj, dict):
         items: Any = obj.items()
     elif isinstance(obj, list):
@@ -241,7 +244,7 @@ def _places(obj: Any) -> Any:
         return
     for key, inner in items:
         yield obj, key
-        yield from _places(inner)
+        yield from _places(inner, depth + 1)
 
 
 def _delete(parent: Any, key: Any, rng: random.Random, places: Any) -> None:
@@ -255,7 +258,8 @@ def _retype(parent: Any, key: Any, rng: random.Random, places: Any) -> None:
 def _transplant(parent: Any, key: Any, rng: random.Random, places: Any) -> None:
     source, name = rng.choice(places)
     # A copy, for no object may come to hold itself.
-    parent[key] = json.loads(json.dumps(source[name]))
+    with contextlib.suppress(RecursionError):
+        parent[key] = json.loads(json.dumps(source[name]))
 
 
 def _repeat(parent: Any, key: Any, rng: random.Random, places: Any) -> None:
@@ -301,9 +305,9 @@ def to_json(obj: Any, rng: random.Random) -> bytes:
     text = json.dumps(obj, ensure_ascii=rng.random() < 0.5)
     data = text.encode("utf-8", "surrogatepass")
     roll = rng.random()
-    if roll < 0.70:
+    if roll < 0.80:
         return data
-    if roll < 0.76:
+    if roll < 0.83:
         return damage(data, rng)
     if roll < 0.80:
         return data.replace(b'"metadata"', b'"metadata":{"name":"twice"},"metadata"', 1)

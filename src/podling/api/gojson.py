@@ -57,7 +57,7 @@ def _loaded(text: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        return _with_replacements(json.loads(text.decode(errors="replace"), parse_constant=_refuse))
+        return _with_replacements(json.loads(text.decode(errors="replace"), parse_constant=_refuse, parse_int=_number))
     except (ValueError, RecursionError):
         raise JsonError(syntax_error(text)) from None
 
@@ -91,7 +91,7 @@ def loads_strict(text: bytes) -> Any:
         return marked
 
     try:
-        marked = json.loads(text, object_pairs_hook=members)
+        marked = json.loads(text, object_pairs_hook=members, parse_int=_number)
     except (ValueError, RecursionError):
         return value
     return _with_replacements(marked) if repetitions else value
@@ -121,6 +121,12 @@ def syntax_error(text: bytes) -> str:
     except (ValueError, RecursionError):
         pass
     return "invalid character in JSON input"
+
+
+def _number(digits: str) -> int | float:
+    """As orjson and Go read them: what no 64 bits hold is a floating point number."""
+    value = int(digits)
+    return value if -(1 << 63) <= value < 1 << 64 else float(digits)
 
 
 def _refuse(name: str) -> Any:

@@ -276,6 +276,12 @@ def test_nesting_that_could_not_be_written_again_is_refused(read: Callable[[byte
             read(nested(levels))
 
 
+def test_numbers_beyond_64_bits_are_floating_point_whichever_way_they_are_read() -> None:
+    huge = b"9" * 30
+    assert gojson.loads(b'{"a":"\\ud83d","b":%b}' % huge)["b"] == float(huge)
+    assert gojson.loads_strict(b'{"a":1,"a":%b}' % huge)["a"] == float(huge)
+
+
 def test_yaml_that_is_json_is_refused_at_the_same_depth() -> None:
     text = b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"
     with pytest.raises(yaml.YamlError, match="max depth"):
