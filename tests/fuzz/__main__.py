@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz import ground as grounds
-from fuzz import objects
+from fuzz import objects, schemas
 from fuzz.cases import Case, Maker, play, repeatable
 from fuzz.ground import Ground
 from fuzz.wire import Answer, Hang, Wire
@@ -29,6 +29,8 @@ GROWTH = 96.0
 FRESH = 2000
 """Requests after which what they left is deleted."""
 MAX_FAULTS = 20
+EXAMPLES = 10_000
+"""Hand-made cases for each example that schemathesis makes of an operation (some 500 operations)."""
 OWN = (
     *(b"resourceVersion should not be set on objects to be created", b"failed to create typed patch object"),
     *(b"failed to convert new typed object", b"strconv.ParseUint: parsing", b"target.name: Required", b"target.kind: "),
@@ -133,6 +135,9 @@ def main() -> int:
     numbers = range(given.requests) if given.case is None else range(given.case, given.case + 1)
     with grounds.ground() as ground:
         faults = fuzz(ground, numbers, given.seed)
+        if given.case is None and not given.no_schemathesis:
+            faults += schemas.faults(ground, max(1, given.requests // EXAMPLES), given.seed)
+            faults += [f"in the daemon's log: {text}" for text in ground.complaints()[:3]]
     print(f"{len(faults)} faults")
     return 1 if faults else 0
 

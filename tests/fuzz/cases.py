@@ -493,7 +493,7 @@ def _way(body: Any, rng: random.Random) -> list[str]:
 def _direct(patch: Any, rng: random.Random) -> None:
     """Sprinkles a strategic merge patch with directives, right and wrong."""
     for _ in range(rng.randrange(4)):
-        holders = [v for v in _dicts(patch)]
+        holders = list(_dicts(patch))
         if not holders:
             return
         holder = rng.choice(holders)

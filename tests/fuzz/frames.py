@@ -7,9 +7,8 @@ import struct
 import zlib
 from importlib.resources import files
 
-from podling.api.streams import spdy
-
 from fuzz.objects import damage
+from podling.api.streams import spdy
 
 _TYPES = ("stdin", "stdout", "stderr", "error", "resize", "data", "", "é", "x" * 9000)
 

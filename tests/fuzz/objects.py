@@ -309,17 +309,17 @@ def to_json(obj: Any, rng: random.Random) -> bytes:
         return data
     if roll < 0.83:
         return damage(data, rng)
-    if roll < 0.80:
+    if roll < 0.85:
         return data.replace(b'"metadata"', b'"metadata":{"name":"twice"},"metadata"', 1)
-    if roll < 0.83:
+    if roll < 0.88:
         return b"[" * rng.choice((10, 500, 100_000)) + data
-    if roll < 0.86:
+    if roll < 0.90:
         return data.replace(b"1", b"1" + b"0" * rng.choice((20, 400, 5000)), 1)
-    if roll < 0.89:
-        return text.encode(rng.choice(("utf-16", "utf-32", "utf-7")), "replace")
     if roll < 0.92:
+        return text.encode(rng.choice(("utf-16", "utf-32", "utf-7")), "replace")
+    if roll < 0.95:
         return data + rng.choice((b"\0", b"{}", b"\n\n", b"]", b"\xff"))
-    if roll < 0.96:
+    if roll < 0.98:
         return data.replace(b'"spec"', rng.choice((b'"SPEC"', b'"Spec"', b'"sp\\u0065c"', b'"spec":null,"spec"')), 1)
     return b""
 
