@@ -54,15 +54,22 @@ def media_type(content_type: str) -> str:
 
 
 def decode(
-    body: bytes, content_type: str, *, resource: Resource, schemas: Schemas, field_validation: str = "Warn"
+    body: bytes,
+    content_type: str,
+    *,
+    resource: Resource,
+    schemas: Schemas,
+    field_validation: str = "Warn",
+    applies: bool = True,
 ) -> Decoded:
     """The body of a create or update, or (by its content type) an apply configuration.
 
     An apply configuration is returned as it is, without any defaulting of types: `managed_fields.apply` checks it.
+    Only where the request `applies` is one taken: nothing else checks its types.
     Raises ApiError: 400 for what cannot be decoded, 415 for another media type.
     """
     kind = media_type(content_type)
-    if kind == APPLY_YAML:
+    if kind == APPLY_YAML and applies:
         return _decode_apply(body, resource, field_validation)
     if kind == PROTOBUF:
         return _decode_protobuf(body, resource, schemas)

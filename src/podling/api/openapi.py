@@ -345,7 +345,8 @@ class OpenApi:
         paths: Object = {}
         for resource in resources:
             for path, actions in _paths(resource, self._schemas).items():
-                paths[path] = {action.method: self._operation(action, resource, writer) for action in actions}
+                operations = {action.method: self._operation(action, resource, writer) for action in actions}
+                paths[path] = {**operations, "parameters": [_in_path(name, _V3_STRING) for name in _variables(path)]}
                 names.update(name for action in actions for name in (action.body, action.answer) if name)
         return {
             "openapi": "3.0.0",
@@ -379,7 +380,11 @@ class OpenApi:
 
     def _swagger(self) -> Object:
         paths = {
-            path: {action.method: _v2_operation(action) for action in actions} for path, actions in self._v2_paths()
+            path: {
+                **{action.method: _v2_operation(action) for action in actions},
+                "parameters": [_in_path(name, _V2_STRING) for name in _variables(path)],
+            }
+            for path, actions in self._v2_paths()
         }
         return {
             "swagger": "2.0",
@@ -407,6 +412,19 @@ class OpenApi:
             for name, schema in self._v2_definitions().items()
         )
         return _string(1, "2.0") + info + _message(8, paths) + _message(9, definitions)
+
+
+_V2_STRING: Final = {"type": "string", "uniqueItems": True}
+_V3_STRING: Final = {"schema": _V2_STRING}
+
+
+def _variables(path: str) -> list[str]:
+    """The names in braces."""
+    return [part[1:-1] for part in path.split("/") if part.startswith("{")]
+
+
+def _in_path(name: str, shape: Object) -> Object:
+    return {"name": name, "in": "path", "required": True, **shape}
 
 
 def _parameter(name: str) -> Object:

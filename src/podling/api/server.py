@@ -386,6 +386,7 @@ class ApiServer:
             resource=resource,
             schemas=self.schemas,
             field_validation=call.field_validation,
+            applies=request.method == "PATCH",
         )
         call.warnings.extend(result.warnings)
         return result.object

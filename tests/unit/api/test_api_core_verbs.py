@@ -228,6 +228,17 @@ def test_an_apply_of_strange_metadata_is_refused(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("method", ["POST", "PUT"])
+def test_an_apply_configuration_is_no_body_of_another_verb(tmp_path: Path, method: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        path = CONFIG_MAPS if method == "POST" else f"{CONFIG_MAPS}/a"
+        answer = await world.request(method, path, config_map("a") | {"data": ["untyped"]}, Content_Type=APPLY)
+        assert (answer.status, answer.json["reason"]) == (415, "UnsupportedMediaType")
+
+    run(tmp_path, scenario)
+
+
 def test_apply_creates_what_is_not_there(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         answer = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config_map("a"), Content_Type=APPLY)

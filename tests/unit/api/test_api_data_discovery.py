@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import orjson
@@ -169,6 +170,14 @@ def test_kubectl_finds_what_patch_accepts(api: OpenApi) -> None:
     operation = paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
     assert operation["x-kubernetes-group-version-kind"] == {"group": "apps", "kind": "Deployment", "version": "v1"}
     assert {"dryRun", "fieldValidation"} <= {parameter["name"] for parameter in operation["parameters"]}
+
+
+@pytest.mark.parametrize("path", ["/openapi/v2", "/openapi/v3/apis/apps/v1"])
+def test_what_a_path_leaves_open_is_a_parameter(api: OpenApi, path: str) -> None:
+    paths = fetched(api, path)["paths"]
+    for name, item in paths.items():
+        declared = [parameter["name"] for parameter in item["parameters"] if parameter["in"] == "path"]
+        assert declared == re.findall(r"{(\w+)}", name)
 
 
 def test_components_are_complete_and_have_merge_keys(api: OpenApi) -> None:
