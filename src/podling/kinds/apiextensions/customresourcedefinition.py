@@ -45,7 +45,7 @@ def default(obj: Object) -> None:
 def prepare(write: Write) -> None:
     """The storage version is noted among those that objects may be stored in."""
     keep_status(write)
-    status: Object = write.new["status"]
+    status = write.new["status"] = part(write.new, "status")
     status.setdefault("conditions", None)
     status.setdefault("acceptedNames", {"plural": "", "kind": ""})
     stored: list[str] = entries(status, "storedVersions")
