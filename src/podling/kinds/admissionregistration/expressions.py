@@ -16,7 +16,7 @@ def variable_types(*, params: bool = False, variables: Mapping[str, Type] | None
     from podling.cel import types
 
     names = ("object", "oldObject", "namespaceObject", "authorizer")
-    found: dict[str, Type] = {name: types.DYN for name in names}
+    found: dict[str, Type] = dict.fromkeys(names, types.DYN)
     found["request"] = request_type()
     if params:
         found["params"] = types.DYN
