@@ -17,7 +17,7 @@ SECONDS = 60
 """For one document."""
 GROUPS = ("api/v1", "apis/apps/v1", "apis/batch/v1", "apis/networking.k8s.io/v1", "apis/fuzz.test/v1")
 _TOO_MUCH = ("/proxy", "/exec", "/attach", "/portforward", "/log", "/watch/", "/binding")
-"""Paths that stream or reach for addresses which were made up; a binding without a target is a 500 in Kubernetes too."""
+"""Paths that stream, reach for made-up addresses, or (a binding without a target) are a 500 in Kubernetes too."""
 
 
 def faults(ground: Ground, examples: int, seed: int) -> list[str]:
