@@ -186,6 +186,48 @@ def test_ctrl_c_while_waiting_leaves_the_cluster_running(person: Person, other: 
     assert person.podling_json("status", "--name", "other")["ready"]
 
 
+WHOLE = """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: whole}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: cards.podling.test}
+spec:
+  group: podling.test
+  names: {kind: Card, plural: cards}
+  scope: Namespaced
+  versions:
+    - name: v1
+      served: true
+      storage: true
+      schema: {openAPIV3Schema: {type: object, properties: {spec: {type: object, properties: {n: {type: integer}}}}}}
+---
+apiVersion: podling.test/v1
+kind: Card
+metadata: {name: ace, namespace: whole}
+spec: {n: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: first, namespace: whole}
+spec: {containers: [{name: c, image: my-monitor-app:v1}]}
+"""
+
+
+def test_one_file_may_hold_a_namespace_a_definition_and_what_lives_in_them(monitor: System, other: Traces) -> None:
+    project = monitor.person.home / "whole"
+    (project / "k8s").mkdir(parents=True)
+    (project / "k8s" / "all.yaml").write_text(WHOLE)
+    monitor.person.podling("up", monitor.person.own(project), "--name", "other")
+    kubectl = Kubectl(monitor.person, "podling-other")
+    assert kubectl("get", "cards,pods", "-n", "whole", "-o", "name").split() == [
+        "card.podling.test/ace",
+        "pod/first",
+    ]
+
+
 def test_help_names_every_command(person: Person) -> None:
     shown = person.podling("--help").stdout
     for command in ("up", "down", "status", "build", "logs", "kubeconfig", "version"):

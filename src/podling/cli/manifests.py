@@ -10,7 +10,7 @@ import contextlib
 import json
 import shutil
 import subprocess
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -23,6 +23,8 @@ from podling.cli.api import Api, RequestFailed
 from podling.store.types import Object
 
 MANAGER = "podling"
+USE_PATIENCE = 5.0
+"""Seconds for a namespace or definition to become usable; it takes milliseconds."""
 DEFAULT_NAMESPACE = "default"
 BUILT = "podling.dev/built-images"
 """On pod templates: the images that podling built, by id, so that a new build of the same tag is rolled out."""
@@ -196,6 +198,22 @@ class Target:
                 self._send(manifest, dry_run=True)
         for manifest in manifests:
             self._send(manifest, dry_run=False)
+            self._await_use(manifest)
+
+    def _await_use(self, manifest: Manifest) -> None:
+        """What others of the same files build on takes a moment: a namespace's account, a definition's endpoint."""
+        if manifest.kind == "Namespace":
+            accounts = f"/api/v1/namespaces/{manifest.name}/serviceaccounts"
+            self._await(accounts, "default", lambda _account: True)
+        elif manifest.kind == "CustomResourceDefinition":
+            definitions, _, name = self.path(manifest).rpartition("/")
+            self._await(definitions, name, _is_established)
+
+    def _await(self, collection: str, name: str, usable: Callable[[Object], bool]) -> None:
+        """Returns when the object is there and usable, or when waiting longer would not help."""
+        for event in self._api.watch(collection, timeout=USE_PATIENCE, fieldSelector=f"metadata.name={name}"):
+            if event["type"] in ("ADDED", "MODIFIED") and usable(event["object"]):
+                return
 
     def _check_kinds(self, manifests: Sequence[Manifest], own: Mapping[tuple[str, str], tuple[str, bool]]) -> None:
         for manifest in manifests:
@@ -237,6 +255,11 @@ class Target:
             self._api.request("PATCH", self.path(manifest), body, query=query, content="application/apply-patch+yaml")
         except RequestFailed as error:
             raise click.ClickException(f"{manifest.source}: {manifest}: {error}") from error
+
+
+def _is_established(definition: Object) -> bool:
+    conditions = items(definition, "status", "conditions")
+    return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
 def _defined(manifest: Manifest) -> list[Manifest]:
