@@ -10,33 +10,10 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+from podling.api.streams.backend import Process as ExecProcess
 from podling.images.config import ImageConfig
 from podling.sandbox.cgroups import Usage
 from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
-
-
-class ExecProcess(Protocol):
-    """A process beside a container's own. The file descriptors belong to the caller, who closes them.
-
-    With a terminal only `stdout` is set: it is the terminal's master, to be read and written.
-    """
-
-    @property
-    def stdin(self) -> int | None: ...
-
-    @property
-    def stdout(self) -> int | None: ...
-
-    @property
-    def stderr(self) -> int | None: ...
-
-    async def wait(self) -> int:
-        """The exit code, as a shell shows it."""
-        ...
-
-    async def resize(self, width: int, height: int) -> None: ...
-
-    async def kill(self) -> None: ...
 
 
 class Sandbox(Protocol):
