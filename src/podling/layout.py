@@ -37,7 +37,6 @@ class ClusterRecord(TypedDict):
     node: str
     api_port: int
     """On the host's 127.0.0.1; the same for the cluster's whole life, so that kubeconfigs stay valid."""
-    host_ports: NotRequired[dict[str, int]]
     addons: NotRequired[bool]
     """Whether the cluster has what most have beside Kubernetes itself, as a default storage class; absent: yes."""
 

@@ -30,16 +30,6 @@ def protect_while_in_use(write: Write) -> None:
         write.new["metadata"]["finalizers"] = [*finalizers, finalizer]
 
 
-def taint_new_node(write: Write) -> None:
-    """TaintNodesByCondition: nothing is placed on a new node before it is known to be ready."""
-    if not _creates(write, "nodes"):
-        return
-    taint: Object = {"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}
-    taints = meta.items(write.new, "spec", "taints")
-    if not any(t.get("key") == taint["key"] and t.get("effect") == taint["effect"] for t in taints):
-        write.new.setdefault("spec", {})["taints"] = [*taints, taint]
-
-
 def default_storage_class(write: Write) -> None:
     """DefaultStorageClass: for claims that name none."""
     if _creates(write, "persistentvolumeclaims"):

@@ -18,7 +18,6 @@ TOKEN_SECONDS = 3607
 TOLERATED_SECONDS = 300
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names: no vowels, so that no words come about (apimachinery, util/rand)."""
-HIGHEST_USER_PRIORITY = 1_000_000_000
 MIRROR = "kubernetes.io/config.mirror"
 MOUNTABLE_ONLY = "kubernetes.io/enforce-mountable-secrets"
 

@@ -184,11 +184,6 @@ def expired(message: str) -> ApiError:
     return ApiError(410, "Expired", message)
 
 
-def method_not_supported(plural: str, group: str, action: str) -> ApiError:
-    message = f'{action} is not supported on resources of kind "{_qualified(plural, group)}"'
-    return ApiError(405, "MethodNotAllowed", message, _details("", group, plural))
-
-
 def internal(message: str) -> ApiError:
     details: Object = {"causes": [{"message": message}]}
     return ApiError(500, "InternalError", f"Internal error occurred: {message}", details)

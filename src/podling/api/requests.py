@@ -37,10 +37,6 @@ class RequestInfo(NamedTuple):
     rest: str = ""
     """What follows behind the subresource: the path of a proxy request."""
 
-    @property
-    def is_resource(self) -> bool:
-        return self.resource != ""
-
 
 def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
     """Takes a path apart; `watch` says whether the query asks for a watch."""

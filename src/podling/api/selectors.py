@@ -292,9 +292,6 @@ def _unescape(value: str) -> str:
     return "".join(found)
 
 
-EntryFilter = Callable[[Entry], bool]
-
-
 @dataclass(frozen=True, slots=True)
 class Selection:
     """What a list or watch is restricted to."""

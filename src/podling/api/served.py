@@ -24,9 +24,6 @@ class Served:
         """The resource of that name (`deployments.apps`) in the version that was served first."""
         return self._by_name.get(group_resource)
 
-    def has_version(self, group: str, version: str) -> bool:
-        return any(r.group == group and r.version == version for r in self._resources.values())
-
     def has_group(self, group: str) -> bool:
         return any(r.group == group for r in self._resources.values())
 

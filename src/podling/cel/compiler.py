@@ -13,7 +13,7 @@ from typing import Any, Final, cast
 
 from podling.cel import library
 from podling.cel.library import Overload
-from podling.cel.syntax import CompileError, Node, Problem, parse
+from podling.cel.syntax import RESERVED, CompileError, Node, Problem, parse
 from podling.cel.types import (
     BOOL,
     BYTES,
@@ -450,31 +450,7 @@ def escaped(name: str) -> str:
     return f"__{name}__" if name in _KEYWORDS else name
 
 
-_KEYWORDS: Final = frozenset(
-    [
-        "true",
-        "false",
-        "null",
-        "in",
-        "as",
-        "break",
-        "const",
-        "continue",
-        "else",
-        "for",
-        "function",
-        "if",
-        "import",
-        "let",
-        "loop",
-        "package",
-        "namespace",
-        "return",
-        "var",
-        "void",
-        "while",
-    ]
-)
+_KEYWORDS: Final = RESERVED | {"true", "false", "null", "in"}
 
 
 def _field_of(value: Any, name: str) -> Any:

@@ -66,7 +66,7 @@ _EXPECTED: Final = (
     "{{'[', '{{', '(', {}'.', '-', '!', 'true', 'false', 'null', NUM_FLOAT, NUM_INT, NUM_UINT, STRING, BYTES, "
     "IDENTIFIER}}"
 )
-_RESERVED: Final = frozenset(
+RESERVED: Final = frozenset(
     [
         "as",
         "break",
@@ -327,7 +327,7 @@ class _Parser:
             if token.text == "has" and len(arguments) == 1:
                 return self._has(arguments[0], opening.position)
             return Node("call", opening.position, token.text, arguments)
-        if token.text in _RESERVED:
+        if token.text in RESERVED:
             raise self._fail(f"reserved identifier: {token.text}", token.position)
         return Node("name", token.position, token.text)
 

@@ -38,11 +38,6 @@ def resolve(user: str, passwd: str, group: str) -> Account:
     return Account(uid, gid, _memberships(own, group) if own else (), home)
 
 
-def group_id(name: str, group: str) -> int:
-    """The number of a group, by name or number; raises `UnknownAccount`."""
-    return _group_id(name, group)
-
-
 def _group_id(name: str, group: str) -> int:
     entry = _find(group, name)
     if entry is not None:

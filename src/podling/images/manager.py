@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -139,11 +139,6 @@ def open_images(root: Path, *, connect: Callable[..., Any] | None = None) -> Ima
     """
     registry = Registry(connect=connect) if connect else Registry()
     return Images(root, registry=registry, machine=Host.current())
-
-
-def credentials_from(documents: Sequence[Mapping[str, Any]]) -> Credentials:
-    """The credentials of a pod's `imagePullSecrets`: decoded `.dockerconfigjson` documents."""
-    return Credentials(documents)
 
 
 def _set_times(tree: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
 from podling.api import meta
 from podling.node import resize
@@ -398,8 +397,3 @@ def _gate_problem(type: str, condition: Object | None) -> str:
     if condition.get("status") != "True":
         return f'the status of pod readiness gate "{type}" is not "True", but {condition.get("status")}'
     return ""
-
-
-def pod_is_ready(status: Mapping[str, Any]) -> bool:
-    condition = meta.find_condition(status.get("conditions") or (), "Ready")
-    return condition is not None and condition.get("status") == "True"

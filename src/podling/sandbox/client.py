@@ -433,16 +433,6 @@ class HostHelper:
             raise
         return created
 
-    async def listen_udp(self, host: str, port: int) -> socket.socket:
-        """A bound UDP socket on the host."""
-        created = await self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            created.bind((host, port))
-        except OSError:
-            created.close()
-            raise
-        return created
-
     async def connect(self, host: str, port: int, timeout: float = 10.0) -> socket.socket:
         """A TCP connection from the host to an address. Raises `OSError`, `TimeoutError`."""
         created = await self.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)

@@ -233,26 +233,6 @@ def list_links(netlink: Netlink) -> list[Link]:
     return found
 
 
-def list_routes(netlink: Netlink) -> list[Route]:
-    """The IPv4 routes of the main table."""
-    found: list[Route] = []
-    for message in netlink.dump(Request(RTM_GETROUTE, 0, _route_header(0, _TABLE_MAIN, 0, 0))):
-        prefix, table = message.body[1], message.body[4]
-        if table != _TABLE_MAIN:
-            continue
-        attributes = dict(parse_attributes(message.body[_ROUTE.size :]))
-        gateway = attributes.get(_RTA_GATEWAY)
-        found.append(
-            Route(
-                socket.inet_ntoa(attributes.get(_RTA_DST, bytes(4))),
-                prefix,
-                struct.unpack("=I", attributes.get(_RTA_OIF, bytes(4)))[0],
-                socket.inet_ntoa(gateway) if gateway else None,
-            )
-        )
-    return found
-
-
 def link_up(link: int | str) -> Request:
     """Bring an interface up, by index or name."""
     if isinstance(link, int):
@@ -281,30 +261,9 @@ def create_veth(name: str, peer: str, peer_namespace: int, *, index: int = 0, mt
     return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
-def create_link(name: str, kind: str, *, mtu: int = 1500) -> Request:
-    """An interface of a simple kind (`dummy`, `bridge`, `ifb`)."""
-    body = (
-        _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-        + attribute(_IFLA_IFNAME, text(name))
-        + attribute(_IFLA_MTU, u32(mtu))
-        + nested(_IFLA_LINKINFO, attribute(_IFLA_INFO_KIND, kind.encode()))
-    )
-    return Request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, body)
-
-
-def delete_link(name: str) -> Request:
-    """Remove an interface (of a veth: both ends)."""
-    return Request(RTM_DELLINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0) + attribute(_IFLA_IFNAME, text(name)))
-
-
 def add_address(index: int, address: str, prefix: int = 32) -> Request:
     """Give an interface an address. An existing one is `FileExistsError` (EEXIST)."""
     return Request(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address(index, address, prefix))
-
-
-def delete_address(index: int, address: str, prefix: int = 32) -> Request:
-    """Take an address away; EADDRNOTAVAIL when it is not there."""
-    return Request(RTM_DELADDR, 0, _address(index, address, prefix))
 
 
 def replace_route(
@@ -324,12 +283,6 @@ def replace_route(
 def delete_route(destination: str, prefix: int, index: int) -> Request:
     """Remove a route, through whatever interface when `index` is 0; ESRCH when it is not there."""
     return Request(RTM_DELROUTE, 0, _route(destination, prefix, index, _TABLE_MAIN, _SCOPE_NOWHERE, _TYPE_ANY))
-
-
-def replace_local_route(destination: str, prefix: int) -> Request:
-    """Make a whole network local: packets to any of its addresses are delivered here (AnyIP)."""
-    body = _route(destination, prefix, LOOPBACK_INDEX, _TABLE_LOCAL, _SCOPE_HOST, _TYPE_LOCAL)
-    return Request(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, body)
 
 
 def _address(index: int, address: str, prefix: int) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 
@@ -36,15 +36,3 @@ Start = Callable[[], Awaitable[Process]]
 
 Dial = Callable[[int], Awaitable[socket.socket]]
 """A connection to a port of the pod, as made inside it. Raises `OSError`."""
-
-
-class PodStreams(Protocol):
-    """The node. Each method raises `ApiError` where the pod or container is not there or does not run."""
-
-    def exec(
-        self, namespace: str, pod: str, container: str, args: Sequence[str], *, stdin: bool, tty: bool
-    ) -> Start: ...
-
-    def attach(self, namespace: str, pod: str, container: str, *, stdin: bool, tty: bool) -> Start: ...
-
-    def port_forward(self, namespace: str, pod: str) -> Dial: ...

@@ -87,17 +87,6 @@ def dns1123_subdomain(value: str) -> list[str]:
     return errors
 
 
-def dns1123_subdomain_caseless(value: str) -> list[str]:
-    errors = [max_len(SUBDOMAIN_MAX)] if len(value) > SUBDOMAIN_MAX else []
-    if not _matches(_CASE_INSENSITIVE_SUBDOMAIN, value):
-        message = (
-            "an RFC 1123 subdomain must consist of alphanumeric characters, '-' or '.', "
-            "and must start and end with an alphanumeric character"
-        )
-        errors.append(regex_text(message, _CASE_INSENSITIVE_SUBDOMAIN, "example.com"))
-    return errors
-
-
 def wildcard_dns1123_subdomain(value: str) -> list[str]:
     pattern = rf"\*\.{_SUBDOMAIN}"
     errors = [max_len(SUBDOMAIN_MAX)] if len(value) > SUBDOMAIN_MAX else []
@@ -175,16 +164,6 @@ def env_var_name(value: str) -> list[str]:
     if value and all(" " <= c <= "~" and c != "=" for c in value):
         return []
     return ["a valid environment variable name must consist only of printable ASCII characters other than '='"]
-
-
-def c_identifier(value: str) -> list[str]:
-    if _matches(_CIDENTIFIER, value):
-        return []
-    message = (
-        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric "
-        "characters or '_'"
-    )
-    return [regex_text(message, _CIDENTIFIER, "my_name", "MY_NAME", "MyName")]
 
 
 def port_name(value: str) -> list[str]:
@@ -284,10 +263,6 @@ def subdomain_name(value: str, prefix: bool) -> list[str]:
 
 def label_name(value: str, prefix: bool) -> list[str]:
     return dns1123_label(_mask(value, prefix))
-
-
-def label_1035_name(value: str, prefix: bool) -> list[str]:
-    return dns1035_label(_mask(value, prefix))
 
 
 def segment_name(value: str, prefix: bool) -> list[str]:
