@@ -122,3 +122,10 @@ def age_row(obj: Object, now: datetime) -> list[Any]:
 
 def age_columns() -> tuple[Column, ...]:
     return (name_column(), age_column())
+
+
+def replica_row(obj: Object, now: datetime, selector_text: str) -> list[Any]:
+    """The cells of the kinds that keep a number of pods: ReplicaSet and ReplicationController."""
+    spec, status = part(obj, "spec"), part(obj, "status")
+    counts = [spec.get("replicas", 0), status.get("replicas", 0), status.get("readyReplicas", 0)]
+    return [name(obj), *counts, age(obj, now), *containers(part(spec, "template")), selector_text]

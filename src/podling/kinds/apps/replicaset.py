@@ -9,7 +9,7 @@ from podling.api.errors import FieldError
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.core import poddefaults, workload
-from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
+from podling.kinds.printing import age_column, doc, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part
 from podling.kinds.validation.meta import object_meta
@@ -49,16 +49,7 @@ def _columns() -> tuple[Column, ...]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    spec, status = part(obj, "spec"), part(obj, "status")
-    return [
-        name(obj),
-        spec.get("replicas", 0),
-        status.get("replicas", 0),
-        status.get("readyReplicas", 0),
-        age(obj, now),
-        *containers(part(spec, "template")),
-        printing.selector(spec.get("selector")),
-    ]
+    return printing.replica_row(obj, now, printing.selector(part(obj, "spec").get("selector")))
 
 
 def resource() -> Resource:
