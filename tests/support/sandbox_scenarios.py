@@ -144,7 +144,8 @@ async def node(bench: Bench) -> AsyncIterator[Bench]:
 
 def left_behind(bench: Bench) -> list[str]:
     """Traces of a node on the host."""
-    found = [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/podling-test-{os.getpid()}-*")]
+    groups = (Path(above) / name for above, below, _ in os.walk("/sys/fs/cgroup") for name in below)
+    found = [str(path) for path in groups if path.name.startswith(f"podling-test-{os.getpid()}-")]
     found += [name for name in os.listdir(bench.run_directory) if name.endswith((".sock", ".json"))]
     with open("/proc/mounts", encoding="utf-8") as mounts:
         found += [line for line in mounts if str(bench.directory) in line]

@@ -59,7 +59,8 @@ class Terminal:
 def terminal(person: Person, *args: str | Path) -> Generator[Terminal]:
     """Runs `args` as the person, in a session of its own whose terminal this is."""
     ours, theirs = pty.openpty()
-    look = ("env", "TERM=xterm-256color", "COLUMNS=120")
+    # a runner in the background hands down an ignored SIGINT, and a terminal's programs never have that
+    look = ("env", "--default-signal=INT", "TERM=xterm-256color", "COLUMNS=120")
     own_session = ("setsid", "--ctty", "--wait")  # one has no terminal until it takes it
     process = person.start(*look, *own_session, *args, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)

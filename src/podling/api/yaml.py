@@ -27,6 +27,9 @@ MAX_NODES: Final = 1_000_000
 """Values after aliases are expanded; more is an attack (a "billion laughs")."""
 
 _DEPTH_CHECK_FROM: Final = 2 * MAX_DEPTH
+_EXCEEDED: Final = "yaml: exceeded max depth"
+_TOO_DEEP: Final = "exceeded maximum nesting depth"
+"""What libyaml says since it has a limit (1,000, beyond ours) of its own."""
 
 _BOOLEANS: Final = {
     **dict.fromkeys(("y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"), True),
@@ -119,7 +122,7 @@ def _check_depth(text: bytes | str) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                raise YamlError("yaml: exceeded max depth")
+                raise YamlError(_EXCEEDED)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
         elif isinstance(event, yaml.DocumentEndEvent):
@@ -128,6 +131,8 @@ def _check_depth(text: bytes | str) -> None:
 
 def _go_error(error: yaml.MarkedYAMLError, text: bytes | str) -> str:
     """go-yaml's wording: libyaml's problem behind a line, counted as libyaml does (from 0, 1 later in the scanner)."""
+    if error.problem == _TOO_DEEP:
+        return _EXCEEDED
     if isinstance(error, ComposerError) and error.problem_mark is not None:
         source = text.decode() if isinstance(text, bytes) else text
         name = re.match(r"\*?([\w-]+)", source[error.problem_mark.index :])
