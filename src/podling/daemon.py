@@ -23,7 +23,6 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from podling import KUBERNETES_VERSION, __version__, kinds
@@ -43,8 +42,8 @@ from podling.auth.identities import MASTERS, PREFIX
 from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
+from podling.clock import cluster_clock
 from podling.controllers import bootstrap, catalogue, eviction, placing, provisioner, why
-from podling.controllers.clock import SystemClock
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
 from podling.controllers.vpa import definition as verticalpodautoscaler
@@ -122,6 +121,7 @@ class ControlPlane:
         self.layout = layout
         self.record: ClusterRecord = json.loads(layout.record.read_text())
         self.has_addons = self.record.get("addons", True)
+        self.clock = cluster_clock(self.record)
         self.addresses = Addresses()
         self.decisions = Decisions()
         self.pki = pki.ensure(layout.pki, server_names=server_names(self.addresses))
@@ -134,7 +134,9 @@ class ControlPlane:
         reader = _Late(lambda: server.registry.reader)
         rbac = Rbac(reader)
         authorize = NodeAuthorizer(reader, policy.rules_of(nodes.ROLE), rbac)
-        self.tokens = tokens = ServiceAccountTokens.from_pem(self.pki.service_account_key, reader, time.time)
+        self.tokens = tokens = ServiceAccountTokens.from_pem(
+            self.pki.service_account_key, reader, time.time, self.clock.seconds
+        )
         admission = plugins.builtin(random.Random(), authorize)
         admission.validating = [*admission.validating, EscalationCheck(rbac)]
         server = ApiServer(
@@ -144,6 +146,8 @@ class ControlPlane:
             authenticate=Authenticator(tokens, authorize),
             authorize=authorize,
             admission=admission,
+            clock=self.clock.now,
+            pace=self.clock.pace,
             server_address=f"{self.addresses.gateway}:{API_PORT}",
         )
         for resource in RESOURCES:
@@ -169,7 +173,7 @@ class ControlPlane:
         return self.client(user, "kube-controller-manager" if user.startswith(PREFIX) else "")
 
     def recorder(self, component: str, host: str = "") -> EventRecorder:
-        recorder = Recorder(self.client(component), component, host=host)
+        recorder = Recorder(self.client(component), component, host=host, clock=self.clock.now)
         self.recorders.append(recorder)
         return recorder
 
@@ -186,7 +190,7 @@ class ControlPlane:
         await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
         if self.has_addons:
             await _install_addons(client)
-            await metrics.publish(client, datetime.now(UTC))
+            await metrics.publish(client, self.clock.now())
         self.extensions.start()
 
     def sign_token(self, account: Object, secret: Object) -> str:
@@ -287,14 +291,14 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
             host_ip=addresses.gateway,
             allocatable=allocatable(machine),
             host_resolver=naming.parse_resolver(_text("/etc/resolv.conf")),
-            now=time.time,
+            clock=plane.clock,
             new_id=lambda: secrets.token_hex(32),
             matches_node=placing.matches_node,
         )
     )
-    reporter = NodeReporter(kubelet, recorder, settings, machine, node_images.listing, time.time)
+    reporter = NodeReporter(kubelet, recorder, settings, machine, node_images.listing, plane.clock.seconds)
     rest.serve(plane.server, node)
-    kubelet_api.serve(plane.server, node, name, layout.state, time.time)
+    kubelet_api.serve(plane.server, node, name, layout.state, plane.clock)
     apiproxy.serve(plane.server)
     plane.usage.add(name, node)
     await services.start()
@@ -334,11 +338,10 @@ def _host_dialer(helper: HostHelper) -> Callable[[str, int, float], socket.socke
 @contextlib.asynccontextmanager
 async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
     """Controllers and scheduler."""
-    clock = SystemClock()
     scheduler = Scheduler(
         plane.client("system:kube-scheduler", "kube-scheduler"),
         plane.recorder("default-scheduler"),
-        clock,
+        plane.clock,
         plane.decisions,
     )
     manager = catalogue.start(
@@ -349,7 +352,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         disk=LocalDisk(plane.layout.volumes),
-        clock=clock,
+        clock=plane.clock,
         decisions=plane.decisions,
     )
     scheduler.start()

@@ -39,6 +39,10 @@ class ClusterRecord(TypedDict):
     """On the host's 127.0.0.1; the same for the cluster's whole life, so that kubeconfigs stay valid."""
     addons: NotRequired[bool]
     """Whether the cluster has what most have beside Kubernetes itself, as a default storage class; absent: yes."""
+    time_scale: NotRequired[int]
+    """How many times faster than the machine's the cluster's time runs; absent: once."""
+    since: NotRequired[float]
+    """When both showed the same: Unix seconds."""
 
 
 class BadClusterName(ValueError):

@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 from node_fakes import FakeClient, FakeImage, FakeImages, FakeNetwork, FakeRecorder, Rig, make_pod
 
+from podling.clock import SystemClock
 from podling.images.config import ImageConfig
 from podling.network.layout import Layout
 from podling.network.node_links import prepare_node
@@ -289,7 +290,7 @@ async def serve(directory: Path) -> None:
         host_ip=layout.gateway,
         allocatable={"cpu": "2", "memory": "4Gi"},
         host_resolver=Resolver(),
-        now=time.time,
+        clock=SystemClock(),
         new_id=lambda: secrets.token_hex(32),
         matches_node=lambda _pod, _node: True,
     )

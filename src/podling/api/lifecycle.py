@@ -148,8 +148,13 @@ class Deletion:
     remove: bool
 
 
-def plan_deletion(resource: Resource, obj: Object, options: DeleteOptions, now: datetime) -> Deletion:
-    """The rules of `rest.BeforeDelete` and of the generic registry that calls it."""
+def plan_deletion(
+    resource: Resource, obj: Object, options: DeleteOptions, now: datetime, pace: float = 1.0
+) -> Deletion:
+    """The rules of `rest.BeforeDelete` and of the generic registry that calls it.
+
+    A grace period is a program's, in the machine's time: on a cluster's clock of another `pace` it ends later.
+    """
     metadata = cast(Object, {**obj["metadata"]})
     graceful = _grace(resource, obj, options)
     if graceful is _PENDING:
@@ -164,7 +169,7 @@ def plan_deletion(resource: Resource, obj: Object, options: DeleteOptions, now: 
         if resource.strategy.held is not None:
             metadata.pop("deletionGracePeriodSeconds")  # namespaces, which have their own way, are never given one
     else:
-        _mark_graceful(metadata, graceful, now)
+        _mark_graceful(metadata, graceful, now, pace)
     marked = {**obj, "metadata": metadata}
     if resource.strategy.deleting is not None:
         resource.strategy.deleting(marked)
@@ -200,14 +205,14 @@ def _mark(metadata: Object, now: datetime) -> None:
     metadata["deletionGracePeriodSeconds"] = 0
 
 
-def _mark_graceful(metadata: Object, grace: int, now: datetime) -> None:
+def _mark_graceful(metadata: Object, grace: int, now: datetime, pace: float) -> None:
     before = cast("int | None", metadata.get("deletionGracePeriodSeconds"))
     if before is None:
-        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace))
+        metadata["deletionTimestamp"] = timestamp(now + timedelta(seconds=grace * pace))
         if metadata.get("generation"):
             metadata["generation"] += 1
     else:
-        end = parse_time(metadata["deletionTimestamp"]) + timedelta(seconds=grace - before)
+        end = parse_time(metadata["deletionTimestamp"]) + timedelta(seconds=(grace - before) * pace)
         metadata["deletionTimestamp"] = timestamp(end)
     metadata["deletionGracePeriodSeconds"] = grace
 

@@ -105,6 +105,8 @@ class Registry:
     schemas: Schemas
     admission: Admission = field(default_factory=Admission)
     clock: Callable[[], datetime] = _utc_now
+    pace: float = 1.0
+    """Seconds of the clock in one of the machine, in which programs live."""
     new_uid: Callable[[], str] = _new_uid
     random: random.Random = field(default_factory=random.Random)
     creators: dict[tuple[str, str], Creator] = field(default_factory=dict[tuple[str, str], Creator])
@@ -426,7 +428,7 @@ class Registry:
     async def _delete_once(
         self, resource: Resource, current: Entry, obj: Object, options: DeleteOptions, call: Call
     ) -> Deleted:
-        plan = lifecycle.plan_deletion(resource, obj, options, self.clock())
+        plan = lifecycle.plan_deletion(resource, obj, options, self.clock(), self.pace)
         marked = plan.marked
         if marked is not None and not lifecycle.same_object(obj, marked) and not call.dry_run:
             marking = self.store.update(current.key, _to_storage(resource, marked), expected=current.revision)

@@ -128,7 +128,8 @@ class _Handlers:
 class ApiServer:
     """Serves a store. `registry` is also what in-process clients use.
 
-    `server_address` (host and port) is what discovery tells clients; `version` what `/version` answers.
+    `server_address` (host and port) is what discovery tells clients; `version` what `/version` answers; for `clock` and
+    `pace` see `Registry`.
     """
 
     def __init__(
@@ -141,13 +142,19 @@ class ApiServer:
         authorize: Authorize,
         admission: Admission | None = None,
         clock: Callable[[], datetime] = _utc_now,
+        pace: float = 1.0,
         version: Mapping[str, str] = VERSION,
         server_address: str = "",
     ) -> None:
         self.served = Served(resources)
         self.schemas = schemas
         self.registry = Registry(
-            store=store, served=self.served, schemas=schemas, admission=admission or Admission(), clock=clock
+            store=store,
+            served=self.served,
+            schemas=schemas,
+            admission=admission or Admission(),
+            clock=clock,
+            pace=pace,
         )
         for resource in self.served.all():
             self.registry.index(resource)

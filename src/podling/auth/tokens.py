@@ -69,17 +69,32 @@ class Issued:
 
 
 class ServiceAccountTokens:
-    """Issues and verifies tokens with one key; `clock` gives Unix time in seconds."""
+    """Issues and verifies tokens with one key. `clock` gives Unix time in seconds, as those know it who use them;
+    `cluster_clock` that of the cluster's objects, where it is another.
+    """
 
-    def __init__(self, key: ECKey, reader: Reader, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        key: ECKey,
+        reader: Reader,
+        clock: Callable[[], float],
+        cluster_clock: Callable[[], float] | None = None,
+    ) -> None:
         self._key = key
         self._reader = reader
         self._clock = clock
+        self._cluster_clock = cluster_clock or clock
         self._verified: OrderedDict[bytes, Claims] = OrderedDict()
 
     @classmethod
-    def from_pem(cls, path: Path, reader: Reader, clock: Callable[[], float]) -> ServiceAccountTokens:
-        return cls(ECKey.import_key(path.read_bytes()), reader, clock)
+    def from_pem(
+        cls,
+        path: Path,
+        reader: Reader,
+        clock: Callable[[], float],
+        cluster_clock: Callable[[], float] | None = None,
+    ) -> ServiceAccountTokens:
+        return cls(ECKey.import_key(path.read_bytes()), reader, clock, cluster_clock)
 
     @property
     def key_id(self) -> str:
@@ -221,7 +236,7 @@ class ServiceAccountTokens:
     def _is_gone(self, obj: Object) -> bool:
         """Whether its time was over a while ago: what it still does on its way out, it may do."""
         ends = meta.metadata(obj).get("deletionTimestamp")
-        return bool(ends) and meta.parse_time(ends).timestamp() < self._clock() - LEEWAY
+        return bool(ends) and meta.parse_time(ends).timestamp() < self._cluster_clock() - LEEWAY
 
 
 def _quoted(text: str) -> str:

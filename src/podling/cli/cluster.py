@@ -84,13 +84,13 @@ def require(layout: Layout) -> Cluster:
     raise click.ClickException(f"cluster {layout.name} does not run{hint}. Start it: podling up{option}")
 
 
-def start(layout: Layout, *, addons: bool = True) -> Cluster:
+def start(layout: Layout, *, addons: bool = True, time_scale: int | None = None) -> Cluster:
     """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the reason and the mend.
 
-    `addons` is chosen when a cluster is made; one that was kept stays as it was made.
+    `addons` and `time_scale` are chosen when a cluster is made; one that was kept stays as it was made.
     Where that fails or is interrupted, no process of it is left.
     """
-    record = read_record(layout) or _new_record(layout, addons)
+    record = read_record(layout) or _new_record(layout, addons, time_scale or 1)
     for directory in (layout.state, layout.run, layout.logs, layout.pods, layout.images):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if layout.run.stat().st_uid != os.geteuid():  # it can lie in a directory that everyone may write to
@@ -196,13 +196,27 @@ def _write_record(layout: Layout, record: ClusterRecord) -> None:
     new.replace(layout.record)
 
 
-def _new_record(layout: Layout, addons: bool) -> ClusterRecord:
-    return {
+def check_time_scale(layout: Layout, wanted: int | None) -> None:
+    """Ends the command where the cluster exists and its time runs otherwise than wanted: that cannot be changed."""
+    record = read_record(layout)
+    if record is None or wanted in (None, record.get("time_scale", 1)):
+        return
+    option, scale = "" if layout.name == DEFAULT_NAME else f" --name {layout.name}", record.get("time_scale", 1)
+    raise click.ClickException(
+        f"cluster {layout.name} was made with --time-scale {scale}, and keeps it; remove it first: podling down{option}"
+    )
+
+
+def _new_record(layout: Layout, addons: bool, time_scale: int) -> ClusterRecord:
+    record: ClusterRecord = {
         "name": layout.name,
         "node": layout.context,
         "api_port": _free_port(),
         "addons": addons,
     }
+    if time_scale != 1:
+        record["time_scale"], record["since"] = time_scale, time.time()
+    return record
 
 
 def _free_port() -> int:

@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from podling.api.meta import annotations, items, part
+from podling.api.meta import annotations, items, part, timestamp
 from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
 from podling.cli.workloads import COUNTS
+from podling.clock import cluster_clock
 from podling.layout import Layout, cluster_names
 from podling.sandbox import boot
 from podling.store.types import Object
@@ -95,6 +96,8 @@ def describe(running: Cluster) -> dict[str, Any]:
         "running": True,
         "ready": cluster.answers(running),
         "tier": running.tier,
+        "time_scale": running.record.get("time_scale", 1),
+        "time": timestamp(cluster_clock(running.record).now()),
         "context": running.layout.context,
         "server": running.server,
         "state": str(running.layout.state),
@@ -169,6 +172,8 @@ def _print(facts: dict[str, Any]) -> None:
         return
     total = sum(p["memory"] for p in facts["processes"])
     click.echo(f"{name}: running ({facts['tier']}, context {facts['context']}, podling itself {total / 2**20:.0f} MiB)")
+    if facts["time_scale"] != 1:
+        click.echo(f"  {'time':<12} {facts['time']}, {facts['time_scale']} times as fast as this machine's")
     if not facts["ready"]:
         click.echo("  its API does not answer: the daemon is starting, or cannot; the end of its log:")
         for line in cluster.tail(cluster.layout_of(name).logs / "daemon.log", LOG_LINES):

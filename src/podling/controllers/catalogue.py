@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from podling.api.client import Client, EventRecorder
+from podling.clock import Clock, SystemClock
 from podling.controllers import (
     clusterroleaggregation,
     cronjob,
@@ -30,7 +31,6 @@ from podling.controllers import (
     ttl,
     volumebinder,
 )
-from podling.controllers.clock import Clock, SystemClock
 from podling.controllers.deployment import controller as deployment
 from podling.controllers.hpa import controller as hpa
 from podling.controllers.hpa.metrics import Metrics, NoMetrics

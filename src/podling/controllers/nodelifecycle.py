@@ -19,7 +19,8 @@ from podling.store.types import Change, Object
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
 GRACE = 50.0
-"""Seconds without a sign of life until a node is Unknown (`--node-monitor-grace-period`)."""
+"""Seconds without a sign of life until a node is Unknown (`--node-monitor-grace-period`), of the machine: what is late
+there is a process."""
 STARTUP_GRACE = 60.0
 """The same for a node that never reported."""
 
@@ -53,6 +54,8 @@ class Snapshot:
     last: SignOfLife
     pods: Sequence[Object]
     """Its pods; only read when it is not ready."""
+    pace: float = 1.0
+    """Of the clock."""
 
 
 def sign_of_life(node: Object, lease: Object | None, before: SignOfLife | None, now: datetime) -> SignOfLife:
@@ -71,7 +74,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     if meta.deleting(node):
         return []
     silent_for = (now - snapshot.last.seen).total_seconds()
-    grace = GRACE if meta.condition(node, "Ready") else STARTUP_GRACE
+    grace = (GRACE if meta.condition(node, "Ready") else STARTUP_GRACE) * snapshot.pace
     silent = silent_for > grace
     conditions = _unknown_conditions(node, now) if silent else list(meta.conditions(node))
     actions: list[Action] = []
@@ -220,13 +223,12 @@ class NodeLifecycle:
             context.record(node, "Normal", "RegisteredNode", message)
         lease = client.get(LEASES, LEASE_NAMESPACE, key.name)
         last = self._last[key.name] = sign_of_life(node, lease, known, context.now())
-        await context.act(
-            key, decide(Snapshot(node=node, last=last, pods=_pods(client, node, last, context)), context.now())
-        )
+        pods, pace = _pods(client, node, last, context), context.clock.pace
+        await context.act(key, decide(Snapshot(node=node, last=last, pods=pods, pace=pace), context.now()))
 
 
 def _pods(client: Client, node: Object, last: SignOfLife, context: Context) -> Sequence[Object]:
-    silent = context.now() - last.seen > timedelta(seconds=GRACE)
+    silent = context.now() - last.seen > timedelta(seconds=GRACE * context.clock.pace)
     if _ready(meta.conditions(node)) == "True" and not silent:
         return []
     return [p for p in client.list("pods") if meta.spec(p).get("nodeName") == meta.name(node)]

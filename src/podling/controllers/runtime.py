@@ -26,8 +26,8 @@ from typing import NamedTuple, TypeVar
 from podling.api import meta
 from podling.api.client import Client, EventRecorder, Subscription
 from podling.api.errors import ApiError
+from podling.clock import Clock, Timer
 from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue, Together, Update, Write
-from podling.controllers.clock import Clock, Timer
 from podling.store.types import Change, Object
 
 log = logging.getLogger(__name__)

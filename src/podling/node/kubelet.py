@@ -18,6 +18,7 @@ from podling.api import meta
 from podling.api.errors import ApiError, not_found
 from podling.api.resources import Reader
 from podling.api.server import ApiServer, Exchange
+from podling.clock import SystemClock
 from podling.node.node import Node
 from podling.node.rest import container_of, log_options, pour
 from podling.node.stats import ContainerKey, Measured, Metrics, machine_usage
@@ -32,7 +33,8 @@ NANO = 10**9
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """Everything that the answers about use are made of, at one moment (Unix seconds)."""
+    """Everything that the answers about use are made of, at one moment: in Unix seconds of the machine, as scrapers
+    know it."""
 
     node: str
     now: float
@@ -44,23 +46,25 @@ class Seen:
     machine_memory_bytes: int
     disk: tuple[int, int, int]
     """Total, used and free bytes."""
+    clock: SystemClock
+    """Of the pods' times."""
 
 
-def serve(server: ApiServer, node: Node, name: str, directory: Path, now: Callable[[], float]) -> None:
+def serve(server: ApiServer, node: Node, name: str, directory: Path, clock: SystemClock) -> None:
     """Registers the subresource. `directory` lies on the disk that pods use."""
-    kubelet = Kubelet(server.registry.reader, node, name, directory, now)
+    kubelet = Kubelet(server.registry.reader, node, name, directory, clock)
     server.handle("nodes", "proxy", kubelet, "get")
 
 
 class Kubelet:
     """The handler of `nodes/proxy`."""
 
-    def __init__(self, reader: Reader, node: Node, name: str, directory: Path, now: Callable[[], float]) -> None:
+    def __init__(self, reader: Reader, node: Node, name: str, directory: Path, clock: SystemClock) -> None:
         self._reader = reader
         self._node = node
         self._name = name
         self._directory = directory
-        self._now = now
+        self._clock = clock
         self._pages: dict[str, Callable[[Exchange], Awaitable[None]]] = {
             "healthz": self._health,
             "pods": self._list_pods,
@@ -110,13 +114,14 @@ class Kubelet:
         cpu, memory = machine_usage()
         return Seen(
             node=self._name,
-            now=self._now(),
+            now=self._clock.host(),
             pods=self._pods(),
             usage=await self._node.usage(),
             metrics=self._node.metrics,
             machine_cpu_nanoseconds=cpu,
             machine_memory_bytes=memory,
             disk=disk_usage(self._directory),
+            clock=self._clock,
         )
 
 
@@ -212,7 +217,7 @@ def resource_metrics(seen: Seen) -> str:
     for key, usage in whole:
         pods.setdefault((key.namespace, key.pod), []).append(usage)
     at = round(seen.now * 1000)
-    started = {key: text for key, _ in whole if (text := _start_of(key, seen))}
+    started = {key: moment for key, _ in whole if (moment := _start_of(key, seen)) is not None}
     families = (
         _family(
             "container_cpu_usage_seconds_total",
@@ -230,7 +235,7 @@ def resource_metrics(seen: Seen) -> str:
             "container_start_time_seconds",
             "Start time of the container since unix epoch in seconds",
             "gauge",
-            ((_labels(key), meta.parse_time(text).timestamp(), at) for key, text in started.items()),
+            ((_labels(key), moment, at) for key, moment in started.items()),
         ),
         _family(
             "node_cpu_usage_seconds_total",
@@ -272,9 +277,10 @@ def _family(name: str, help: str, kind: str, samples: Iterable[tuple[str, float,
     return "\n".join(lines) + "\n"
 
 
-def _start_of(key: ContainerKey, seen: Seen) -> str | None:
+def _start_of(key: ContainerKey, seen: Seen) -> float | None:
     pod = next((p for p in seen.pods if (meta.namespace(p), meta.name(p)) == (key.namespace, key.pod)), None)
-    return _started(pod, key.container) if pod is not None else None
+    text = _started(pod, key.container) if pod is not None else None
+    return seen.clock.to_host(meta.parse_time(text).timestamp()) if text else None
 
 
 def _labels(key: ContainerKey) -> str:

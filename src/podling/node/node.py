@@ -48,7 +48,7 @@ class Node:
         self._workers: dict[Uid, PodWorker] = {}
         self._tasks: dict[Uid, asyncio.Task[None]] = {}
         self._subscriptions: list[Subscription] = []
-        self._meter = Meter(self.usage, surroundings.now)
+        self._meter = Meter(self.usage, surroundings.clock)
         self._records: dict[str, tuple[Record, dict[str, Slot]]] = {}
         self._states: dict[str, ContainerState] = {}
         self._sandboxes: set[str] = set()
@@ -222,7 +222,7 @@ class Node:
         if run is None:
             raise bad_request(f'container "{options.container}" in pod "{pod}" is not available')
         path = worker.log_path(slot.name, run.attempt)
-        now = datetime.fromtimestamp(self._with.now(), UTC)
+        now = datetime.fromtimestamp(self._with.clock.host(), UTC)
         return logs.stream(path, options, now, lambda: run.running, worker.end_event(run))
 
     async def exec(

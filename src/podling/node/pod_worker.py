@@ -13,7 +13,7 @@ import logging
 import shutil
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from podling.api import meta
 from podling.api.errors import ApiError
@@ -281,7 +281,7 @@ class PodWorker:
             self._once("resize", self._resize)
         await self._readmit()
         retry = self._retry_resize_at if plan.resize and now < self._retry_resize_at else None
-        self._set_timer([plan.wake_at, self._active_until(), self._volumes.next_renewal(), retry])
+        self._set_timer([plan.wake_at, self._active_until(), self._renewal(), retry])
 
     def _must_end(self) -> bool:
         until = self._active_until()
@@ -290,6 +290,11 @@ class PodWorker:
             self.record.failure = ("DeadlineExceeded", text)
             self._tell("Normal", "DeadlineExceeded", text)
         return self._gone or meta.deleting(self.pod) or self.record.failure is not None
+
+    def _renewal(self) -> float | None:
+        """When a token is renewed: those live by the machine's time, as they are for programs that know no other."""
+        moment = self._volumes.next_renewal()
+        return None if moment is None else self._with.clock.of_host(moment)
 
     def _active_until(self) -> float | None:
         seconds = meta.spec(self.pod).get("activeDeadlineSeconds")
@@ -320,15 +325,15 @@ class PodWorker:
         if not self._anything_to_run():
             self._once("end", self._end)
             return
-        pause, patience = SETUP_RETRY_FIRST, self._with.now() + MOUNT_PATIENCE
+        pause, patience = SETUP_RETRY_FIRST, self._with.clock.host() + MOUNT_PATIENCE
         while not self._must_end():
             try:
                 await self._try_set_up()
                 return
             except SetupError as error:
                 self._tell("Warning", "FailedMount", str(error))
-                if self._with.now() >= patience:
-                    patience = self._with.now() + MOUNT_PATIENCE
+                if self._with.clock.host() >= patience:
+                    patience = self._with.clock.host() + MOUNT_PATIENCE
                     self._tell("Warning", "FailedMount", _unmounted(error.volume))
             except (OSError, RuntimeError, SandboxError) as error:
                 self._tell("Warning", "FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
@@ -354,7 +359,7 @@ class PodWorker:
             self.record.ip = self._with.host_ip
         else:
             self.record.ip = self._with.network.allocate(self.uid)
-        await self._volumes.set_up(self._context(), self._with.now())
+        await self._volumes.set_up(self._context(), self._with.clock.host())
         self._volumes_stale = False
         if any(slot.stale for slot in self.slots.values()):
             self._tell("Normal", "SandboxChanged", "Pod sandbox changed, it will be killed and re-created.")
@@ -392,7 +397,7 @@ class PodWorker:
 
     async def _refresh_volumes(self) -> None:
         try:
-            await self._volumes.set_up(self._context(), self._with.now())
+            await self._volumes.set_up(self._context(), self._with.clock.host())
         except SetupError as error:
             self._tell("Warning", "FailedMount", str(error))
 
@@ -445,7 +450,7 @@ class PodWorker:
         run = slot.current
         if run is None or run.id != state["id"]:
             return
-        run.started_at = state["started_at"]
+        run.started_at = self._with.clock.of_host(state["started_at"])
         self._save()
         if not run.ended:
             self._begin_probes(slot, run)
@@ -540,10 +545,10 @@ class PodWorker:
 
     def _note_end(self, slot: Slot, run: Instance, state: ContainerState) -> None:
         container = container_of(self.pod, slot.name) or {}
-        run.started_at = run.started_at or state.get("started_at", run.created_at)
+        run.started_at = run.started_at or self._moment(state, "started_at", run.created_at)
         run.exit_code = state.get("exit_code", 255)
         run.signal = state.get("signal", 0)
-        run.finished_at = state.get("finished_at", self._with.now())
+        run.finished_at = self._moment(state, "finished_at", self._with.now())
         run.reason = "OOMKilled" if state.get("oom_killed") else run.reason
         run.message = self._termination_message(container, slot, run)
         slot.readiness = slot.liveness = slot.startup = None
@@ -552,6 +557,11 @@ class PodWorker:
             prober.stop()
         self.end_event(run).set()
         self._save()
+
+    def _moment(self, state: ContainerState, field: Literal["started_at", "finished_at"], otherwise: float) -> float:
+        """The zygote knows the machine's time only."""
+        moment = state.get(field)
+        return self._with.clock.of_host(moment) if moment else otherwise
 
     def _termination_message(self, container: Object, slot: Slot, run: Instance) -> str:
         file = run_directory(self._with, self.pod, slot.name, run) / "termination-log"
@@ -585,7 +595,7 @@ class PodWorker:
             check,
             report=lambda kind, healthy: self._probed(slot, run, kind, healthy),
             tell=lambda note: self._tell_probe(slot, note),
-            age=max(0.0, self._with.now() - run.started_at),
+            age=max(0.0, self._with.now() - run.started_at) / self._with.clock.pace,
             started=slot.startup is True,
             ready=slot.readiness is True,
         )
@@ -677,7 +687,7 @@ class PodWorker:
         until = meta.metadata(self.pod).get("deletionTimestamp")
         if until is None or not self._adopted:
             return float("inf")
-        return max(0.0, meta.parse_time(until).timestamp() - self._with.now())
+        return max(0.0, meta.parse_time(until).timestamp() - self._with.now()) / self._with.clock.pace
 
     async def _stop(
         self, slot: Slot, deadline: Deadline, turn: Callable[[], Coroutine[Any, Any, None]] | None = None
@@ -824,7 +834,7 @@ class PodWorker:
         elif "exit_code" in state:
             self._note_end(slot, run, state)
         else:
-            run.started_at = state["started_at"]
+            run.started_at = self._with.clock.of_host(state["started_at"])
             slot.startup = True if status.get("started") else None
             slot.readiness = True if status.get("ready") else None
             self._begin_probes(slot, run)
@@ -873,13 +883,13 @@ class PodWorker:
             self._timer.cancel()
 
     def _set_timer(self, moments: list[float | None]) -> None:
-        """Wakes at the nearest moment (Unix seconds)."""
+        """Wakes at the nearest moment (Unix seconds of the cluster)."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         nearest = min((moment for moment in moments if moment is not None), default=None)
         if nearest is not None:
-            self._wake_in(max(0.0, nearest - self._with.now()) + 0.001)
+            self._wake_in(max(0.0, nearest - self._with.now()) / self._with.clock.pace + 0.001)
 
     def _wake_in(self, seconds: float) -> None:
         if self._timer is not None:

@@ -110,7 +110,7 @@ class Starter:
 
     async def _pull(self, reference: str, policy: str, slot: Slot, pod: Object) -> Image:
         self._tell(pod, slot, "Normal", "Pulling", f'Pulling image "{reference}"')
-        began = self._with.now()
+        began = self._with.clock.host()
         try:
             image = await self._with.images.pull(reference, policy, pull_secrets.of_pod(pod, self._with.client))
         except ImageError as error:
@@ -119,7 +119,7 @@ class Starter:
             slot.pull_error = f"{error.reason}: {error.message}"
             self._tell(pod, slot, "Warning", "Failed", f'Failed to pull image "{reference}": {error.message}')
             raise
-        took = f"{self._with.now() - began:.3f}s"
+        took = f"{self._with.clock.host() - began:.3f}s"
         size = self._with.images.size(image)
         text = (
             f'Successfully pulled image "{reference}" in {took} ({took} including waiting). Image size: {size} bytes.'

@@ -10,16 +10,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
+from podling.clock import SystemClock
 from podling.sandbox.cgroups import Usage
 
 log = logging.getLogger(__name__)
 
 INTERVAL = 10.0
-"""Seconds between samples."""
+"""Seconds between samples, of the cluster;"""
+SHORTEST_INTERVAL = 1.0
+"""of the machine: a rate over less would be noise."""
 
 
 class ContainerKey(NamedTuple):
@@ -100,13 +103,11 @@ def _meminfo_line(line: str) -> tuple[str, int]:
 
 
 class Meter:
-    """Takes a sample every `INTERVAL` seconds. `measure` gives one of all containers of the node."""
+    """Takes a sample every `INTERVAL`. `measure` gives one of all containers of the node."""
 
-    def __init__(
-        self, measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]], now: Callable[[], float]
-    ) -> None:
+    def __init__(self, measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]], clock: SystemClock) -> None:
         self._measure = measure
-        self._now = now
+        self._clock = clock
         self._newest: Sample | None = None
         self._metrics: Metrics | None = None
         self._task: asyncio.Task[None] | None = None
@@ -127,10 +128,16 @@ class Meter:
     async def take(self) -> None:
         """One sample more."""
         containers = await self._measure()
-        sample = Sample(self._now(), containers, *machine_usage())
+        sample = Sample(self._clock.host(), containers, *machine_usage())
         if self._newest is not None:
-            self._metrics = metrics_between(self._newest, sample) or self._metrics
+            metrics = metrics_between(self._newest, sample)
+            self._metrics = self._in_cluster_time(metrics) if metrics else self._metrics
         self._newest = sample
+
+    def _in_cluster_time(self, metrics: Metrics) -> Metrics:
+        """A rate is what programs get of the machine; autoscalers compare moment and window with their pods' times."""
+        taken_at, window = self._clock.of_host(metrics.taken_at), metrics.window * self._clock.pace
+        return replace(metrics, taken_at=taken_at, window=window)
 
     async def _run(self) -> None:
         while True:
@@ -138,4 +145,4 @@ class Meter:
                 await self.take()
             except (OSError, ValueError) as error:
                 log.warning("usage of pods: %s", error)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(max(SHORTEST_INTERVAL, INTERVAL / self._clock.pace))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from podling.api.client import Client, EventRecorder
+from podling.clock import SystemClock
 from podling.node.admission import Matches
 from podling.node.interfaces import Images, Network, Sandbox
 from podling.node.naming import Resolver
@@ -29,12 +30,15 @@ class Surroundings:
     host_ip: str
     allocatable: Mapping[str, str]
     host_resolver: Resolver
-    now: Callable[[], float]
-    """Unix seconds."""
+    clock: SystemClock
     new_id: Callable[[], str]
     """64 hex digits, never the same."""
     matches_node: Matches
     """Whether a pod's selector and affinity want a node; the scheduler's rule, passed in."""
+
+    def now(self) -> float:
+        """The cluster's time, in Unix seconds."""
+        return self.clock.seconds()
 
     def pod_directory(self, uid: Uid) -> Path:
         return self.directory / "pods" / uid

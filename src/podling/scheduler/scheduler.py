@@ -15,7 +15,7 @@ from typing import Any
 from podling.api import meta
 from podling.api.client import Client, EventRecorder, Subscription
 from podling.api.errors import ApiError
-from podling.controllers.clock import Clock, Timer
+from podling.clock import Clock, Timer
 from podling.controllers.runtime import Decision, Decisions, ObjectKey, key_of
 from podling.scheduler.cache import CLAIMS, CLASSES, VOLUMES, Cache
 from podling.scheduler.filters import claims_of, is_bound

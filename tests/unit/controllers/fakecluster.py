@@ -28,6 +28,8 @@ class VirtualTimer:
 
 
 class VirtualClock:
+    pace = 1.0
+
     def __init__(self) -> None:
         self.moment = datetime(2026, 1, 1, tzinfo=UTC)
         self._timers: list[tuple[datetime, int, VirtualTimer]] = []

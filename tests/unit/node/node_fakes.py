@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from podling.api.errors import conflict, not_found
+from podling.clock import FastClock, SystemClock
 from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
 from podling.node.naming import Resolver
@@ -353,7 +354,7 @@ class Rig:
         return next(c for c in self.pod()["status"]["conditions"] if c["type"] == type)
 
 
-def make_rig(directory: Path) -> Rig:
+def make_rig(directory: Path, pace: float = 1.0) -> Rig:
     sandbox = FakeSandbox()
     client, recorder, images = FakeClient(), FakeRecorder(), FakeImages()
     network = FakeNetwork(sandbox.journal)
@@ -369,7 +370,7 @@ def make_rig(directory: Path) -> Rig:
         host_ip="10.244.0.1",
         allocatable={"cpu": "2", "memory": "4Gi"},
         host_resolver=Resolver(("192.0.2.1",)),
-        now=now,
+        clock=SystemClock(now) if pace == 1 else FastClock(EPOCH, pace, now),
         new_id=lambda: f"{next(numbers):064x}",
         matches_node=lambda pod, node: pod["spec"].get("nodeSelector") in (None, node["metadata"].get("labels")),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from podling.clock import SystemClock
 from podling.node.kubelet import Seen, resource_metrics, summary
 from podling.node.stats import ContainerKey, Measured, Metrics, PodMetrics
 from podling.sandbox.cgroups import Usage
@@ -31,6 +32,7 @@ def seen() -> Seen:
         machine_cpu_nanoseconds=4_000_000_000,
         machine_memory_bytes=5000,
         disk=(100, 60, 40),
+        clock=SystemClock(),
     )
 
 

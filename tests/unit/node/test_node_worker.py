@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from node_fakes import FakeExec, Rig, make_pod, make_rig, now, run_virtually, until
+from node_fakes import EPOCH, FakeExec, Rig, make_pod, make_rig, now, run_virtually, until
 
+from podling.api import meta
 from podling.api.errors import conflict
 from podling.node.logs import LogOptions
 from podling.node.node import Node
@@ -317,6 +318,58 @@ def test_a_pod_that_is_active_too_long_fails(tell: Callable[[Story], None]) -> N
         assert rig.pod()["status"]["reason"] == "DeadlineExceeded"
 
     tell(story)
+
+
+class TestFasterTime:
+    """Sixty times as fast: what the API shows is the cluster's time, what a program gets is the machine's."""
+
+    def tell(self, directory: Path, story: Story) -> None:
+        async def main() -> None:
+            rig = make_rig(directory, pace=60)
+            node = Node(rig.surroundings)
+            await node.start()
+            try:
+                await story(rig)
+            finally:
+                await node.stop()
+
+        run_virtually(main)
+
+    def test_a_deadline_is_the_cluster_s(self, tmp_path: Path) -> None:
+        async def story(rig: Rig) -> None:
+            rig.client.put("pods", make_pod(activeDeadlineSeconds=600))
+            began = now()
+            await until(lambda: rig.pod()["status"].get("reason") == "DeadlineExceeded", 11)
+            assert 9.9 < now() - began < 10.5
+
+        self.tell(tmp_path, story)
+
+    def test_a_back_off_is_the_cluster_s(self, tmp_path: Path) -> None:
+        async def story(rig: Rig) -> None:
+            rig.client.put("pods", make_pod())
+            await until(lambda: ready(rig))
+            rig.sandbox.end("serve", 3)
+            await until(lambda: rig.container()["restartCount"] == 1 and ready(rig))
+            again = now()
+            rig.sandbox.end("serve", 3)
+            await until(lambda: rig.container()["restartCount"] == 2)
+            assert 0.1 < now() - again < 1
+
+        self.tell(tmp_path, story)
+
+    def test_containers_start_and_end_in_the_cluster_s_time(self, tmp_path: Path) -> None:
+        async def story(rig: Rig) -> None:
+            rig.client.put("pods", make_pod(restartPolicy="Never"))
+            await until(lambda: ready(rig))
+            await asyncio.sleep(10)
+            rig.sandbox.end("serve", 0)
+            await until(lambda: rig.pod()["status"]["phase"] == "Succeeded")
+            ended = rig.container()["state"]["terminated"]
+            ran = meta.parse_time(ended["finishedAt"]) - meta.parse_time(ended["startedAt"])
+            assert 600 <= ran.total_seconds() <= 610
+            assert meta.parse_time(ended["finishedAt"]).timestamp() >= EPOCH + 600
+
+        self.tell(tmp_path, story)
 
 
 class TestAdoption:
