@@ -48,6 +48,11 @@ def invalid_value(field: str, value: Any, detail: str = "") -> FieldError:
     return FieldError("FieldValueInvalid", field, text)
 
 
+def omitted_value(field: str, detail: str) -> FieldError:
+    """An `Invalid` error that does not show its value."""
+    return FieldError("FieldValueInvalid", field, f"Invalid value: {detail}")
+
+
 def not_supported(field: str, value: Any, valid: Sequence[str]) -> FieldError:
     text = f"Unsupported value: {go_value(value)}"
     if valid:

@@ -9,17 +9,17 @@ from podling.api.errors import FieldError, required
 from podling.api.meta import controller_reference
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
-from podling.kinds.validation import fields
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation import fields, meta
 from podling.store.types import Object
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = meta.whole(write)
     if write.new.get("data") is None:
-        errors.append(required("data"))
+        errors.append(required("data", "data is mandatory"))
     errors += fields.non_negative("revision", write.new.get("revision"))
     if write.old is not None:
+        errors = meta.common(write) + meta.changed(write) + errors
         errors += fields.immutable("data", write.new.get("data"), write.old.get("data"))
     return errors
 

@@ -10,9 +10,8 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.core import poddefaults, workload
 from podling.kinds.printing import age, age_column, containers, doc, name, name_column, template_columns
-from podling.kinds.validation import fields
+from podling.kinds.validation import fields, meta
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _GENERATION: Final = "deprecated.daemonset.template.generation"
@@ -57,23 +56,25 @@ def _template_generation(write: Write) -> int:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = meta.object_meta(write)
     if write.subresource == "status":
-        return errors + workload.status_counts(part(write.new, "status"), (*_COUNTS, *_MORE_COUNTS, "collisionCount"))
+        keys = (*_COUNTS, *_MORE_COUNTS, "collisionCount")
+        return errors + workload.status_counts(part(write.new, "status"), keys) + workload.collisions_kept(write)
     spec = part(write.new, "spec")
-    errors += _spec(spec, "spec")
-    if write.old is not None:
-        errors += fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
-    return errors
+    whole = _spec(spec, "spec", strict=not workload.lenient_selector(write))
+    if write.old is None:
+        return errors + whole
+    # Kubernetes checks a changed one as a new one first.
+    errors = meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+    return errors + fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
 
 
-def _spec(spec: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+def _spec(spec: Object, path: str, *, strict: bool) -> list[FieldError]:
     selector: Object | None = spec.get("selector")
-    errors += fields.label_selector(f"{path}.selector", selector, check_values=False)
+    errors = fields.label_selector(f"{path}.selector", selector, check_values=strict)
     errors += workload.selected_template(spec, path)
     if selector is not None and fields.selector_empty(selector):
-        errors.append(invalid_value(f"{path}.selector", selector, "empty selector is invalid for daemonset"))
+        errors.append(invalid_value(f"{path}.selector", {}, "empty selector is invalid for daemonset"))
     errors += workload.podspec.template(part(spec, "template"), f"{path}.template")
     template = part(spec, "template", "spec")
     errors += workload.podspec.always_restarting(template, f"{path}.template.spec", "DaemonSet")
@@ -100,6 +101,8 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
     unavailable, surge = rolling.get("maxUnavailable", 0), rolling.get("maxSurge", 0)
     errors = fields.int_or_percent(f"{path}.maxUnavailable", unavailable)
     errors += fields.int_or_percent(f"{path}.maxSurge", surge)
+    errors += fields.at_most_100_percent(f"{path}.maxUnavailable", unavailable)
+    errors += fields.at_most_100_percent(f"{path}.maxSurge", surge)
     some_unavailable = not fields.int_or_percent_is_zero(unavailable)
     some_surge = not fields.int_or_percent_is_zero(surge)
     if some_unavailable and some_surge:
@@ -107,8 +110,7 @@ def _rolling(rolling: Object, path: str) -> list[FieldError]:
         errors.append(invalid_value(f"{path}.maxSurge", surge, detail))
     elif not some_unavailable and not some_surge:
         errors.append(required(f"{path}.maxUnavailable", "cannot be 0 when maxSurge is 0"))
-    errors += fields.at_most_100_percent(f"{path}.maxUnavailable", unavailable)
-    return errors + fields.at_most_100_percent(f"{path}.maxSurge", surge)
+    return errors
 
 
 def _columns() -> tuple[Column, ...]:

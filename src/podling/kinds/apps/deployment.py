@@ -31,7 +31,7 @@ def default(obj: Object) -> None:
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     if write.subresource == "status":
-        return errors + _status(part(write.new, "status"))
+        return errors + _status(part(write.new, "status")) + workload.collisions_kept(write)
     spec = part(write.new, "spec")
     errors += _spec(spec, "spec")
     if write.old is not None:
@@ -95,7 +95,7 @@ def _status(status: Object) -> list[FieldError]:
     errors = workload.status_counts(status, (*_COUNTS, "unavailableReplicas", "terminatingReplicas", "collisionCount"))
     for key in ("updatedReplicas", "readyReplicas", "availableReplicas"):
         errors += workload.not_above(status, key, "replicas")
-    return errors + workload.not_above(status, "availableReplicas", "readyReplicas")
+    return errors + workload.not_above(status, "availableReplicas", "readyReplicas", "readyReplicas")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -144,7 +144,7 @@ def resource() -> Resource:
             default=default,
             prepare=workload.keep_status,
             validate=validate,
-            warn=workload.warn_template,
+            warn=workload.warn_named_template,
             generation=_changed,
         ),
         columns=_columns(),

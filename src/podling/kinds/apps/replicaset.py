@@ -10,9 +10,8 @@ from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.core import poddefaults, workload
 from podling.kinds.printing import age_column, doc, name_column, template_columns
-from podling.kinds.validation import fields
+from podling.kinds.validation import fields, meta
 from podling.kinds.validation.fields import part
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
@@ -24,17 +23,23 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = meta.object_meta(write)
     if write.subresource == "status":
         return errors + workload.replica_status(part(write.new, "status"))
     spec = part(write.new, "spec")
-    errors += fields.non_negative("spec.replicas", spec.get("replicas"))
-    errors += fields.non_negative("spec.minReadySeconds", spec.get("minReadySeconds"))
-    errors += workload.selector(spec, "spec", "replicaset")
-    errors += workload.template(spec, "spec", "ReplicaSet")
-    if write.old is not None:
-        errors += fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
-    return errors
+    whole = _spec(spec, "spec")
+    if write.old is None:
+        return errors + whole
+    # Kubernetes checks a changed one as a new one first.
+    errors = meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+    return errors + fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
+
+
+def _spec(spec: Object, path: str) -> list[FieldError]:
+    errors = fields.non_negative(f"{path}.replicas", spec.get("replicas"))
+    errors += fields.non_negative(f"{path}.minReadySeconds", spec.get("minReadySeconds"))
+    errors += workload.selector(spec, path, "deployment")
+    return errors + workload.template(spec, path, "ReplicaSet")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -66,7 +71,7 @@ def resource() -> Resource:
         status=True,
         scale=ScalePaths(),
         strategy=Strategy(
-            default=default, prepare=workload.keep_replica_status, validate=validate, warn=workload.warn_template
+            default=default, prepare=workload.keep_replica_status, validate=validate, warn=workload.warn_named_template
         ),
         columns=_columns(),
         row=row,

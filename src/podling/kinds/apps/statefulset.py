@@ -7,11 +7,11 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
-from podling.kinds.core import poddefaults, volumes, workload
+from podling.kinds.core import poddefaults, podwarnings, volumes, workload
 from podling.kinds.printing import age, age_column, containers, name, name_column, template_columns
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, object_meta
 from podling.store.types import Object
 
 _UPDATABLE: Final = (
@@ -72,12 +72,13 @@ def _drop_max_unavailable(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
+    errors = object_meta(write, names.label_name)
     if write.old is None:
-        errors = object_meta(write, names.subdomain_name)
         return errors + _spec(part(write.new, "spec"), "spec")
-    errors = object_meta(write)
     if write.subresource == "status":
-        return errors + _validate_status(part(write.new, "status"))
+        # Here, and only here, the status is looked at before the metadata.
+        status = _validate_status(part(write.new, "status"))
+        return common(write) + status + changed(write) + workload.collisions_kept(write)
     errors += _spec(part(write.new, "spec"), "spec")
     return errors + _update(part(write.new, "spec"), part(write.old, "spec"))
 
@@ -100,7 +101,7 @@ def _spec(spec: Object, path: str) -> list[FieldError]:
     if service := text(spec, "serviceName"):
         errors += fields.check(f"{path}.serviceName", service, names.dns1123_label)
     errors += workload.selector(spec, path, "statefulset")
-    errors += workload.template(_with_claims(spec), path, "StatefulSet")
+    errors += workload.template(_with_claims(spec), path, "StatefulSet", "")
     for at, claim in each(f"{path}.volumeClaimTemplates", spec.get("volumeClaimTemplates")):
         errors += volumes.claim_spec(part(claim, "spec"), f"{at}.spec")
     return errors
@@ -175,6 +176,18 @@ def _validate_status(status: Object) -> list[FieldError]:
     return errors + workload.not_above(status, "availableReplicas", "readyReplicas")
 
 
+def warn(write: Write) -> None:
+    workload.warn_template(write)
+    if write.subresource:
+        return
+    spec = part(write.new, "spec")
+    for at, claim in each("spec.volumeClaimTemplates", spec.get("volumeClaimTemplates")):
+        write.warnings += podwarnings.fractional_storage(part(claim, "spec"), at)
+    if (spec.get("revisionHistoryLimit") or 0) < 0:
+        says = "a negative value retains all historical revisions; a value >= 0 is recommended"
+        write.warnings.append(f"spec.revisionHistoryLimit: {says}")
+
+
 def _columns() -> tuple[Column, ...]:
     return (
         name_column(),
@@ -203,7 +216,7 @@ def resource() -> Resource:
         categories=("all",),
         status=True,
         scale=ScalePaths(),
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=workload.warn_template),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=warn),
         columns=_columns(),
         row=row,
     )

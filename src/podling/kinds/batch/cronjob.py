@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import zoneinfo
+import re
 from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.batch.job import job_spec
+from podling.kinds.batch.job import job_spec, job_warnings
 from podling.kinds.core import poddefaults, podwarnings, workload
 from podling.kinds.core.workload import fill
 from podling.kinds.printing import (
@@ -49,61 +49,95 @@ def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     if write.subresource == "status":
         return errors
-    errors += _spec(part(write.new, "spec"))
+    errors += _spec(part(write.new, "spec"), part(write.old or {}, "spec"))
     given = text(part(write.new, "metadata"), "name")
     if write.old is None and len(given) > _MAX_NAME:
         errors.append(invalid_value("metadata.name", given, f"must be no more than {_MAX_NAME} characters"))
     return errors
 
 
-def _spec(spec: Object) -> list[FieldError]:
+def _spec(spec: Object, old: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    schedule = text(spec, "schedule")
-    if not schedule:
-        errors.append(required("spec.schedule"))
+    zone: str | None = spec.get("timeZone")
+    if text(spec, "schedule"):
+        errors += _schedule(spec["schedule"], zone, had_zone="TZ" in text(old, "schedule"))
     else:
-        errors += _schedule(schedule)
-    if spec.get("timeZone") is not None:
-        errors += _time_zone(spec["timeZone"])
+        errors.append(required("spec.schedule"))
     errors += fields.non_negative("spec.startingDeadlineSeconds", spec.get("startingDeadlineSeconds"))
+    if zone is not None and zone != old.get("timeZone"):
+        errors += _time_zone(zone)
     errors += fields.one_of_required("spec.concurrencyPolicy", text(spec, "concurrencyPolicy"), _POLICIES)
-    template = part(spec, "jobTemplate", "spec")
-    if template.get("manualSelector"):
-        errors.append(not_supported("spec.jobTemplate.spec.manualSelector", True, ("nil", "false")))
-    errors += job_spec(template, "spec.jobTemplate.spec")
+    errors += _job_template(part(spec, "jobTemplate", "spec"), "spec.jobTemplate.spec")
     for key in ("successfulJobsHistoryLimit", "failedJobsHistoryLimit"):
         errors += fields.non_negative(f"spec.{key}", spec.get(key))
     return errors
 
 
-def _schedule(schedule: str) -> list[FieldError]:
-    if "TZ" in schedule:
-        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
-        return [invalid_value("spec.schedule", schedule, detail)]
+def _job_template(template: Object, path: str) -> list[FieldError]:
+    errors = job_spec(template, path)
+    if template.get("selector") is not None:
+        shown = fields.shown_selector(template["selector"])
+        errors.append(invalid_value(f"{path}.selector", shown, "`selector` will be auto-generated"))
+    if template.get("manualSelector"):
+        errors.append(not_supported(f"{path}.manualSelector", True, ("nil", "false")))
+    return errors
+
+
+def _schedule(schedule: str, zone: str | None, *, had_zone: bool) -> list[FieldError]:
+    """A zone inside the schedule stays allowed where there was one."""
+    path = "spec.schedule"
     wrong = cron.problem(schedule)
-    return [invalid_value("spec.schedule", schedule, wrong)] if wrong else []
+    errors = [invalid_value(path, schedule, wrong)] if wrong else []
+    if "TZ" not in schedule:
+        return errors
+    if not had_zone:
+        detail = "cannot use TZ or CRON_TZ in schedule, use timeZone field instead"
+        errors.append(invalid_value(path, schedule, detail))
+    elif zone is not None:
+        detail = "cannot use both timeZone field and TZ or CRON_TZ in schedule"
+        errors.append(invalid_value(path, schedule, detail))
+    return errors
+
+
+_ZONE_PART: Final = r"[A-Za-z.\-_0-9+]{1,14}"
 
 
 def _time_zone(zone: str) -> list[FieldError]:
     path = "spec.timeZone"
     if not zone:
         return [invalid_value(path, zone, "timeZone must be nil or non-empty string")]
+    unknown = invalid_value(path, zone, f"unknown time zone {zone}")
+    if any(step in (".", "..") or step.startswith("-") or not _is_zone_part(step) for step in zone.split("/")):
+        return [unknown]
+    errors: list[FieldError] = []
     if zone.lower() == "local":
         detail = "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
-        return [invalid_value(path, zone, detail)]
-    try:
-        zoneinfo.ZoneInfo(zone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        return [invalid_value(path, zone, f"unknown time zone {zone}")]
-    return []
+        errors.append(invalid_value(path, zone, detail))
+    if zone != "Local" and not cron.known_zone(zone):
+        errors.append(unknown)
+    return errors
+
+
+def _is_zone_part(step: str) -> bool:
+    return re.fullmatch(_ZONE_PART, step, re.ASCII) is not None
 
 
 def warn(write: Write) -> None:
     if write.subresource:
         return
-    template = part(write.new, "spec", "jobTemplate", "spec", "template")
-    if write.old is None or part(write.old, "spec", "jobTemplate", "spec", "template") != template:
-        write.warnings += podwarnings.of_template(template, "spec.jobTemplate.spec.template")
+    if write.old is None:
+        workload.warn_name(write)
+    path = "spec.jobTemplate.spec"
+    job, before = part(write.new, "spec", "jobTemplate", "spec"), part(write.old or {}, "spec", "jobTemplate", "spec")
+    if write.old is None or before != job:
+        write.warnings += job_warnings(job, path)
+    if write.old is None or part(before, "template") != part(job, "template"):
+        write.warnings += podwarnings.of_template(part(job, "template"), f"{path}.template")
+    if "TZ" in text(part(write.new, "spec"), "schedule"):
+        where = "https://kubernetes.io/docs/concepts/workloads/controllers/cron-jobs/"
+        write.warnings.append(
+            f"CRON_TZ or TZ used in spec.schedule is not officially supported, see {where} for more details"
+        )
 
 
 def _columns() -> tuple[Column, ...]:

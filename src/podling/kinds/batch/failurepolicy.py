@@ -6,7 +6,16 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
-from podling.api.errors import FieldError, duplicate, invalid_value, required, too_long, too_many
+from podling.api.errors import (
+    FieldError,
+    duplicate,
+    go_value,
+    invalid_value,
+    omitted_value,
+    required,
+    too_long,
+    too_many,
+)
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
@@ -31,46 +40,53 @@ def failure_policy(spec: Object, path: str) -> list[FieldError]:
     if policy is None:
         return []
     rules: Sequence[Object] = entries(policy, "rules")
+    errors: list[FieldError] = []
     if len(rules) > _MAX_RULES:
-        return [too_many(f"{path}.podFailurePolicy.rules", len(rules), _MAX_RULES)]
+        errors.append(too_many(f"{path}.podFailurePolicy.rules", len(rules), _MAX_RULES))
     held = {
         text(c, "name") for k in ("containers", "initContainers") for c in entries(part(spec, "template", "spec"), k)
     }
-    return [e for at, rule in each(f"{path}.podFailurePolicy.rules", rules) for e in _rule(rule, spec, held, at)]
+    for at, rule in each(f"{path}.podFailurePolicy.rules", rules):
+        errors += _rule(rule, spec, held, at)
+    return errors
 
 
-def _omitted(path: str, detail: str) -> FieldError:
-    """An `Invalid` error that does not show its value."""
-    return FieldError("FieldValueInvalid", path, f"Invalid value: {detail}")
+def _choice(path: str, value: str, valid: Sequence[str]) -> list[FieldError]:
+    """One of `valid`, which are told to those who give none."""
+    if value:
+        return fields.one_of(path, value, valid)
+    return [required(path, f"valid values: [{' '.join(go_value(v) for v in valid)}]")]
 
 
 def _rule(rule: Object, spec: Object, held: set[str], path: str) -> list[FieldError]:
     action = text(rule, "action")
-    errors = fields.one_of_required(f"{path}.action", action, _ACTIONS)
+    errors = _choice(f"{path}.action", action, _ACTIONS)
     if action == "FailIndex" and spec.get("backoffLimitPerIndex") is None:
         errors.append(invalid_value(f"{path}.action", action, "requires the backoffLimitPerIndex to be set"))
-    codes, patterns = rule.get("onExitCodes"), rule.get("onPodConditions")
+    codes, patterns = rule.get("onExitCodes"), entries(rule, "onPodConditions")
     if codes is not None:
         errors += _exit_codes(codes, held, f"{path}.onExitCodes")
+    if len(patterns) > _MAX_RULES:
+        errors.append(too_many(f"{path}.onPodConditions", len(patterns), _MAX_RULES))
     for at, pattern in each(f"{path}.onPodConditions", patterns):
         errors += fields.check(f"{at}.type", text(pattern, "type"), names.qualified_name)
-        errors += fields.one_of_required(f"{at}.status", text(pattern, "status"), _STATUSES)
+        errors += _choice(f"{at}.status", text(pattern, "status"), _STATUSES)
     if codes is not None and patterns:
-        errors.append(_omitted(path, "specifying both OnExitCodes and OnPodConditions is not supported"))
+        errors.append(omitted_value(path, "specifying both OnExitCodes and OnPodConditions is not supported"))
     if codes is None and not patterns:
-        errors.append(_omitted(path, "specifying one of OnExitCodes and OnPodConditions is required"))
+        errors.append(omitted_value(path, "specifying one of OnExitCodes and OnPodConditions is required"))
     return errors
 
 
 def _exit_codes(codes: Object, held: set[str], path: str) -> list[FieldError]:
     operator, values = text(codes, "operator"), entries(codes, "values")
-    errors = fields.one_of_required(f"{path}.operator", operator, _OPERATORS)
+    errors = _choice(f"{path}.operator", operator, _OPERATORS)
     container = codes.get("containerName")
     if container is not None and container not in held:
         detail = "must be one of the container or initContainer names in the pod template"
         errors.append(invalid_value(f"{path}.containerName", container, detail))
     if not values:
-        errors.append(invalid_value(f"{path}.values", values, "at least one value is required"))
+        errors.append(invalid_value(f"{path}.values", codes.get("values"), "at least one value is required"))
     elif len(values) > _MAX_VALUES:
         errors.append(too_many(f"{path}.values", len(values), _MAX_VALUES))
     return errors + _values(values, operator, f"{path}.values")
@@ -106,12 +122,16 @@ def success_policy(spec: Object, path: str) -> list[FieldError]:
     if spec.get("completionMode") != "Indexed":
         return [invalid_value(at, _shown(policy), "requires indexed completion mode")]
     rules: Sequence[Object] = entries(policy, "rules")
+    errors: list[FieldError] = []
     if not rules:
-        return [required(f"{at}.rules", "at least one rules must be specified when the successPolicy is specified")]
+        detail = "at least one rules must be specified when the successPolicy is specified"
+        errors.append(required(f"{at}.rules", detail))
     if len(rules) > _MAX_RULES:
-        return [too_many(f"{at}.rules", len(rules), _MAX_RULES)]
+        errors.append(too_many(f"{at}.rules", len(rules), _MAX_RULES))
     completions = spec.get("completions") or 0
-    return [e for rule_at, rule in each(f"{at}.rules", rules) for e in _success_rule(rule, completions, rule_at)]
+    for rule_at, rule in each(f"{at}.rules", rules):
+        errors += _success_rule(rule, completions, rule_at)
+    return errors
 
 
 def _success_rule(rule: Object, completions: int, path: str) -> list[FieldError]:
@@ -143,20 +163,25 @@ def _success_rule(rule: Object, completions: int, path: str) -> list[FieldError]
 def indexes_total(indexes: str, completions: int) -> int:
     """How many indexes `1,3-5` names. Raises ValueError in Kubernetes' words."""
     total, previous = 0, -1
-    for interval in indexes.split(",") if indexes else ():
-        limits = interval.split("-")
-        if len(limits) > 2:
-            rule = "an index interval can have at most two parts separated by '-'"
-            raise ValueError(f'the fragment "{interval}" violates the requirement that {rule}')
-        first, *rest = [_index(limit, completions) for limit in limits]
+    for written in indexes.split(",") if indexes else ():
+        first, last = interval(written, completions)
         if first <= previous:
             raise ValueError(f"non-increasing order, previous: {previous}, current: {first}")
-        last = rest[0] if rest else first
-        if rest and last <= first:
-            raise ValueError(f"non-increasing order, previous: {first}, current: {last}")
         total += last - first + 1
         previous = last
     return total
+
+
+def interval(written: str, completions: int) -> tuple[int, int]:
+    """The first and the last index of `3-5`, or of `3`. Raises ValueError in Kubernetes' words."""
+    limits = written.split("-")
+    if len(limits) > 2:
+        rule = "an index interval can have at most two parts separated by '-'"
+        raise ValueError(f'the fragment "{written}" violates the requirement that {rule}')
+    first, *rest = [_index(limit, completions) for limit in limits]
+    if rest and rest[0] <= first:
+        raise ValueError(f"non-increasing order, previous: {first}, current: {rest[0]}")
+    return first, rest[0] if rest else first
 
 
 def _index(text: str, completions: int) -> int:

@@ -5,17 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, invalid_value, required, too_long
-from podling.api.meta import condition, parse_time
+from podling.api.errors import FieldError, invalid_value, not_supported, required, too_long
+from podling.api.meta import condition, condition_is, matches_selector, parse_time
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.batch import failurepolicy
+from podling.kinds.batch import failurepolicy, jobstatus
 from podling.kinds.core import poddefaults, podspec, workload
 from podling.kinds.core.workload import fill
 from podling.kinds.printing import age, age_column, containers, doc, duration, name, name_column, template_columns
-from podling.kinds.validation import fields
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _UID: Final = "batch.kubernetes.io/controller-uid"
@@ -54,61 +53,91 @@ def default(obj: Object) -> None:
     template: Object = spec.setdefault("template", {})
     poddefaults.pod_template(template)
     labels = part(template, "metadata").get("labels")
-    meta: Object = obj.setdefault("metadata", {})
-    if labels and not meta.get("labels"):
-        meta["labels"] = dict(labels)
+    own: Object = obj.setdefault("metadata", {})
+    if labels and not own.get("labels"):
+        own["labels"] = dict(labels)
     obj.setdefault("status", {})
 
 
 def prepare(write: Write) -> None:
     workload.keep_status(write)
-    if write.old is None:
-        if not write.new["spec"].get("manualSelector"):
-            _select_own_pods(write.new)
-    elif write.subresource != "status" and not write.new["spec"].get("selector"):
-        write.new["spec"]["selector"] = part(write.old, "spec").get("selector")
+    if write.old is None and not write.new["spec"].get("manualSelector"):
+        _select_own_pods(write.new)
+
+
+def _own_labels(job: Object) -> dict[str, str]:
+    own = part(job, "metadata")
+    uid, named = text(own, "uid"), text(own, "name")
+    return {_OLD_UID: uid, _OLD_NAME: named, _UID: uid, _NAME: named}
 
 
 def _select_own_pods(job: Object) -> None:
-    """Labels the template with the job's uid and selects by it. Labels that the job got from its template as a
-    default grow with it."""
-    meta, spec = job["metadata"], job["spec"]
+    """Labels the template with the job's uid and selects by it; what the user has set of these stays, and is told to
+    be wrong. Labels that the job got from its template as a default grow with it."""
+    own, spec = job["metadata"], job["spec"]
     template: Object = spec["template"]["metadata"]
     before: Object = part(template, "labels")
-    own = {_OLD_UID: meta["uid"], _OLD_NAME: meta.get("name", ""), _UID: meta["uid"], _NAME: meta.get("name", "")}
-    template["labels"] = {**before, **own}
-    if before and meta.get("labels") == before:
-        meta["labels"] = dict(template["labels"])
+    template["labels"] = {**_own_labels(job), **before}
+    if before and own.get("labels") == before:
+        own["labels"] = dict(template["labels"])
     selector: Object = part(spec, "selector")
-    spec["selector"] = {**selector, "matchLabels": {**part(selector, "matchLabels"), _UID: meta["uid"]}}
+    spec["selector"] = {**selector, "matchLabels": {_UID: own["uid"], **part(selector, "matchLabels")}}
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
-    if write.subresource == "status":
-        return errors + workload.status_counts(part(write.new, "status"), ("active", "succeeded", "failed", "ready"))
-    if write.old is None:
-        errors += _generated_selector(write.new)
+    if write.subresource == "status" and write.old is not None:
+        return meta.object_meta(write) + jobstatus.validate(write.new, write.old)
     spec = part(write.new, "spec")
-    errors += job_spec(spec, "spec")
+    whole = _spec(spec, strict=not workload.lenient_selector(write))
+    errors = meta.whole(write) + _generated_selector(write) + whole + _hostname(write.new)
+    if write.old is None:
+        return errors
+    return meta.common(write) + errors + meta.changed(write) + whole + _update(spec, write.old)
+
+
+def _spec(spec: Object, *, strict: bool) -> list[FieldError]:
+    errors = job_spec(spec, "spec")
     if spec.get("selector") is None:
         errors.append(required("spec.selector"))
     else:
-        errors += fields.label_selector("spec.selector", spec["selector"])
-    errors += workload.selected_template(spec, "spec")
-    if write.old is not None:
-        errors += _update(spec, write.old)
+        errors += fields.label_selector("spec.selector", spec["selector"], check_values=strict)
+    return errors + workload.selected_template(spec, "spec")
+
+
+def _generated_selector(write: Write) -> list[FieldError]:
+    """Unless its user chose it, a job's selector and the labels that it asks for are its own."""
+    spec = part(write.new, "spec")
+    if spec.get("manualSelector") or spec.get("selector") is None:
+        return []
+    labels, own = part(spec, "template", "metadata", "labels"), _own_labels(write.new)
+    held = part(write.old or {}, "spec", "template", "metadata", "labels")
+    if write.old is not None and not {_UID, _NAME} <= held.keys():
+        own = {key: own[key] for key in (_OLD_UID, _OLD_NAME)}
+    path = "spec.template.metadata.labels"
+    errors: list[FieldError] = []
+    for key, value in own.items():
+        if key not in labels:
+            errors.append(required(f"{path}[{key}]", f"must be '{value}'"))
+        elif labels[key] != value:
+            errors.append(invalid_value(f"{path}[{key}]", fields.go_map(labels), f"must be '{value}'"))
+    malformed = fields.label_selector("", spec["selector"])
+    if not malformed and not matches_selector(spec["selector"], own):
+        shown = fields.shown_selector(spec["selector"])
+        errors.append(invalid_value("spec.selector", shown, "`selector` not auto-generated"))
     return errors
 
 
-def _generated_selector(job: Object) -> list[FieldError]:
-    spec = part(job, "spec")
-    if spec.get("manualSelector") or spec.get("selector") is None:
+def _hostname(job: Object) -> list[FieldError]:
+    """The pods of an indexed job are called by its name and their index."""
+    spec, named = part(job, "spec"), text(part(job, "metadata"), "name")
+    completions = spec.get("completions") or 0
+    if spec.get("completionMode") != "Indexed" or completions <= 0:
         return []
-    uid = part(job, "metadata").get("uid")
-    if spec["selector"] == {"matchLabels": {_UID: uid}}:
+    longest = f"{named}-{completions - 1}"
+    if not names.dns1123_label(longest):
         return []
-    return [invalid_value("spec.selector", spec["selector"], "`selector` not auto-generated")]
+    detail = f"will not able to create pod with invalid DNS label: {longest}"
+    return [invalid_value("metadata.name", named, detail)]
 
 
 def job_spec(spec: Object, path: str) -> list[FieldError]:
@@ -178,36 +207,39 @@ def _index_limits(spec: Object, path: str) -> list[FieldError]:
 
 def _restart_policy(spec: Object, path: str) -> list[FieldError]:
     policy = text(part(spec, "template", "spec"), "restartPolicy")
-    if policy not in _RESTART:
+    if policy in ("", "Always"):
         return [required(path, 'valid values: "OnFailure", "Never"')]
+    if policy not in _RESTART:
+        return [not_supported(path, policy, _RESTART)]
     if spec.get("podFailurePolicy") is not None and policy != "Never":
         return [invalid_value(path, policy, 'only "Never" is supported when podFailurePolicy is specified')]
-    if spec.get("backoffLimitPerIndex") is not None and policy != "Never":
-        return [invalid_value(path, policy, 'only "Never" is supported when backoffLimitPerIndex is specified')]
     return []
 
 
-_SCHEDULING: Final = ("nodeSelector", "affinity", "tolerations", "schedulingGates")
+_SCHEDULING: Final = ("nodeSelector", "tolerations", "schedulingGates")
 
 
 def _update(spec: Object, old: Object) -> list[FieldError]:
     before = part(old, "spec")
     errors = _completions(spec, before)
     errors += fields.immutable("spec.selector", spec.get("selector"), before.get("selector"))
-    held = before.get("suspend") and not part(old, "status").get("startTime")
-    if _template(spec, held) != _template(before, held):
+    waits = bool(before.get("suspend")) and (not part(old, "status").get("startTime") or condition_is(old, "Suspended"))
+    if _template(spec, waits) != _template(before, waits):
         errors.append(invalid_value("spec.template", spec.get("template"), fields.IMMUTABLE))
     for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
         errors += fields.immutable(f"spec.{key}", spec.get(key), before.get(key))
     return errors
 
 
-def _template(spec: Object, suspended: Any) -> Object:
-    """The part of a template that cannot change: while a job waits to start, where it may run can."""
+def _template(spec: Object, waits: bool) -> Object:
+    """The part of a template that cannot change: while a job waits to start, where it may run can, and on how much."""
     template = part(spec, "template")
-    if not suspended:
+    if not waits:
         return template
     pod = {k: v for k, v in part(template, "spec").items() if k not in _SCHEDULING}
+    pod["affinity"] = {k: v for k, v in part(pod, "affinity").items() if k != "nodeAffinity"}
+    for key in ("containers", "initContainers"):
+        pod[key] = [{k: v for k, v in c.items() if k != "resources"} for c in fields.entries(pod, key)]
     return {"spec": pod}
 
 
@@ -218,6 +250,29 @@ def _completions(spec: Object, before: Object) -> list[FieldError]:
     if after == before.get("completions") or after is None or after == spec.get("parallelism"):
         return []
     return [invalid_value("spec.completions", after, "can only be modified in tandem with spec.parallelism")]
+
+
+def warn(write: Write) -> None:
+    if write.subresource:
+        return
+    if write.old is None:
+        workload.warn_name(write)
+    spec = part(write.new, "spec")
+    if write.old is None or part(write.old, "spec") != spec:
+        write.warnings += job_warnings(spec, "spec")
+    workload.warn_template(write)
+
+
+def job_warnings(spec: Object, path: str) -> list[str]:
+    """Warnings about a `JobSpec` itself; its template has its own."""
+    many, at_once = spec.get("completions") or 0, spec.get("parallelism") or 0
+    if spec.get("completionMode") != "Indexed" or many <= _MANY_COMPLETIONS or at_once <= _MAX_OF_MANY:
+        return []
+    says = (
+        "In Indexed Jobs with a number of completions higher than 10^5 and a parallelism higher than 10^4, "
+        "Kubernetes might not be able to track completedIndexes when a big number of indexes fail"
+    )
+    return [f"{path}: {says}"]
 
 
 def _columns() -> tuple[Column, ...]:
@@ -291,7 +346,7 @@ def resource() -> Resource:
             default=default,
             prepare=prepare,
             validate=validate,
-            warn=workload.warn_template,
+            warn=warn,
             default_propagation="Orphan",
         ),
         columns=_columns(),

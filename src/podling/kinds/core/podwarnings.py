@@ -86,11 +86,17 @@ _REMOVED_VOLUMES: Final[Mapping[str, str]] = {
 def _volume(volume: Object, path: str) -> list[str]:
     found = [f"{path}.{kind}: {says}" for kind, says in _REMOVED_VOLUMES.items() if volume.get(kind) is not None]
     if volume.get("ephemeral") is not None:
-        storage = part(volume, "ephemeral", "volumeClaimTemplate", "spec", "resources", "requests").get("storage")
-        if storage is not None and nanos(storage) % 10**9:
-            at = f"{path}.ephemeral.volumeClaimTemplate.spec.resources.requests[storage]"
-            found.append(f'{at}: fractional byte value "{storage}" is invalid, must be an integer')
+        claim = part(volume, "ephemeral", "volumeClaimTemplate", "spec")
+        found += fractional_storage(claim, f"{path}.ephemeral.volumeClaimTemplate.spec")
     return found
+
+
+def fractional_storage(claim: Object, path: str) -> list[str]:
+    """Of the spec of a PersistentVolumeClaim: bytes come in whole numbers."""
+    storage = part(claim, "resources", "requests").get("storage")
+    if storage is None or nanos(storage) % 10**9 == 0:
+        return []
+    return [f'{path}.resources.requests[storage]: fractional byte value "{storage}" is invalid, must be an integer']
 
 
 def _container(container: Object, path: str) -> list[str]:

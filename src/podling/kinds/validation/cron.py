@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zoneinfo
 from typing import Final
 
 _DESCRIPTORS: Final = ("@yearly", "@annually", "@monthly", "@weekly", "@daily", "@midnight", "@hourly")
@@ -39,6 +40,12 @@ def problem(schedule: str) -> str:
     """What is wrong with a schedule; `""` for a good one."""
     if not schedule:
         return "empty spec string"
+    if schedule.startswith(("TZ=", "CRON_TZ=")):
+        zone, _, schedule = schedule.partition(" ")
+        zone = zone.partition("=")[2]
+        if zone and not known_zone(zone):
+            return f"provided bad location {zone}: unknown time zone {zone}"
+        schedule = schedule.strip()
     if schedule.startswith("@"):
         return _descriptor(schedule)
     parts = schedule.split()
@@ -51,6 +58,14 @@ def problem(schedule: str) -> str:
     except _Malformed as malformed:
         return str(malformed)
     return ""
+
+
+def known_zone(zone: str) -> bool:
+    try:
+        zoneinfo.ZoneInfo(zone)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        return False
+    return True
 
 
 def _descriptor(text: str) -> str:

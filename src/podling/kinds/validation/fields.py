@@ -156,6 +156,17 @@ def _selector_requirement(path: str, expression: Object, check_values: bool) -> 
     return errors
 
 
+def shown_selector(selector: Object) -> Object:
+    """A `metav1.LabelSelector` as Go prints it."""
+    shown: Object = {}
+    if labels_ := go_map(selector.get("matchLabels")):
+        shown["matchLabels"] = labels_
+    if expressions := entries(selector, "matchExpressions"):
+        order = ("key", "operator", "values")
+        shown["matchExpressions"] = [{k: e[k] for k in order if e.get(k) or k != "values"} for e in expressions]
+    return shown
+
+
 def selector_empty(selector: Object | None) -> bool:
     return not selector or not (selector.get("matchLabels") or selector.get("matchExpressions"))
 

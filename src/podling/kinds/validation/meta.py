@@ -21,9 +21,22 @@ def object_meta(write: Write, name: names.NameRule = names.subdomain_name) -> li
 
     A change is checked by the API machinery and by the kind again, so each of its problems is told twice.
     """
-    if write.old is not None:
-        return metadata_update(write.new, write.old) * 2 + _known_finalizers(write.new)
+    return whole(write, name) if write.old is None else common(write) + changed(write)
+
+
+def whole(write: Write, name: names.NameRule = names.subdomain_name) -> list[FieldError]:
+    """The rules for `metadata` of a whole object. Many kinds hold a changed object to them once more."""
     return metadata(write.new, namespaced=write.resource.namespaced, name=name) + _known_finalizers(write.new)
+
+
+def common(write: Write) -> list[FieldError]:
+    """What the API machinery asks of every change before the kind is asked."""
+    return [] if write.old is None else metadata_update(write.new, write.old)
+
+
+def changed(write: Write) -> list[FieldError]:
+    """What most kinds ask of the `metadata` of a change."""
+    return [] if write.old is None else metadata_update(write.new, write.old) + _known_finalizers(write.new)
 
 
 def _known_finalizers(obj: Object) -> list[FieldError]:
