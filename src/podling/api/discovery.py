@@ -110,13 +110,18 @@ def subresource_verbs(name: str) -> tuple[str, ...]:
     return _SUBRESOURCES.get(name, _Sub(_STATUS_VERBS)).verbs
 
 
+def _is_stored(resource: Resource) -> bool:
+    """Whether objects are stored in the version of this resource."""
+    return resource.to_storage is None and resource.stored_as in ("", resource.api_version)
+
+
 class Discovery:
     """The discovery documents of a set of resources."""
 
     def __init__(self, resources: Iterable[Resource], *, server_address: str = "") -> None:
         self._resources = sorted(resources, key=lambda resource: resource.plural)
         self._server_address = server_address
-        self._stored_as = {item.storage_key: item for item in self._resources if item.to_storage is None}
+        self._stored_as = {item.storage_key: item for item in self._resources if _is_stored(item)}
         self._documents: dict[tuple[str, bool], bytes | None] = {}
 
     def respond(self, path: str, accept: str) -> tuple[bytes, str] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import orjson
@@ -138,6 +138,22 @@ def page(registry: Registry, resource: Resource, namespace: str | None, options:
         return Page(entries, {"resourceVersion": str(registry.store.revision)})
     entries = registry.store.list(resource.storage_key, namespace)
     return _cut(entries, 0, namespace, limit, options.selection, registry.store.revision)
+
+
+async def converted_page(registry: Registry, resource: Resource, namespace: str | None, options: ListOptions) -> Page:
+    """The same for a kind whose versions somebody has to be asked for. Labels and selectable fields are those of the
+    served version, so where they decide all has to be converted; else only what is on the page."""
+    selection = options.selection
+    if selection.empty:
+        found = page(registry, resource, namespace, options)
+        return Page(await registry.converted(resource, found.entries), found.metadata)
+    limited = options.limit > 0 and not (options.version == "0" and options.match != _NOT_OLDER)
+    match = _EXACT if limited and options.version and not options.match else options.match
+    rest = page(registry, resource, namespace, replace(options, selection=EVERYTHING, limit=0, match=match))
+    entries = [entry for entry in rest.entries if selection.matches_key(entry.key)]
+    converted = await registry.converted(resource, entries)
+    revision = int(rest.metadata["resourceVersion"])
+    return _cut(converted, 0, namespace, options.limit if limited else 0, selection, revision)
 
 
 def _at(registry: Registry, resource: Resource, namespace: str | None, options: ListOptions, revision: int) -> Page:

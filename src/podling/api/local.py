@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import cast
 
-import orjson
-
 from podling.api import patch as patches
 from podling.api.answers import shown
 from podling.api.errors import ApiError, bad_request
@@ -171,8 +169,7 @@ def _in_version(resource: Resource, change: Change) -> Change:
         return change
 
     def converted(entry: Entry) -> Entry:
-        obj = convert(entry.object)
-        return Entry(entry.key, entry.revision, orjson.dumps(obj), obj)
+        return entry.showing(convert(entry.object))
 
     previous = converted(change.previous) if change.previous is not None else None
     return Change(change.type, converted(change.entry), previous)

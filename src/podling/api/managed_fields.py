@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple, cast
 
 import orjson
@@ -70,6 +71,8 @@ class Owned:
 
 
 Managers = dict[Manager, Owned]
+Elsewhere = Mapping[str, field_sets.Comparison]
+"""How a change looks in other versions, by apiVersion, where these have other fields: of managers of such versions."""
 
 
 def _identity(name: str, operation: str, api_version: str, subresource: str) -> Manager:
@@ -166,6 +169,7 @@ def track_update(
     now: datetime,
     subresource: str = "",
     reset_fields: Sequence[str] | None = None,
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> Object:
     """`new` with its managedFields: what differs from `old` (None: a create) now belongs to `manager`.
 
@@ -181,7 +185,8 @@ def track_update(
         return _with_entries(bare, managers)
     identity = _identity(manager or _UNNAMED, "Update", api_version, subresource)
     ignored = _ignored(node, subresource, reset_fields)
-    updated = _update(managers, _without_entries(old or {}), bare, node, identity, timestamp(now), api_version, ignored)
+    before, time = _without_entries(old or {}), timestamp(now)
+    updated = _update(managers, before, bare, node, identity, time, api_version, ignored, elsewhere)
     return _with_entries(bare, _capped(updated))
 
 
@@ -218,9 +223,10 @@ def _update(
     time: str,
     api_version: str,
     ignored: Set,
+    elsewhere: Elsewhere,
 ) -> Managers:
     change = field_sets.compare(old, new, node).without(ignored)
-    result = _taken_away(managers, change)
+    result = _taken_away(managers, change, elsewhere)
     owned = field_sets.difference(change.changed, _NEVER_OWNED)
     if owned:
         before = result.get(identity)
@@ -229,14 +235,21 @@ def _update(
     return result
 
 
-def _taken_away(managers: Managers, change: field_sets.Comparison, keep: Manager | None = None) -> Managers:
+def compared(old: Object, new: Object, node: Node) -> field_sets.Comparison:
+    """What `elsewhere` is made of: the same change in the field names of another version."""
+    return field_sets.compare(_without_entries(old), _without_entries(new), node)
+
+
+def _taken_away(
+    managers: Managers, here: field_sets.Comparison, elsewhere: Elsewhere, keep: Manager | None = None
+) -> Managers:
     """All managers without what changed or went; those left with nothing disappear."""
     result: Managers = {}
     for manager, owned in managers.items():
         if manager == keep:
             result[manager] = owned
             continue
-        fields = owned.fields
+        fields, change = owned.fields, elsewhere.get(owned.api_version, here)
         if change.changed:
             fields = field_sets.difference(fields, field_sets.intersection(fields, change.changed))
         if change.removed:
@@ -298,6 +311,7 @@ def apply(
     now: datetime,
     subresource: str = "",
     reset_fields: Sequence[str] | None = None,
+    elsewhere: Elsewhere = MappingProxyType({}),
 ) -> Object:
     """The live object (None: a create) with `config` applied, as Go would write it; not yet defaulted.
 
@@ -315,6 +329,7 @@ def apply(
         api_version=api_version,
         time=timestamp(now),
         ignored=_ignored(node, subresource, reset_fields),
+        elsewhere=elsewhere,
     )
     managers = _decode(_entries(live)) or {}
     if not managers and live is not None:
@@ -355,11 +370,12 @@ class _Application:
     api_version: str
     time: str
     ignored: Set
+    elsewhere: Elsewhere
 
     def first_managers(self, subresource: str) -> Managers:
         """Of an object that nobody owns: all that is there belongs to whoever was before."""
         identity = _identity(_FIRST, "Update", self.api_version, subresource)
-        return _update({}, {}, self.live, self.node, identity, self.time, self.api_version, self.ignored)
+        return _update({}, {}, self.live, self.node, identity, self.time, self.api_version, self.ignored, {})
 
     def run(self, managers: Managers, force: bool) -> tuple[Object, Managers]:
         """The new object and its owners. Raises _Conflicts."""
@@ -381,7 +397,7 @@ class _Application:
         conflicts = [] if force else self._conflicts(owners, change)
         if conflicts:
             raise _Conflicts(conflicts)
-        result = _taken_away(owners, change, keep=self.identity)
+        result = _taken_away(owners, change, self.elsewhere, keep=self.identity)
         mine = field_sets.difference(result[self.identity].fields, _NEVER_OWNED)
         if mine:
             result[self.identity] = replace(result[self.identity], fields=field_sets.in_order(mine))
@@ -389,10 +405,11 @@ class _Application:
             del result[self.identity]
         return result
 
-    def _conflicts(self, owners: Managers, change: field_sets.Comparison) -> list[_Conflict]:
+    def _conflicts(self, owners: Managers, here: field_sets.Comparison) -> list[_Conflict]:
         found: list[_Conflict] = []
         for manager, owned in owners.items():
             if manager != self.identity:
+                change = self.elsewhere.get(owned.api_version, here)
                 contested = field_sets.intersection(owned.fields, change.changed)
                 found += [_Conflict(manager, owned.api_version, path) for path in field_sets.paths(contested)]
         return found

@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, cast
 
 import orjson
@@ -30,6 +31,7 @@ from podling.api.errors import (
     not_found,
     required,
 )
+from podling.api.field_sets import Comparison
 from podling.api.lifecycle import DeleteOptions
 from podling.api.requests import Call
 from podling.api.resources import Resource, Write
@@ -47,7 +49,7 @@ _DELETES_AT_ONCE = 256
 _NAMESPACES = "namespaces"
 _IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
 
-Change = Callable[[Object], Object]
+Change = Callable[[Object], Object | Awaitable[Object]]
 """Makes the new object from the stored one (in the served version), which it does not change."""
 
 
@@ -128,6 +130,32 @@ class Registry:
         if entry is None:
             raise not_found(resource.plural, resource.group, name)
         return entry
+
+    async def fetch(self, resource: Resource, namespace: str, name: str) -> Entry:
+        """The committed object, in the served version where somebody has to be asked for it. Raises 404."""
+        (entry,) = await self.converted(resource, [self.get(resource, namespace, name)])
+        return entry
+
+    async def converted(self, resource: Resource, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The entries in the served version, of a kind that somebody has to be asked for."""
+        if resource.conversion is None or not entries:
+            return entries
+        objects = await resource.conversion.to_served([entry.object for entry in entries])
+        return [entry.showing(obj) for entry, obj in zip(entries, objects, strict=True)]
+
+    async def _served(self, resource: Resource, entry: Entry) -> Object:
+        if resource.conversion is None:
+            return _from_storage(resource, entry)
+        return (await resource.conversion.to_served([entry.object]))[0]
+
+    async def _stored(self, resource: Resource, obj: Object) -> Object:
+        if resource.conversion is None:
+            return _to_storage(resource, obj)
+        return await resource.conversion.to_stored(obj)
+
+    async def _answered(self, resource: Resource, entry: Entry) -> Entry:
+        """What was stored, as it is answered: in the served version, so without what a conversion lost."""
+        return (await self.converted(resource, [entry]))[0]
 
     def select(self, resource: Resource, namespace: str | None, selection: Selection) -> Sequence[Entry]:
         """The committed objects that match, in the API's order; found by an index where there is one."""
@@ -219,7 +247,8 @@ class Registry:
             if resource.strategy.released is not None:
                 resource.strategy.released(write.new)
             return _unstored(resource, key, write.new)
-        return await self.store.create(key, _to_storage(resource, write.new))
+        stored = await self._stored(resource, write.new)
+        return await self._answered(resource, await self.store.create(key, stored))
 
     def _check_namespace(self, resource: Resource, namespace: str, name: str) -> None:
         """The NamespaceLifecycle admission: a new object needs a namespace that exists and is to stay."""
@@ -294,8 +323,9 @@ class Registry:
                 raise not_found(resource.plural, resource.group, name)
             if expected is not None and current.revision != expected:
                 break
-            old = _from_storage(resource, current)
-            new = change(old)
+            old = await self._served(resource, current)
+            changed = change(old)
+            new = changed if isinstance(changed, dict) else await changed
             try:
                 return await self._modify_once(
                     resource, current, old, new if owned else _copy(new), call, subresource, applied
@@ -323,7 +353,8 @@ class Registry:
         resource.strategy.default(obj)
         obj = _separated(resource, old, obj, subresource)
         if not applied:
-            obj = self.track(resource, old, obj, call, subresource)
+            elsewhere = await self._elsewhere(resource, old, obj)
+            obj = self.track(resource, old, obj, call, subresource, elsewhere)
         write = self._new_write(resource, "UPDATE", obj, old, call, subresource)
         await self._admit(write)
         return await self._store_changed(resource, current, old, write)
@@ -331,16 +362,17 @@ class Registry:
     async def _store_changed(self, resource: Resource, current: Entry, old: Object, write: Write) -> Entry:
         new = write.new
         new["metadata"]["resourceVersion"] = str(current.revision)
-        if lifecycle.same_object(old, new):
+        if lifecycle.same_object(old, new) and not _outdated(resource, current):
             await self.store.settled(current.key)
-            return current
+            return current if resource.conversion is None else current.showing(old)
         if write.dry_run:
             return _unstored(resource, current.key, new, current.revision)
         if lifecycle.released_by_update(resource, new):
             await self.store.delete(current.key, expected=current.revision)
             self._released(resource, new)
             return _unstored(resource, current.key, new, current.revision)
-        return await self.store.update(current.key, _to_storage(resource, new), expected=current.revision)
+        stored = await self._stored(resource, new)
+        return await self._answered(resource, await self.store.update(current.key, stored, expected=current.revision))
 
     # Server-side apply
 
@@ -360,12 +392,43 @@ class Registry:
             resource,
             namespace,
             name,
-            lambda old: self.merge_applied(resource, old, config, call, subresource),
+            lambda old: self._applied(resource, old, config, call, subresource),
             call,
             subresource=subresource,
             applied=True,
         )
         return entry, False
+
+    def _applied(
+        self, resource: Resource, old: Object, config: Object, call: Call, subresource: str
+    ) -> Object | Awaitable[Object]:
+        if not self._others(resource, old):
+            return self.merge_applied(resource, old, config, call, subresource)
+        return self._applied_elsewhere(resource, old, config, call, subresource)
+
+    async def _applied_elsewhere(
+        self, resource: Resource, old: Object, config: Object, call: Call, subresource: str
+    ) -> Object:
+        """Once to know what it would be, and again when it is known what that is in the versions of others."""
+        forced = replace(call, force=True)
+        elsewhere = await self._elsewhere(resource, old, self.merge_applied(resource, old, config, forced, subresource))
+        return self.merge_applied(resource, old, config, call, subresource, elsewhere)
+
+    def _others(self, resource: Resource, live: Object) -> list[Resource]:
+        """The versions in which others own fields of an object, of a kind whose versions have other fields each."""
+        if not resource.custom:
+            return []
+        owned: list[Object] = live["metadata"].get("managedFields") or []
+        names = {text for entry in owned if (text := entry.get("apiVersion")) != resource.api_version}
+        found = [self.served.find(resource.group, name.rpartition("/")[2], resource.plural) for name in names if name]
+        return [other for other in found if other is not None and (other.conversion or resource.conversion)]
+
+    async def _elsewhere(self, resource: Resource, old: Object, new: Object) -> managed_fields.Elsewhere:
+        found: dict[str, Comparison] = {}
+        for other in self._others(resource, old):
+            before, after = await _in_version(other, resource, [old, new])
+            found[other.api_version] = managed_fields.compared(before, after, self.node(other))
+        return found
 
     async def _create_applied(self, resource: Resource, namespace: str, name: str, config: Object, call: Call) -> Entry:
         uid = _own_metadata(config).get("uid")
@@ -382,7 +445,13 @@ class Registry:
         return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, applied=True)
 
     def merge_applied(
-        self, resource: Resource, live: Object | None, config: Object, call: Call, subresource: str
+        self,
+        resource: Resource,
+        live: Object | None,
+        config: Object,
+        call: Call,
+        subresource: str,
+        elsewhere: managed_fields.Elsewhere = MappingProxyType({}),
     ) -> Object:
         """The live object with a configuration applied to it, and its `managedFields`. Raises 409 for conflicts."""
         return managed_fields.apply(
@@ -395,6 +464,7 @@ class Registry:
             now=self.clock(),
             subresource=subresource,
             reset_fields=() if resource.custom and not resource.status else None,
+            elsewhere=elsewhere,
         )
 
     # Deleting
@@ -411,7 +481,7 @@ class Registry:
             current = self.store.latest(key)
             if current is None:
                 raise not_found(resource.plural, resource.group, name)
-            obj = _from_storage(resource, current)
+            obj = await self._served(resource, current)
             lifecycle.check_preconditions(resource, obj, options)
             write = self._new_write(resource, "DELETE", obj, obj, call)
             write.options = dict(options)
@@ -431,19 +501,20 @@ class Registry:
         plan = lifecycle.plan_deletion(resource, obj, options, self.clock(), self.pace)
         marked = plan.marked
         if marked is not None and not lifecycle.same_object(obj, marked) and not call.dry_run:
-            marking = self.store.update(current.key, _to_storage(resource, marked), expected=current.revision)
+            stored = await self._stored(resource, marked)
+            marking = self.store.update(current.key, stored, expected=current.revision)
             if not plan.remove:
-                return Deleted(_from_storage(resource, await marking), gone=False)
+                return Deleted(await self._served(resource, await marking), gone=False)
             _, gone = await asyncio.gather(marking, self.store.delete(current.key))
             self._released(resource, marked)
-            return Deleted(_from_storage(resource, gone), gone=True)
+            return Deleted(await self._served(resource, gone), gone=True)
         if not plan.remove:
             await self.store.settled(current.key)
             return Deleted(marked if marked is not None else obj, gone=False)
         if not call.dry_run:
             gone = await self.store.delete(current.key, expected=current.revision)
             self._released(resource, obj)
-            return Deleted(_from_storage(resource, gone), gone=True)
+            return Deleted(await self._served(resource, gone), gone=True)
         return Deleted(marked if marked is not None else obj, gone=True)
 
     def _released(self, resource: Resource, obj: Object) -> None:
@@ -486,7 +557,15 @@ class Registry:
             warnings=call.warnings,
         )
 
-    def track(self, resource: Resource, old: Object | None, new: Object, call: Call, subresource: str = "") -> Object:
+    def track(
+        self,
+        resource: Resource,
+        old: Object | None,
+        new: Object,
+        call: Call,
+        subresource: str = "",
+        elsewhere: managed_fields.Elsewhere = MappingProxyType({}),
+    ) -> Object:
         """`new` with the `managedFields` that this write gives it."""
         if not resource.strategy.managed:
             return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "managedFields"}}
@@ -499,6 +578,7 @@ class Registry:
             now=self.clock(),
             subresource=subresource,
             reset_fields=() if resource.custom and not resource.status else None,
+            elsewhere=elsewhere,
         )
         return managed_fields.timeless(tracked, "scale") if resource.custom and subresource == "scale" else tracked
 
@@ -596,8 +676,20 @@ def _copy(value: Any) -> Any:
     return orjson.loads(orjson.dumps(value))
 
 
+async def _in_version(other: Resource, via: Resource, objects: Sequence[Object]) -> list[Object]:
+    if other.conversion is not None:
+        return await other.conversion.to_served(objects)
+    assert via.conversion is not None
+    return [await via.conversion.to_stored(obj) for obj in objects]
+
+
 def _to_storage(resource: Resource, obj: Object) -> Object:
     return resource.to_storage(obj) if resource.to_storage is not None else obj
+
+
+def _outdated(resource: Resource, entry: Entry) -> bool:
+    """Whether an object is still stored in an older version: then a write that changes nothing brings it up to date."""
+    return bool(resource.stored_as) and entry.object.get("apiVersion") != resource.stored_as
 
 
 def _from_storage(resource: Resource, entry: Entry) -> Object:

@@ -36,6 +36,15 @@ class Reader(Protocol):
     def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]: ...
 
 
+class Conversion(Protocol):
+    """Between the served and the stored version of a kind, where somebody has to be asked: a webhook. What it gives
+    shares nothing that may be changed. Raises ApiError."""
+
+    async def to_served(self, objects: Sequence[Object]) -> list[Object]: ...
+
+    async def to_stored(self, obj: Object) -> Object: ...
+
+
 @dataclass(slots=True, kw_only=True)
 class Write:
     """One create, update or delete on its way to the store, as hooks and admission see it."""
@@ -184,6 +193,10 @@ class Resource:
     to_storage: Callable[[Object], Object] | None = None
     """Converts from this version to the stored one, and `from_storage` back; neither changes its argument."""
     from_storage: Callable[[Object], Object] | None = None
+    conversion: Conversion | None = None
+    """Converts instead of these two. What leaves the registry is then in the served version already."""
+    stored_as: str = ""
+    """The apiVersion that objects are stored in, where older ones may be stored in another; `""` where it is one."""
 
     @property
     def group_resource(self) -> str:

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from podling.api.errors import ApiError, bad_request
 from podling.api.resources import Resource
-from podling.store.types import Entry
+from podling.store.types import Entry, Key
 
 Labels = Mapping[str, str]
 
@@ -309,6 +309,11 @@ class Selection:
         if requirements and not self.labels.matches(entry.labels):
             return False
         return all(self._field_matches(term, entry) for term in self.fields)
+
+    def matches_key(self, key: Key) -> bool:
+        """Whether name and namespace are right, which are the same in every version of an object."""
+        values = {"metadata.name": key.name, "metadata.namespace": key.namespace}
+        return all((values[t.field] == t.value) is t.equal for t in self.fields if t.field in values)
 
     def _field_matches(self, term: FieldTerm, entry: Entry) -> bool:
         match term.field:

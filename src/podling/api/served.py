@@ -21,7 +21,8 @@ class Served:
         return self._resources.get((group, version, plural))
 
     def by_name(self, group_resource: str) -> Resource | None:
-        """The resource of that name (`deployments.apps`) in the version that was served first."""
+        """The resource of that name (`deployments.apps`) in the version that was served first, or the first that needs
+        nobody to convert it: what is inside reads without waiting."""
         return self._by_name.get(group_resource)
 
     def has_group(self, group: str) -> bool:
@@ -51,13 +52,17 @@ class Served:
             del self._resources[key]
         self._by_name = {}
         for resource in self._resources.values():
-            self._by_name.setdefault(resource.group_resource, resource)
+            self._name(resource)
         self._changed()
 
     def _add(self, resource: Resource) -> None:
         self._resources[resource.group, resource.version, resource.plural] = resource
+        self._name(resource)
+
+    def _name(self, resource: Resource) -> None:
         known = self._by_name.get(resource.group_resource)
-        if known is None or known.version == resource.version:
+        better = known is not None and known.conversion is not None and resource.conversion is None
+        if known is None or known.version == resource.version or better:
             self._by_name[resource.group_resource] = resource
 
     def _changed(self) -> None:

@@ -21,12 +21,13 @@ import orjson
 from podling.api import decode, memory
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown, warning
+from podling.api.converted import ConvertedWatch, SharedConversions
 from podling.api.creators import Creator
 from podling.api.discovery import Discovery
 from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
 from podling.api.http import HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
-from podling.api.lists import Page, list_options, page, parse_version, too_large
+from podling.api.lists import ListOptions, Page, converted_page, list_options, page, parse_version, too_large
 from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
@@ -158,6 +159,7 @@ class ApiServer:
         )
         for resource in self.served.all():
             self.registry.index(resource)
+        self._conversions = SharedConversions(self.registry)
         self.metrics = Metrics()
         self._authenticate = authenticate
         self._authorize = authorize
@@ -336,11 +338,22 @@ class ApiServer:
 
     # Reading
 
-    def _get(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+    def _get(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> Awaitable[None] | None:
         if query:
             self._check_get(query)
         form = self._negotiator.choose(request.header(b"accept"))
+        if resource.conversion is not None:
+            return self._get_converted(request, resource, info, query, form)
         entry = self.registry.get(resource, _namespace(resource, info), info.name)
+        self._answers.entry(request, resource, form, query, entry)
+        return None
+
+    async def _get_converted(
+        self, request: Request, resource: Resource, info: RequestInfo, query: Query, form: Form
+    ) -> None:
+        entry = await self.registry.fetch(resource, _namespace(resource, info), info.name)
         self._answers.entry(request, resource, form, query, entry)
 
     def _check_get(self, query: Query) -> None:
@@ -351,10 +364,21 @@ class ApiServer:
         if wanted > present:
             raise too_large(wanted, present)
 
-    def _list(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
+    def _list(
+        self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
+    ) -> Awaitable[None] | None:
         form = self._negotiator.choose(request.header(b"accept"))
         options = list_options(resource, query)
+        if resource.conversion is not None:
+            return self._list_converted(request, resource, info, query, form, options)
         found = page(self.registry, resource, info.namespace or None, options)
+        self._answers.page(request, resource, form, query, found)
+        return None
+
+    async def _list_converted(
+        self, request: Request, resource: Resource, info: RequestInfo, query: Query, form: Form, options: ListOptions
+    ) -> None:
+        found = await converted_page(self.registry, resource, info.namespace or None, options)
         self._answers.page(request, resource, form, query, found)
 
     def _watch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
@@ -366,7 +390,8 @@ class ApiServer:
         include = check_include_object(query.get("includeObject", ""))
         encoder = EventEncoder(resource, form, include, self.registry.clock)
         stream = request.stream(200, form.media_type)
-        WatchSession(self.registry, resource, info.namespace or None, options, encoder, stream).start()
+        parts = (self.registry, resource, info.namespace or None, options, encoder, stream)
+        (WatchSession(*parts) if resource.conversion is None else ConvertedWatch(self._conversions, *parts)).start()
 
     # Writing
 
@@ -493,7 +518,7 @@ class ApiServer:
     ) -> None:
         options, call = self._delete_options(request, user, query)
         form = self._negotiator.choose(request.header(b"accept"))
-        found = page(self.registry, resource, info.namespace or None, list_options(resource, query))
+        found = await converted_page(self.registry, resource, info.namespace or None, list_options(resource, query))
         await self.registry.delete_collection(resource, found.entries, options, call)
         self._answers.page(request, resource, form, query, found)
 
@@ -527,9 +552,15 @@ class ApiServer:
     ) -> Awaitable[None] | None:
         if info.verb != "get":
             return self._write_scale(request, resource, info, user, query)
+        if resource.conversion is not None:
+            return self._get_scale_converted(request, resource, info, query)
         entry = self.registry.get(resource, info.namespace, info.name)
         self._answer_scale(request, resource, query, entry)
         return None
+
+    async def _get_scale_converted(self, request: Request, resource: Resource, info: RequestInfo, query: Query) -> None:
+        entry = await self.registry.fetch(resource, info.namespace, info.name)
+        self._answer_scale(request, resource, query, entry)
 
     def _answer_scale(self, request: Request, resource: Resource, query: Query, entry: Entry) -> None:
         assert resource.scale is not None

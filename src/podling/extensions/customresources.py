@@ -8,20 +8,20 @@ had been written today (`apiextensions-apiserver/pkg/registry/customresource`).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, cast
 
-import orjson
-
 from podling.api.discovery import version_rank
 from podling.api.errors import FieldError, invalid_value
-from podling.api.resources import Resource, ScalePaths, Strategy, Write
+from podling.api.resources import Conversion, Reader, Resource, ScalePaths, Strategy, Write
 from podling.api.scale import at_path
 from podling.api.schema import Node, Schemas
 from podling.api.structs import shape
 from podling.extensions import structure
 from podling.extensions.columns import columns_and_row
-from podling.extensions.defaulting import Fill, compile_defaults
+from podling.extensions.conversion import ConversionWebhook, Form, WebhookConversion
+from podling.extensions.defaulting import Fill, compile_defaults, filled
 from podling.extensions.rules import Rules, compile_rules
 from podling.extensions.validation import Check, compile_schema, problems
 from podling.kinds.validation.fields import entries, part, text
@@ -52,15 +52,16 @@ def definition_name(group: str, version: str, kind: str) -> str:
     return ".".join([*reversed(group.split(".")), version, kind])
 
 
-def resources_of(definition: Object, schemas: Schemas) -> list[Resource]:
+def resources_of(definition: Object, schemas: Schemas, reader: Reader) -> list[Resource]:
     """The resources that a definition asks for, the preferred version first; their schemas are registered."""
     versions: list[Object] = entries(definition["spec"], "versions")
     storage = next(version for version in versions if version.get("storage"))
     served = [version for version in versions if version.get("served")]
     served.sort(key=lambda version: version_rank(version["name"]))
-    for version in {id(v): v for v in (*served, storage)}.values():
+    for version in versions:
         _register(definition, version, schemas)
-    return [_resource(definition, version, storage, schemas) for version in served]
+    codec = _codec(definition, storage, schemas, reader)
+    return [_resource(definition, version, codec) for version in served]
 
 
 def _schema_of(version: Object) -> Object:
@@ -74,14 +75,14 @@ def _register(definition: Object, version: Object, schemas: Schemas) -> None:
     schemas.register(name, _schema_of(version), group, version["name"], kind)
 
 
-def _resource(definition: Object, version: Object, storage: Object, schemas: Schemas) -> Resource:
+def _resource(definition: Object, version: Object, codec: Codec) -> Resource:
     spec = definition["spec"]
     called = _accepted_names(definition)
     group, kind = cast(str, spec["group"]), cast(str, called["kind"])
     schema = _schema_of(version)
     subresources = part(version, "subresources")
     columns, row = columns_and_row(entries(version, "additionalPrinterColumns"))
-    store, read = _conversions(definition, version, storage, schemas)
+    codec = replace(codec, served=f"{group}/{version['name']}")
     return Resource(
         group=group,
         version=version["name"],
@@ -101,8 +102,10 @@ def _resource(definition: Object, version: Object, storage: Object, schemas: Sch
         selectable=_selectable(version),
         custom=True,
         deprecation=_deprecation(definition, version),
-        to_storage=store,
-        from_storage=read,
+        to_storage=codec.to_storage,
+        from_storage=codec.from_storage,
+        conversion=codec.conversion,
+        stored_as=codec.stored,
     )
 
 
@@ -159,37 +162,67 @@ def _replacement(spec: Object, name: str) -> str:
 # Storage
 
 
-def _conversions(
-    definition: Object, version: Object, storage: Object, schemas: Schemas
-) -> tuple[Convert | None, Convert | None]:
-    """To the storage version and back."""
+def _codec(definition: Object, storage: Object, schemas: Schemas, reader: Reader) -> Codec:
+    """Of the storage version; each served version gets its own of it."""
     spec = definition["spec"]
     group, kind = spec["group"], spec["names"]["kind"]
-    fill = compile_defaults(_schema_of(storage))
-    node = schemas.node(definition_name(group, storage["name"], kind))
-    same = version["name"] == storage["name"]
-    served, stored = f"{group}/{version['name']}", f"{group}/{storage['name']}"
-    read = None if same and fill is None else partial(_read, api_version=served, fill=fill)
-    return (None if same else partial(_stored, api_version=stored, node=node, fill=fill)), read
+    forms = {
+        f"{group}/{version['name']}": Form(
+            schemas.node(definition_name(group, version["name"], kind)), compile_defaults(_schema_of(version))
+        )
+        for version in entries(spec, "versions")
+    }
+    stored = f"{group}/{storage['name']}"
+    mixed = any(name != storage["name"] for name in entries(part(definition, "status"), "storedVersions"))
+    asks = text(part(spec, "conversion"), "strategy") == "Webhook"
+    hook = ConversionWebhook(part(spec, "conversion", "webhook"), reader) if asks else None
+    return Codec(forms=forms, served=stored, stored=stored, mixed=mixed, hook=hook)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Codec:
+    """From a served version to the stored one and back."""
+
+    forms: Mapping[str, Form]
+    served: str
+    stored: str
+    mixed: bool
+    """Whether objects may be stored in another version still."""
+    hook: ConversionWebhook | None
+
+    @property
+    def _is_same(self) -> bool:
+        return self.served == self.stored and not self.mixed
+
+    @property
+    def conversion(self) -> Conversion | None:
+        if self.hook is None or self._is_same:
+            return None
+        return WebhookConversion(self.hook, self.forms, served=self.served, stored=self.stored)
+
+    @property
+    def to_storage(self) -> Convert | None:
+        if self.served == self.stored or self.hook is not None:
+            return None
+        form = self.forms[self.stored]
+        return partial(_stored, api_version=self.stored, node=form.node, fill=form.fill)
+
+    @property
+    def from_storage(self) -> Convert | None:
+        fill = self.forms[self.stored].fill
+        if self.conversion is not None or (self._is_same and fill is None):
+            return None
+        return partial(_read, api_version=self.served, fill=fill)
 
 
 def _stored(obj: Object, *, api_version: str, node: Node, fill: Fill | None) -> Object:
     converted, _ = shape({**obj, "apiVersion": api_version}, node)
-    return _filled(converted, fill)
+    return filled(converted, fill)
 
 
 def _read(obj: Object, *, api_version: str, fill: Fill | None) -> Object:
     ordered = {"kind": obj["kind"], **obj, "apiVersion": api_version}
-    return _filled(ordered, fill)
-
-
-def _filled(obj: Object, fill: Fill | None) -> Object:
-    """A copy with defaults, as deep as they may go."""
-    if fill is None:
-        return obj
-    copy: Object = orjson.loads(orjson.dumps(obj))
-    fill(copy)
-    return copy
+    return filled(ordered, fill)
 
 
 # The strategy

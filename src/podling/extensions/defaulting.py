@@ -13,6 +13,15 @@ Fill = Callable[[Any], None]
 """Fills the defaults into a value, in place."""
 
 
+def filled(obj: Object, fill: Fill | None) -> Object:
+    """A copy with defaults, as deep as they may go."""
+    if fill is None:
+        return obj
+    copy: Object = orjson.loads(orjson.dumps(obj))
+    fill(copy)
+    return copy
+
+
 def compile_defaults(schema: Object, *, root: bool = True) -> Fill | None:
     """What fills in the defaults of a structural schema; `None` where it has none."""
     fields: dict[str, Object] = schema.get("properties") or {}

@@ -110,12 +110,14 @@ class Definitions:
     # Serving
 
     def _serve(self, name: str, definition: Object) -> None:
-        served = {"spec": definition["spec"], "names": part(definition, "status", "acceptedNames")}
+        status = part(definition, "status")
+        names, stored = part(status, "acceptedNames"), entries(status, "storedVersions")
+        served: Object = {"spec": definition["spec"], "names": names, "stored": stored}
         if self._served.get(name) == served:
             return
         from podling.extensions.customresources import resources_of  # a cluster without definitions never needs it
 
-        resources = resources_of(definition, self._server.schemas)
+        resources = resources_of(definition, self._server.schemas, self._server.registry.reader)
         before = self._served.get(name)
         self._served[name] = served
         if before is not None:

@@ -80,6 +80,10 @@ class Entry:
         obj = {**self.object, "metadata": metadata}
         return Entry(self.key, revision, compact_json(obj), obj)
 
+    def showing(self, obj: Object) -> Entry:
+        """The same state as another version of the API shows it."""
+        return self if obj is self._object else Entry(self.key, self.revision, compact_json(obj), obj)
+
     def __repr__(self) -> str:
         return f"<{'/'.join(filter(None, self.key))} @{self.revision}>"
 

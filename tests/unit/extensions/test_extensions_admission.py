@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import orjson
 import pytest
 from extensionworld import World, until, world
+from reviewer import webhook
 
 from podling.api import meta
 from podling.api.errors import ApiError
-from podling.auth import pki
 from podling.store.types import Object
 
 GROUP = "admissionregistration.k8s.io"
@@ -83,31 +80,6 @@ def test_a_policy_that_fails_denies_unless_it_is_to_be_ignored(tmp_path: Path) -
     (tmp_path / "other").mkdir()
     tmp_path = tmp_path / "other"
     asyncio.run(story("Ignore"))
-
-
-@asynccontextmanager
-async def webhook(directory: Path, answer: Callable[[Object], Object]) -> AsyncIterator[tuple[str, str]]:
-    """A TLS server that answers reviews; gives its URL and its CA."""
-    keys = pki.ensure(directory / "pki", server_names=["127.0.0.1", "localhost"])
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(keys.server_cert, keys.server_key)
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
-        request = orjson.loads(await reader.readexactly(length))["request"]
-        body = orjson.dumps({"response": {"uid": request["uid"], **answer(request)}})
-        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
-    try:
-        port = server.sockets[0].getsockname()[1]
-        yield f"https://127.0.0.1:{port}/hook", base64.b64encode(keys.ca_cert.read_bytes()).decode()
-    finally:
-        server.close()
-        await server.wait_closed()
 
 
 async def configure(here: World, kind: str, url: str, ca: str, **more: object) -> None:
