@@ -349,6 +349,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         recorders=plane.recorder,
         root_ca=plane.pki.ca_cert.read_text(),
         metrics=PodUsage(plane.usage) if plane.has_addons else None,
+        usage=PodUsage(plane.usage) if plane.has_addons else None,
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         disk=LocalDisk(plane.layout.volumes),

@@ -43,3 +43,21 @@ def type_name(value: Any) -> str:
     if isinstance(value, str):
         return "string"
     return "[]interface {}" if isinstance(value, list) else "map[string]interface {}"
+
+
+def label_selector(selector: Object | None) -> str:
+    """`%v` of a `*LabelSelector`, which prints itself."""
+    if selector is None:
+        return "nil"
+    labels = cast(Object, selector.get("matchLabels") or {})
+    pairs = "".join(f"{key}: {labels[key]}," for key in sorted(labels))
+    terms = "".join(_requirement(term) + "," for term in cast("list[Object]", selector.get("matchExpressions") or []))
+    return (
+        f"&LabelSelector{{MatchLabels:map[string]string{{{pairs}}},"
+        f"MatchExpressions:[]LabelSelectorRequirement{{{terms}}},}}"
+    )
+
+
+def _requirement(term: Object) -> str:
+    values = plain(term.get("values") or [])
+    return f"LabelSelectorRequirement{{Key:{term['key']},Operator:{term['operator']},Values:{values},}}"

@@ -37,17 +37,20 @@ from podling.controllers.hpa.metrics import Metrics, NoMetrics
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
 from podling.controllers.vpa import controller as vpa
+from podling.controllers.vpa.usage import Measure, NoMeasure
 
 
 def all_controllers(
     *,
     root_ca: str,
     metrics: Metrics | None = None,
+    usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
     disk: provisioner.Disk | None = None,
 ) -> list[Controller]:
-    """`root_ca` is the cluster's certificate authority in PEM; `metrics` what autoscalers ask.
+    """`root_ca` is the cluster's certificate authority in PEM; `metrics` what horizontal autoscalers ask,
+    `usage` what vertical ones do.
 
     Without `sign_token` token secrets stay empty, without `signers` certificate requests wait for others,
     without `disk` volumes are made by others only.
@@ -75,7 +78,7 @@ def all_controllers(
         ttl.controller(),
         disruption.controller(),
         hpa.controller(metrics or NoMetrics()),
-        vpa.controller(metrics or NoMetrics()),
+        vpa.controller(usage or NoMeasure()),
         resourcequota.controller(),
         volumebinder.claim_binder(),
         volumebinder.volume_phases(),
@@ -98,6 +101,7 @@ def start(
     recorders: Callable[[str], EventRecorder],
     root_ca: str,
     metrics: Metrics | None = None,
+    usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
     disk: provisioner.Disk | None = None,
@@ -109,7 +113,9 @@ def start(
     `clients` gives a client that writes as the named user; `recorders` an event recorder of the named component.
     """
     manager = Manager(
-        all_controllers(root_ca=root_ca, metrics=metrics, sign_token=sign_token, signers=signers, disk=disk),
+        all_controllers(
+            root_ca=root_ca, metrics=metrics, usage=usage, sign_token=sign_token, signers=signers, disk=disk
+        ),
         clients=clients,
         recorders=recorders,
         clock=clock or SystemClock(),

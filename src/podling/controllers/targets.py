@@ -7,38 +7,36 @@ from typing import NamedTuple
 
 from podling.api import meta
 from podling.api.client import Client
+from podling.api.resources import Resource
 from podling.store.types import Object
 
 
+class Found(NamedTuple):
+    served: Resource | None
+    """`None` for a kind that is not served."""
+    object: Object | None
+
+
 class Target(NamedTuple):
-    resource: str
     object: Object | None
     pods: Sequence[Object]
-
-
-class Found(NamedTuple):
-    resource: str
-    """For a kind that is not served, the best guess at it."""
-    object: Object | None
 
 
 def find_object(client: Client, namespace: str, reference: Object) -> Found:
     """The object that a CrossVersionObjectReference names."""
     group = reference.get("apiVersion", "").rpartition("/")[0]
     served = next((r for r in client.resources() if (r.group, r.kind) == (group, reference["kind"])), None)
-    if served is None:
-        return Found(reference["kind"].lower(), None)
-    return Found(served.group_resource, client.get(served.group_resource, namespace, reference["name"]))
+    return Found(served, client.get(served.group_resource, namespace, reference["name"]) if served else None)
 
 
 def find(client: Client, namespace: str, reference: Object) -> Target:
     """The object that a CrossVersionObjectReference names, and what its selector picks."""
-    resource, found = find_object(client, namespace, reference)
+    found = find_object(client, namespace, reference).object
     if found is None:
-        return Target(resource, None, ())
+        return Target(None, ())
     chosen = selector(found)
     pods = [p for p in client.list("pods", namespace) if meta.matches_selector(chosen, meta.labels(p))]
-    return Target(resource, found, pods)
+    return Target(found, pods)
 
 
 def selector(target: Object) -> Object:

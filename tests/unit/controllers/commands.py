@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import yaml
+from meter import Meter
 from world import World
 
 from podling.api import meta
@@ -50,15 +51,18 @@ def words(command: str) -> tuple[list[str], dict[str, Any]]:
     return bare, options
 
 
-def template(app: str, image: str) -> Object:
-    return {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": image}]}}
+def template(app: str, options: dict[str, Any]) -> Object:
+    container: Object = {"name": "c", "image": options.get("image", "a:1")}
+    if "cpu" in options:
+        container["resources"] = {"requests": {"cpu": str(options["cpu"])}}
+    return {"metadata": {"labels": {"app": app}}, "spec": {"containers": [container]}}
 
 
 def deployment(name: str, options: dict[str, Any]) -> Object:
     spec: Object = {
         "replicas": options.get("replicas", 1),
         "selector": {"matchLabels": {"app": name}},
-        "template": template(name, options.get("image", "a:1")),
+        "template": template(name, options),
         "strategy": {"type": options.get("strategy", "RollingUpdate")},
         "progressDeadlineSeconds": options.get("deadline", 600),
         "revisionHistoryLimit": options.get("history", 10),
@@ -86,15 +90,17 @@ def replicaset(name: str, options: dict[str, Any]) -> Object:
         "spec": {
             "replicas": options.get("replicas", 1),
             "selector": {"matchLabels": {"app": name}},
-            "template": template(name, options.get("image", "a:1")),
+            "template": template(name, options),
             **({"minReadySeconds": options["minready"]} if "minready" in options else {}),
         },
     }
 
 
 class Commands:
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, meter: Meter | None = None) -> None:
         self.world = world
+        self.meter = meter or Meter()
+        self.meter.watch(lambda: world.cluster.list("pods"), world.clock.now)
         self.shows: dict[str, Callable[[Object], str]] = {
             "replicasets.apps": _show_replicaset,
             "deployments.apps": _show_status,
@@ -198,7 +204,34 @@ class Commands:
         number = int(meta.uid(pod).removeprefix("uid-"))
         ip = f"10.244.0.{number}"
         status = {"phase": "Running", "conditions": [condition], "podIP": ip, "podIPs": [{"ip": ip}]}
+        status["startTime"] = meta.status(pod).get("startTime") or moment
         self.world.cluster.put_status("pods", meta.namespace(pod), meta.name(pod), status)
+
+    async def hpa(self, bare, options, lines) -> None:
+        """hpa NAME min=1 max=9 [cpu=50] [target=Deployment/NAME], metrics and behavior as YAML below"""
+        kind, _, name = options.get("target", f"Deployment/{bare[0]}").partition("/")
+        target = {"type": "Utilization", "averageUtilization": options.get("cpu", 50)}
+        spec = {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
+            "minReplicas": options.get("min", 1),
+            "maxReplicas": options.get("max", 9),
+            "metrics": [{"type": "Resource", "resource": {"name": "cpu", "target": target}}],
+            **(yaml.safe_load("\n".join(lines[1:])) or {}),
+        }
+        kind = "HorizontalPodAutoscaler"
+        await self._create({"apiVersion": "autoscaling/v2", "kind": kind, "metadata": {"name": bare[0]}, "spec": spec})
+
+    async def use(self, bare, options, lines) -> None:
+        """use PREFIX cpu=100m memory=1Gi: what such pods use from now on; `cpu=null` is not measured"""
+        self.meter.use(bare[0], options)
+
+    async def measure(self, bare, options, lines) -> None:
+        """measure SUBJECT metric=10: of pods (by prefix), of an object (Kind/NAME) or of `external`"""
+        self.meter.measure(bare[0], options)
+
+    async def refuse(self, bare, options, lines) -> None:
+        """refuse RESOURCE why: it cannot be written from now on; `refuse nothing`"""
+        self.world.cluster.refused = {} if bare[0] == "nothing" else {bare[0]: " ".join(bare[1:])}
 
     async def finish(self, bare, options, lines) -> None:
         """finish POD [failed] [exit=1]: its containers end"""

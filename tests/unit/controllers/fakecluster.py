@@ -74,6 +74,8 @@ class FakeCluster:
         self._handlers: list[tuple[str, Callable[[Change], None]]] = []
         self.refusals: list[Callable[[str, Object], None]] = []
         """Called before each create; one that raises is an admission that refuses."""
+        self.refused: dict[str, str] = {}
+        """Resources that cannot be patched, and why not."""
         self.grace = False
         """Whether deleted pods wait for their node, as with a kubelet; else they go at once."""
 
@@ -154,6 +156,8 @@ class FakeCluster:
 
     async def patch(self, resource, namespace, name, patch, *, subresource="", strategic=False) -> Object:
         await asyncio.sleep(0)
+        if resource in self.refused and subresource != "status":
+            raise errors.ApiError(403, "Forbidden", self.refused[resource], {})
         key = Key(resource, namespace, name)
         old = self._present(key)
         assert isinstance(patch, dict)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from podling.api.resources import Resource
+from meter import Meter
+
+from podling.api.resources import Resource, ScalePaths
 from podling.controllers import (
     clusterroleaggregation,
     cronjob,
@@ -28,14 +30,23 @@ from podling.controllers import (
     volumebinder,
 )
 from podling.controllers.deployment import controller as deployment
+from podling.controllers.hpa import controller as hpa
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller
 
 
-def _served(kind: str, plural: str, group: str = "", *, namespaced: bool = True) -> Resource:
-    singular = kind.lower()
+def _served(
+    kind: str, plural: str, group: str = "", *, namespaced: bool = True, scale: ScalePaths | None = None
+) -> Resource:
     return Resource(
-        group=group, version="v1", kind=kind, plural=plural, singular=singular, namespaced=namespaced, schema=kind
+        group=group,
+        version="v1",
+        kind=kind,
+        plural=plural,
+        singular=kind.lower(),
+        namespaced=namespaced,
+        schema=kind,
+        scale=scale,
     )
 
 
@@ -44,8 +55,8 @@ SERVED = [
     _served("ConfigMap", "configmaps"),
     _served("Service", "services"),
     _served("ServiceAccount", "serviceaccounts"),
-    _served("Deployment", "deployments", "apps"),
-    _served("ReplicaSet", "replicasets", "apps"),
+    _served("Deployment", "deployments", "apps", scale=ScalePaths()),
+    _served("ReplicaSet", "replicasets", "apps", scale=ScalePaths()),
     _served("Node", "nodes", namespaced=False),
     _served("Namespace", "namespaces", namespaced=False),
 ]
@@ -90,3 +101,9 @@ CAST: dict[str, Callable[[], Controller]] = {
     "aggregation": clusterroleaggregation.controller,
     "daemonset": daemonset.controller,
 }
+
+
+def cast(names: Iterable[str], meter: Meter) -> list[Controller]:
+    """Those who are named; autoscalers read `meter`."""
+    present = {**CAST, "hpa": lambda: hpa.controller(meter)}
+    return [present[name]() for name in names]

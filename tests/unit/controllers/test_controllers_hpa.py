@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from podling.api.resources import ScalePaths
 from podling.controllers.hpa.behavior import Past, limited
 from podling.controllers.hpa.controller import Snapshot, decide
-from podling.controllers.hpa.metrics import MetricsUnavailable, Sample
-from podling.controllers.hpa.replicas import Groups, Tolerances, group, requested, wanted
+from podling.controllers.hpa.metrics import MetricsUnavailable, Reading, Sample
+from podling.controllers.hpa.replicas import AverageValue, Groups, Tolerances, Utilization, group, requested, wanted
+from podling.controllers.hpa.scale import Scale
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -42,7 +43,7 @@ def measured(*values: int, missing: int = 0, unready: int = 0) -> Groups:
 
 
 def replicas(current: int, groups: Groups, target: int = 100) -> int:
-    return wanted(current, groups, target, Tolerances())
+    return wanted(current, groups, AverageValue(target), Tolerances())[0]
 
 
 # Algorithm details
@@ -63,9 +64,9 @@ def test_a_ratio_close_enough_to_one_changes_nothing(use: int) -> None:
 
 
 def test_the_tolerance_can_be_set_for_each_direction() -> None:
-    eager = Tolerances(up=Fraction(1, 100), down=Fraction(1, 2))
-    assert wanted(4, measured(*[105] * 4), 100, eager) == 5
-    assert wanted(4, measured(*[60] * 4), 100, eager) == 4
+    eager = Tolerances(up=0.01, down=0.5)
+    assert wanted(4, measured(*[105] * 4), AverageValue(100), eager)[0] == 5
+    assert wanted(4, measured(*[60] * 4), AverageValue(100), eager)[0] == 4
 
 
 def test_pods_that_are_being_deleted_or_failed_are_left_out() -> None:
@@ -95,11 +96,6 @@ def test_a_ratio_that_the_missing_pods_would_turn_around_changes_nothing() -> No
     assert replicas(5, measured(80, missing=4)) == 5
 
 
-def test_without_any_metrics_nothing_is_decided() -> None:
-    with pytest.raises(MetricsUnavailable, match="did not receive metrics for targeted pods"):
-        replicas(3, measured(missing=3))
-
-
 def sample(milli: int, age: float = 0) -> Sample:
     return Sample(milli, NOW - timedelta(seconds=age), 15)
 
@@ -121,14 +117,44 @@ def test_pending_pods_are_not_ready() -> None:
 
 
 def test_utilization_is_a_share_of_what_each_pod_requests() -> None:
-    assert requested([pod("p")], "cpu", None, 50) == {"p": 100}
+    goal = Utilization({"p0": 200, "p1": 100}, 50)
+    size, use = wanted(2, measured(150, 75), goal, Tolerances())
+    assert (size, use.percent, use.average) == (3, 75, 112)
+
+
+def test_utilization_is_counted_in_whole_per_cents() -> None:
+    assert wanted(2, measured(559, 559), Utilization({"p0": 1000, "p1": 1000}, 50), Tolerances())[0] == 2
+
+
+def test_missing_pods_use_all_that_they_request_when_scaling_down() -> None:
+    goal = Utilization(dict.fromkeys(("p0", "p1", "p2", "m0"), 100), 50)
+    assert wanted(4, measured(10, 10, 10, missing=1), goal, Tolerances())[0] == 3
 
 
 def test_a_container_without_a_request_makes_utilization_undefined() -> None:
     without = pod("p")
     without["spec"]["containers"][0]["resources"] = {}
-    with pytest.raises(MetricsUnavailable, match="missing request for cpu in containers of Pod p"):
-        requested([without], "cpu", None, 50)
+    with pytest.raises(MetricsUnavailable, match="missing request for cpu in container c of Pod p"):
+        requested([without], "cpu", None)
+
+
+def test_sidecars_request_as_well() -> None:
+    with_sidecar = pod("p")
+    resources = {"requests": {"cpu": "50m"}}
+    with_sidecar["spec"]["initContainers"] = [
+        {"name": "first", "resources": resources},
+        {"name": "beside", "restartPolicy": "Always", "resources": resources},
+    ]
+    assert requested([with_sidecar], "cpu", None) == {"p": 250}
+    assert requested([with_sidecar], "cpu", "beside") == {"p": 50}
+
+
+def test_requests_of_the_whole_pod_come_first() -> None:
+    whole = pod("p")
+    whole["spec"]["resources"] = {"requests": {"cpu": "800m"}}
+    assert requested([whole], "cpu", None) == {"p": 800}
+    with pytest.raises(MetricsUnavailable, match="missing pod-level request for memory in Pod p"):
+        requested([whole], "memory", None)
 
 
 # Configurable scaling behavior
@@ -143,24 +169,30 @@ def size(autoscaler: dict, current: int, recommended: int, past: Past | None = N
 
 
 @pytest.mark.parametrize(("current", "expected"), [(1, 5), (4, 8), (10, 20)])
-def test_by_default_it_grows_by_four_pods_or_doubles_in_fifteen_seconds(current: int, expected: int) -> None:
+def test_a_behavior_grows_by_four_pods_or_doubles_in_fifteen_seconds(current: int, expected: int) -> None:
     assert size(hpa(), current, 100) == expected
 
 
+@pytest.mark.parametrize(("current", "expected"), [(1, 4), (4, 8), (10, 20)])
+def test_without_one_it_becomes_four_or_doubles(current: int, expected: int) -> None:
+    simple = {"spec": {"minReplicas": 1, "maxReplicas": 100}}
+    assert size(simple, current, 100) == expected
+
+
 def test_by_default_it_shrinks_at_once_after_five_minutes_of_low_recommendations() -> None:
-    lately = Past(recommendations=[(NOW - timedelta(seconds=299), 10)])
-    long_ago = Past(recommendations=[(NOW - timedelta(seconds=301), 10)])
+    lately = Past(recommendations=((NOW - timedelta(seconds=299), 10),))
+    long_ago = Past(recommendations=((NOW - timedelta(seconds=301), 10),))
     assert size(hpa(), 10, 2, lately) == 10
     assert size(hpa(), 10, 2, long_ago) == 2
 
 
 def test_the_highest_recommendation_of_the_window_holds_a_scale_down() -> None:
-    past = Past(recommendations=[(NOW - timedelta(seconds=s), r) for s, r in ((200, 7), (100, 4))])
+    past = Past(recommendations=tuple((NOW - timedelta(seconds=s), r) for s, r in ((200, 7), (100, 4))))
     assert size(hpa(), 10, 2, past) == 7
 
 
 def test_the_lowest_recommendation_of_the_window_holds_a_scale_up() -> None:
-    past = Past(recommendations=[(NOW - timedelta(seconds=10), 6)])
+    past = Past(recommendations=((NOW - timedelta(seconds=10), 6),))
     assert size(hpa(scaleUp={"stabilizationWindowSeconds": 60}), 5, 9, past) == 6
 
 
@@ -188,77 +220,106 @@ def test_select_policy_disabled_forbids_the_direction() -> None:
 
 
 def test_what_was_done_within_the_period_counts_against_the_policy() -> None:
-    done = Past(changes=[(NOW - timedelta(seconds=30), -3)])
+    done = Past(changes=((NOW - timedelta(seconds=30), -3),))
     assert size(hpa(scaleDown=SLOW), 10, 1, done) == 9
-    long_ago = Past(changes=[(NOW - timedelta(seconds=61), -3)])
+    long_ago = Past(changes=((NOW - timedelta(seconds=61), -3),))
     assert size(hpa(scaleDown=SLOW), 10, 1, long_ago) == 6
 
 
-@given(
-    st.integers(1, 20),
-    st.integers(0, 30),
-    st.integers(1, 60),
-    st.lists(st.tuples(st.integers(0, 600), st.integers(0, 100)), max_size=5),
-    st.integers(0, 200),
+def test_what_was_taken_back_in_the_period_does_not_count() -> None:
+    swung = Past(changes=((NOW - timedelta(seconds=40), 4), (NOW - timedelta(seconds=20), -4)))
+    assert size(hpa(scaleUp=SLOW), 10, 100, swung) == 14
+
+
+# The whole decision
+
+
+values = st.one_of(st.none(), st.integers(0, 10**9))
+"""Of a metric in thousandths; `None` is one that cannot be read."""
+policies = st.lists(
+    st.fixed_dictionaries(
+        {
+            "type": st.sampled_from(["Pods", "Percent"]),
+            "value": st.integers(1, 300),
+            "periodSeconds": st.integers(1, 90),
+        }
+    ),
+    min_size=1,
+    max_size=3,
 )
-def test_it_never_leaves_its_range(
-    low: int, width: int, current: int, past: list[tuple[int, int]], recommended: int
-) -> None:
-    current = min(max(current, low), low + width)
-    remembered = Past(recommendations=[(NOW - timedelta(seconds=s), r) for s, r in past])
-    assert low <= size(hpa(low, low + width), current, recommended, remembered) <= low + width
+rules = st.fixed_dictionaries(
+    {"selectPolicy": st.sampled_from(["Max", "Min", "Disabled"]), "policies": policies},
+    optional={"stabilizationWindowSeconds": st.integers(0, 300), "tolerance": st.sampled_from(["0", "50m", "900m"])},
+)
+behaviors = st.one_of(st.none(), st.fixed_dictionaries({}, optional={"scaleUp": rules, "scaleDown": rules}))
+looks = st.lists(
+    st.fixed_dictionaries(
+        {
+            "pods": st.lists(values, max_size=6),
+            "object": values,
+            "external": values,
+            "unready": st.integers(0, 3),
+            "by hand": st.one_of(st.none(), st.integers(0, 60)),
+        }
+    ),
+    min_size=1,
+    max_size=12,
+)
 
 
-# Several metrics
-
-
-class Fixed:
-    """Resource metrics that were told; others are missing."""
-
-    def __init__(self, **values: int) -> None:
-        self.values = values
-
-    def resource(self, namespace: str, selector: dict, resource: str, container: str | None) -> dict[str, Sample]:
-        if resource not in self.values:
-            raise MetricsUnavailable(f"unable to get metrics for resource {resource}")
-        return {"p": sample(self.values[resource])}
-
-
-def decided(metrics: Fixed, current: int = 1) -> int | None:
-    """The replicas that an autoscaler on cpu and memory (100 of each for a pod) writes."""
-    of = [
-        {"type": "Resource", "resource": {"name": name, "target": {"type": "AverageValue", "averageValue": value}}}
-        for name, value in (("cpu", "100m"), ("memory", "100m"))
+def metrics_of(total: str) -> list[dict]:
+    described = {"apiVersion": "v1", "kind": "Service", "name": "web"}
+    average, value = {"type": "AverageValue", "averageValue": "100"}, {"type": "Value", "value": "100"}
+    target = value if total == "Value" else average
+    return [
+        {"type": "Pods", "pods": {"metric": {"name": "a"}, "target": average}},
+        {"type": "Object", "object": {"metric": {"name": "b"}, "describedObject": described, "target": target}},
+        {"type": "External", "external": {"metric": {"name": "c"}, "target": target}},
     ]
-    autoscaler = {
-        "apiVersion": "autoscaling/v2",
-        "kind": "HorizontalPodAutoscaler",
-        "metadata": {"name": "web", "namespace": "default"},
-        "spec": {
-            "scaleTargetRef": {"kind": "Deployment", "name": "web"},
-            "minReplicas": 1,
-            "maxReplicas": 9,
-            "metrics": of,
-            "behavior": {"scaleDown": {"stabilizationWindowSeconds": 0}},
-        },
-    }
-    target = {"kind": "Deployment", "metadata": {"name": "web", "namespace": "default"}, "spec": {"replicas": current}}
-    snapshot = Snapshot(hpa=autoscaler, resource="deployments.apps", target=target, pods=[pod("p")], metrics=metrics)  # type: ignore[arg-type]
-    for action in decide(snapshot, Past(), NOW):
-        patch = getattr(action, "patch", {})
-        if "replicas" in patch.get("spec", {}):
-            return patch["spec"]["replicas"]
-    return None
 
 
-def test_the_metric_that_asks_for_most_counts() -> None:
-    assert decided(Fixed(cpu=200, memory=400)) == 4
+def readings_of(look: dict) -> list[Reading]:
+    lost = MetricsUnavailable("gone")
+    of_pods = {f"p{n}": sample(value) for n, value in enumerate(look["pods"]) if value is not None}
+    return [of_pods or lost, *(lost if look[key] is None else look[key] for key in ("object", "external"))]
 
 
-def test_a_missing_metric_does_not_keep_others_from_scaling_up() -> None:
-    assert decided(Fixed(cpu=300)) == 3
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 20), st.integers(0, 30), behaviors, st.sampled_from(["Value", "AverageValue"]), looks)
+def test_it_never_leaves_its_range_whatever_it_measures(
+    low: int, width: int, behavior: dict | None, total: str, story: list[dict]
+) -> None:
+    """Nor changes anything while it is switched off, nor scales down on some of its metrics only."""
+    high = max(1, low + width)
+    spec = {"minReplicas": low, "maxReplicas": high, "metrics": metrics_of(total), "behavior": behavior}
+    autoscaler = {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
+    past, current, now = Past(), low, NOW
+    for look in story:
+        now += timedelta(seconds=15)
+        current = current if look["by hand"] is None else look["by hand"]
+        pods = [pod(f"p{n}") for n in range(len(look["pods"]))]
+        pods += [pod(f"u{n}", phase="Pending", ready=False) for n in range(look["unready"])]
+        scale = Scale("deployments.apps", "web", ScalePaths(), current, current, "app=web")
+        readings = readings_of(look)
+        decision = decide(Snapshot(hpa=autoscaler, scale=scale, pods=pods, readings=readings), past, now)
+        past = decision.past
+        if decision.resize is None:
+            assert low <= current <= high or current == 0
+            continue
+        assert isinstance(decision.resize.patch, dict)
+        size = decision.resize.patch["spec"]["replicas"]
+        assert low <= size <= high
+        assert current or not low
+        assert size > current or current > high or not any(isinstance(r, MetricsUnavailable) for r in readings)
+        current = size
 
 
-def test_a_missing_metric_keeps_others_from_scaling_down() -> None:
-    assert decided(Fixed(cpu=10), current=2) is None
-    assert decided(Fixed(cpu=10, memory=10), current=2) == 1
+def test_a_new_controller_does_not_scale_down_at_once() -> None:
+    """What the target is counts as the first recommendation: who comes back after a restart knows no other."""
+    spec = {"minReplicas": 1, "maxReplicas": 9, "metrics": metrics_of("Value")[2:]}
+    autoscaler = {"metadata": {"name": "web", "namespace": "default"}, "spec": spec}
+    scale = Scale("deployments.apps", "web", ScalePaths(), 5, 5, "app=web")
+    snapshot = Snapshot(hpa=autoscaler, scale=scale, pods=[pod("p0")], readings=[1])
+    first = decide(snapshot, Past(), NOW)
+    assert first.resize is None
+    assert decide(snapshot, first.past, NOW + timedelta(seconds=301)).resize is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from commands import Commands, deployment
 from hypothesis import given, settings
@@ -14,7 +14,6 @@ from world import World
 from podling.api import meta
 from podling.controllers import disruption
 from podling.controllers.deployment import rules
-from podling.controllers.hpa.behavior import Past, limited
 from podling.controllers.job import indexes
 from podling.store.types import Key
 
@@ -70,22 +69,6 @@ def _available(world: World) -> list:
 
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-@given(
-    low=st.integers(1, 5),
-    span=st.integers(0, 10),
-    recommendations=st.lists(st.integers(0, 40), min_size=1, max_size=12),
-)
-def test_an_autoscaler_stays_within_its_bounds(low: int, span: int, recommendations: list[int]) -> None:
-    hpa = {"spec": {"minReplicas": low, "maxReplicas": low + span}}
-    past, current = Past(), low
-    for number, recommended in enumerate(recommendations):
-        now = NOW + timedelta(seconds=15 * number)
-        size = limited(hpa, current, recommended, past, now).size
-        assert low <= size <= low + span
-        past.changes.append((now, size - current))
-        current = size
 
 
 @given(st.sets(st.integers(0, 60)))

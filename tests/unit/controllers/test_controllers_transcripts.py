@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 from commands import Commands
-from stage import CAST, SERVED
+from meter import Meter
+from stage import SERVED, cast
 from transcript import play
 from world import World
 
@@ -21,9 +22,11 @@ def test_the_controllers_act_as_the_transcript_tells(path: Path) -> None:
 
 async def _play(path: Path, text: str) -> None:
     names = text.splitlines()[0].removeprefix("# controllers:").split()
-    world = World([CAST[name]() for name in names if name != "scheduler"], SERVED, scheduling="scheduler" in names)
+    meter = Meter()
+    controllers = cast((name for name in names if name != "scheduler"), meter)
+    world = World(controllers, SERVED, scheduling="scheduler" in names)
     world.start()
-    rewritten = await play(path.name, text, Commands(world))
+    rewritten = await play(path.name, text, Commands(world, meter))
     await world.stop()
     if rewritten is not None:
         path.write_text(rewritten)  # noqa: ASYNC240  nothing else runs

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import pytest
 
-from podling.controllers.hpa.metrics import MetricsUnavailable
+from podling.controllers.hpa.metrics import MetricsUnavailable, Sample
 from podling.metrics.autoscaling import PodUsage
 from podling.metrics.resources import row
 from podling.metrics.usage import Usage, duration
@@ -109,19 +110,28 @@ def test_a_node_that_has_not_measured_yet_and_one_that_left_have_no_metrics(usag
 
 
 def test_the_autoscaler_gets_the_sum_of_a_pod_or_one_container(usage: Usage) -> None:
-    asked = PodUsage(usage)
-    selector: Object = {"matchLabels": {"app": "web"}}
-    whole = asked.resource("shop", selector, "cpu", None)
+    def asked(resource: str, container: str | None = None) -> Mapping[str, Sample]:
+        return asyncio.run(PodUsage(usage).resource("shop", "app=web", resource, container))
+
+    whole = asked("cpu")
     assert {name: sample.milli for name, sample in whole.items()} == {"web-1": 1, "web-2": 252}
     assert whole["web-2"].at == NOON
     assert whole["web-2"].window == 10.003
-    assert asked.resource("shop", selector, "memory", "app")["web-2"].milli == 64 * MIB * 1000
-    assert asked.resource("shop", selector, "cpu", "none") == {}
+    assert asked("memory", "app")["web-2"].milli == 64 * MIB * 1000
 
 
-def test_the_autoscaler_is_told_when_there_is_nothing(usage: Usage) -> None:
-    with pytest.raises(MetricsUnavailable, match="no metrics returned from resource metrics API"):
-        PodUsage(usage).resource("shop", {"matchLabels": {"app": "other"}}, "cpu", None)
+@pytest.mark.parametrize(
+    ("selector", "container", "why"),
+    [
+        ("app=other", None, "no metrics returned from resource metrics API"),
+        ("app=web", "none", "failed to get container metrics: container none not present in metrics for pod shop/web-"),
+    ],
+)
+def test_the_autoscaler_is_told_when_there_is_nothing(
+    usage: Usage, selector: str, container: str | None, why: str
+) -> None:
+    with pytest.raises(MetricsUnavailable, match=why):
+        asyncio.run(PodUsage(usage).resource("shop", selector, "cpu", container))
 
 
 @pytest.mark.parametrize(

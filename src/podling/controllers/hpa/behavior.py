@@ -1,10 +1,13 @@
-"""How fast the size may change: stabilization windows and policies (`spec.behavior`)."""
+"""How fast the size may change: stabilization windows and policies (`spec.behavior`), and the rules without any.
+
+Source: "Configurable scaling behavior"; pkg/controller/podautoscaler, `normalizeDesiredReplicas*`.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from podling.api import meta
@@ -25,15 +28,29 @@ _DEFAULTS: Object = {
         "policies": [{"type": "Percent", "value": 100, "periodSeconds": 15}],
     },
 }
+"""Of a behavior that leaves them out."""
+STABILIZATION = timedelta(minutes=5)
+"""Of an autoscaler without any behavior."""
+_LONGEST_WINDOW = timedelta(hours=1)
+_LONGEST_PERIOD = timedelta(minutes=30)
+"""Longer ones are refused by validation."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Past:
     """What an autoscaler recommended and did lately."""
 
-    recommendations: list[tuple[datetime, int]] = field(default_factory=list[tuple[datetime, int]])
-    changes: list[tuple[datetime, int]] = field(default_factory=list[tuple[datetime, int]])
+    recommendations: tuple[tuple[datetime, int], ...] = ()
+    changes: tuple[tuple[datetime, int], ...] = ()
     """By how many replicas the size changed: up is positive."""
+
+    def recommended(self, size: int, now: datetime) -> Past:
+        kept = tuple((t, r) for t, r in self.recommendations if t >= now - _LONGEST_WINDOW)
+        return replace(self, recommendations=(*kept, (now, size)))
+
+    def changed(self, by: int, now: datetime) -> Past:
+        kept = tuple((t, c) for t, c in self.changes if t > now - _LONGEST_PERIOD)
+        return replace(self, changes=(*kept, (now, by)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,73 +64,81 @@ class Limited:
     """The reason of the condition ScalingLimited; `DesiredWithinRange` if nothing limits."""
 
 
+WITHIN = "DesiredWithinRange"
+
+
+def bounds(hpa: Object) -> tuple[int, int]:
+    """`minReplicas` and `maxReplicas`."""
+    low: int | None = meta.spec(hpa).get("minReplicas")
+    return (1 if low is None else low), meta.spec(hpa)["maxReplicas"]
+
+
 def rules_of(hpa: Object, direction: str) -> Object:
     given = meta.part(hpa, "spec", "behavior", direction)
     return {**_DEFAULTS[direction], **{k: v for k, v in given.items() if v is not None}}
 
 
 def limited(hpa: Object, current: int, recommended: int, past: Past, now: datetime) -> Limited:
-    """The recommended size after stabilization and within all limits. Adds the recommendation to the past."""
+    """The recommended size after stabilization and within all limits."""
+    if meta.spec(hpa).get("behavior") is None:
+        return _limited_simply(hpa, current, recommended, past, now)
     stable = _stabilized(hpa, current, recommended, past, now)
     reason = None
     if stable != recommended:
-        reason = "ScaleUpStabilized" if recommended > current else "ScaleDownStabilized"
-    low, high = _bounds(hpa)
+        reason = "ScaleUpStabilized" if recommended >= current else "ScaleDownStabilized"
+    low, high = bounds(hpa)
     if stable > current:
         rate = max(current, _up_limit(rules_of(hpa, "scaleUp"), current, past, now))
-        ceiling, why = (high, "TooManyReplicas") if high <= rate else (rate, "ScaleUpLimit")
-        return Limited(min(stable, ceiling), reason, why if stable > ceiling else "DesiredWithinRange")
+        ceiling, why = (rate, "ScaleUpLimit") if high > rate else (high, "TooManyReplicas")
+        return Limited(min(stable, ceiling), reason, why if stable > ceiling else WITHIN)
     if stable < current:
         rate = min(current, _down_limit(rules_of(hpa, "scaleDown"), current, past, now))
-        floor, why = (low, "TooFewReplicas") if low >= rate else (rate, "ScaleDownLimit")
-        return Limited(max(stable, floor), reason, why if stable < floor else "DesiredWithinRange")
-    within = min(max(stable, low), high)
-    limit = "DesiredWithinRange" if within == stable else ("TooFewReplicas" if stable < low else "TooManyReplicas")
-    return Limited(within, reason, limit)
+        floor, why = (rate, "ScaleDownLimit") if low < rate else (low, "TooFewReplicas")
+        return Limited(max(stable, floor), reason, why if stable < floor else WITHIN)
+    return Limited(stable, reason, WITHIN)
 
 
-def _bounds(hpa: Object) -> tuple[int, int]:
-    spec = meta.spec(hpa)
-    low = spec.get("minReplicas")
-    return (1 if low is None else low), spec["maxReplicas"]
+def _limited_simply(hpa: Object, current: int, recommended: int, past: Past, now: datetime) -> Limited:
+    """Without a behavior: the highest recommendation of five minutes, at most doubled (or 4) at a time."""
+    stable = max([recommended, *(r for t, r in past.recommendations if t >= now - STABILIZATION)])
+    reason = "ScaleDownStabilized" if stable != recommended else None
+    low, high = bounds(hpa)
+    rate = max(2 * current, 4)
+    ceiling, why = (rate, "ScaleUpLimit") if high > rate else (high, "TooManyReplicas")
+    if stable < low:
+        return Limited(low, reason, "TooFewReplicas")
+    return Limited(min(stable, ceiling), reason, why if stable > ceiling else WITHIN)
 
 
 def _stabilized(hpa: Object, current: int, recommended: int, past: Past, now: datetime) -> int:
     """The recommendation, held between the lowest of the up window and the highest of the down window."""
-    windows = {d: timedelta(seconds=rules_of(hpa, d)["stabilizationWindowSeconds"]) for d in ("scaleUp", "scaleDown")}
-    longest = max(windows.values())
-    past.recommendations = [(t, r) for t, r in past.recommendations if t > now - longest]
-    lowest = min([recommended, *(r for t, r in past.recommendations if t > now - windows["scaleUp"])])
-    highest = max([recommended, *(r for t, r in past.recommendations if t > now - windows["scaleDown"])])
-    past.recommendations.append((now, recommended))
-    return min(max(current, lowest), highest)
+
+    def lately(direction: str) -> list[int]:
+        since = now - timedelta(seconds=rules_of(hpa, direction)["stabilizationWindowSeconds"])
+        return [recommended, *(r for t, r in past.recommendations if t > since)]
+
+    return min(max(current, min(lately("scaleUp"))), max(lately("scaleDown")))
 
 
-def _changed(past: Past, seconds: int, now: datetime, sign: int) -> int:
-    """By how many replicas the size went in that direction within the period."""
-    since = now - timedelta(seconds=seconds)
-    return sum(abs(count) for moment, count in past.changes if moment > since and count * sign > 0)
+def _at_start(policy: Object, current: int, past: Past, now: datetime) -> int:
+    """The size at the start of a policy's period."""
+    since = now - timedelta(seconds=policy["periodSeconds"])
+    return current - sum(by for moment, by in past.changes if moment > since)
 
 
 def _up_limit(rules: Object, current: int, past: Past, now: datetime) -> int:
     limits: list[int] = []
     for policy in meta.items(rules, "policies"):
-        start = current - _changed(past, policy["periodSeconds"], now, 1)
-        if policy["type"] == "Pods":
-            limits.append(start + policy["value"])
-        else:
-            limits.append(math.ceil(start * (100 + policy["value"]) / 100))
+        start, value = _at_start(policy, current, past, now), policy["value"]
+        limits.append(start + value if policy["type"] == "Pods" else math.ceil(start * (1 + value / 100)))
     return _selected(rules, limits, current, most=True)
 
 
 def _down_limit(rules: Object, current: int, past: Past, now: datetime) -> int:
     limits: list[int] = []
     for policy in meta.items(rules, "policies"):
-        start = current + _changed(past, policy["periodSeconds"], now, -1)
-        if policy["type"] == "Pods":
-            limits.append(start - policy["value"])
-        else:
-            limits.append(start * (100 - policy["value"]) // 100)
+        start, value = _at_start(policy, current, past, now), policy["value"]
+        limits.append(start - value if policy["type"] == "Pods" else int(start * (1 - value / 100)))
     return _selected(rules, limits, current, most=False)
 
 

@@ -1,24 +1,32 @@
-"""The autoscaler: observe the target and its metrics, decide a size, change the target's `spec.replicas`."""
+"""The autoscaler: observe the target and its metrics, decide a size, change the target's scale.
+
+Source: "Horizontal Pod Autoscaling"; pkg/controller/podautoscaler, `reconcileAutoscaler`.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from fractions import Fraction
-from math import ceil
 
 from podling.api import meta
 from podling.api.client import Client
-from podling.api.quantity import NANO, Quantity, of
-from podling.controllers import targets
+from podling.api.errors import ApiError
+from podling.api.quantity import NANO, of
+from podling.api.selectors import LabelSelector, parse_label_selector
 from podling.controllers.actions import Action, Announce, Emit, Patch, Requeue
-from podling.controllers.hpa import replicas
-from podling.controllers.hpa.behavior import Past, limited
-from podling.controllers.hpa.metrics import Metrics, MetricsUnavailable
-from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, service_account
+from podling.controllers.hpa import scale as scales
+from podling.controllers.hpa.behavior import WITHIN, Past, bounds, limited
+from podling.controllers.hpa.metrics import Metrics, Reading, read
+from podling.controllers.hpa.proposals import Failure, Proposal, Subject, propose
+from podling.controllers.hpa.replicas import TOLERANCE, Tolerances
+from podling.controllers.hpa.scale import Scale, ScaleUnavailable
+from podling.controllers.runtime import ActionFailed, Context, Controller, ObjectKey, Watch, key_of, service_account
 from podling.controllers.statuses import replace_condition, write_status
 from podling.store.types import Change, ChangeType, Object
+
+log = logging.getLogger(__name__)
 
 RESOURCE = "horizontalpodautoscalers.autoscaling"
 PERIOD = 15.0
@@ -27,7 +35,7 @@ _MESSAGES = {
     "TooManyReplicas": "the desired replica count is more than the maximum replica count",
     "ScaleUpLimit": "the desired replica count is increasing faster than the maximum scale rate",
     "ScaleDownLimit": "the desired replica count is decreasing faster than the maximum scale rate",
-    "DesiredWithinRange": "the desired count is within the acceptable range",
+    WITHIN: "the desired count is within the acceptable range",
     "ScaleUpStabilized": (
         "recent recommendations were lower than current one, applying the lowest recent recommendation"
     ),
@@ -37,34 +45,86 @@ _MESSAGES = {
 }
 
 
+# Observe
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     hpa: Object
-    resource: str
-    """The target's resource; for a kind that is not served, the best guess at it."""
-    target: Object | None
-    pods: Sequence[Object]
-    metrics: Metrics
+    scale: Scale | str
+    """Of the target, or why there is none."""
+    pods: Sequence[Object] = ()
+    rivals: Sequence[ObjectKey] = ()
+    """The autoscalers (this one among them) that scale some of these pods."""
+    readings: Sequence[Reading] = ()
+    """One for each of `spec.metrics`."""
 
 
-def observe(client: Client, metrics: Metrics, key: ObjectKey) -> Snapshot | None:
-    hpa = client.get(RESOURCE, key.namespace, key.name)
-    if hpa is None:
+async def observe(client: Client, metrics: Metrics, hpa: Object) -> Snapshot:
+    namespace = meta.namespace(hpa)
+    try:
+        scale = scales.find(client, namespace, meta.spec(hpa)["scaleTargetRef"])
+    except ScaleUnavailable as error:
+        return Snapshot(hpa=hpa, scale=str(error))
+    selector = _parsed(scale)
+    low, high = bounds(hpa)
+    if selector is None or not (scale.replicas or not low) or not low <= scale.replicas <= high:
+        return Snapshot(hpa=hpa, scale=scale)  # the metrics do not matter
+    pods = [p for p in client.list("pods", namespace) if selector.matches(meta.labels(p))]
+    rivals = _rivals(client, namespace, pods)
+    readings: list[Reading] = []
+    if len(rivals) < 2:
+        readings = [await read(metrics, namespace, scale.selector, m) for m in meta.items(hpa, "spec", "metrics")]
+    return Snapshot(hpa=hpa, scale=scale, pods=pods, rivals=rivals, readings=readings)
+
+
+def _parsed(scale: Scale) -> LabelSelector | None:
+    try:
+        return parse_label_selector(scale.selector) if scale.selector else None
+    except ApiError:
         return None
-    found = targets.find(client, key.namespace, meta.spec(hpa)["scaleTargetRef"])
-    return Snapshot(hpa=hpa, resource=found.resource, target=found.object, pods=found.pods, metrics=metrics)
 
 
-@dataclass(frozen=True, slots=True)
-class _Proposal:
-    size: int
-    name: str
-    """What asked for it, in words."""
+def _rivals(client: Client, namespace: str, pods: Sequence[Object]) -> list[ObjectKey]:
+    found: list[ObjectKey] = []
+    for hpa in client.list(RESOURCE, namespace):
+        try:
+            scale = scales.find(client, namespace, meta.spec(hpa)["scaleTargetRef"])
+        except ScaleUnavailable:
+            continue
+        selector = _parsed(scale)
+        if scale.replicas and selector is not None and any(selector.matches(meta.labels(pod)) for pod in pods):
+            found.append(key_of(hpa))
+    return sorted(found)
+
+
+# Decide
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    events: Sequence[Action]
+    resize: Patch | None = None
+    conditions: Sequence[Object]
     status: Object
+    """What else changes in the status."""
+    past: Past
+    """Once the target is resized."""
+    unresized: Past
+    """If it is not."""
 
 
-def decide(snapshot: Snapshot, past: Past, now: datetime) -> list[Action]:
-    return [*_Look(snapshot, past, now).decide(), Requeue(why="the next look at the metrics", seconds=PERIOD)]
+def decide(snapshot: Snapshot, past: Past, now: datetime) -> Decision:
+    return _Look(snapshot, past, now).decide()
+
+
+def refused(decision: Decision, error: str, now: datetime) -> Decision:
+    """What is left of a decision when the target would not be resized."""
+    message = f"the HPA controller was unable to update the target scale: {error}"
+    fresh = {"type": "AbleToScale", "status": "False", "reason": "FailedUpdateScale", "message": message}
+    kept = {key: decision.status[key] for key in ("currentReplicas", "currentMetrics")}
+    conditions = replace_condition(decision.conditions, fresh, now)
+    return replace(decision, conditions=conditions, status=kept, past=decision.unresized)
 
 
 class _Look:
@@ -73,249 +133,183 @@ class _Look:
     def __init__(self, snapshot: Snapshot, past: Past, now: datetime) -> None:
         self.snapshot = snapshot
         self.hpa = snapshot.hpa
-        self.spec = meta.spec(self.hpa)
         self.past = past
         self.now = now
         self.conditions: list[Object] = list(meta.conditions(self.hpa))
-        self.actions: list[Action] = []
+        self.events: list[Action] = []
 
-    def decide(self) -> list[Action]:
-        target = self.snapshot.target
-        if target is None:
-            return self._no_target()
-        self._condition(
-            "AbleToScale", "True", "SucceededGetScale", "the HPA controller was able to get the target's current scale"
-        )
-        current: int = meta.spec(target).get("replicas", 1)
-        low = self.spec.get("minReplicas")
-        low = 1 if low is None else low
-        if current == 0 and low != 0:
+    def decide(self) -> Decision:
+        scale = self.snapshot.scale
+        if isinstance(scale, str):
+            message = f"the HPA controller was unable to get the target's current scale: {scale}"
+            self.condition("AbleToScale", "False", "FailedGetScale", message)
+            self.warn("FailedGetScale", scale)
+            return self.unchanged({})
+        message = "the HPA controller was able to get the target's current scale"
+        self.condition("AbleToScale", "True", "SucceededGetScale", message)
+        if not self.past.recommendations:
+            self.past = self.past.recommended(scale.replicas, self.now)
+        low, high = bounds(self.hpa)
+        if not scale.replicas and low:
             message = "scaling is disabled since the replica count of the target is zero"
-            self._condition("ScalingActive", "False", "ScalingDisabled", message)
-            return [*self.actions, *self._status(current, 0, [])]
-        if current > self.spec["maxReplicas"]:
-            return self._resize(
-                current, self.spec["maxReplicas"], "Current number of replicas above Spec.MaxReplicas", []
+            self.condition("ScalingActive", "False", "ScalingDisabled", message)
+            return self.sized(scale, 0, "", ())
+        if scale.replicas > high:
+            return self.sized(scale, high, "Current number of replicas above Spec.MaxReplicas", ())
+        if scale.replicas < low:
+            return self.sized(scale, low, "Current number of replicas below Spec.MinReplicas", ())
+        if problem := self.selector_problem(scale):
+            return self.unmeasured(scale, problem, ())
+        return self.by_metrics(scale)
+
+    def selector_problem(self, scale: Scale) -> str:
+        """Why the pods are not known for sure; `""` if they are."""
+        if not scale.selector:
+            problem = "selector is required"
+            self.warn("SelectorRequired", problem)
+            message = "the HPA target's scale is missing a selector"
+            self.condition("ScalingActive", "False", "InvalidSelector", message)
+            return problem
+        if len(self.snapshot.rivals) > 1:
+            names = " ".join(map(str, self.snapshot.rivals))
+            return self.inactive(
+                "AmbiguousSelector", f"pods by selector {scale.selector} are controlled by multiple HPAs: [{names}]"
             )
-        if current < low:
-            reason = "Current number of replicas below Spec.MinReplicas"
-            return self._resize(current, low, reason, [])
-        return self._by_metrics(current)
+        try:
+            parse_label_selector(scale.selector)
+        except ApiError as error:
+            message = f"couldn't convert selector into a corresponding internal selector object: {error.message}"
+            return self.inactive("InvalidSelector", message)
+        return ""
 
-    def _no_target(self) -> list[Action]:
-        name = self.spec["scaleTargetRef"]["name"]
-        problem = f'{self.snapshot.resource} "{name}" not found'
-        message = f"the HPA controller was unable to get the target's current scale: {problem}"
-        self._condition("AbleToScale", "False", "FailedGetScale", message)
-        self._tell("FailedGetScale", problem)
-        return [*self.actions, *self._status(meta.status(self.hpa).get("currentReplicas", 0), None, None)]
+    def inactive(self, reason: str, message: str) -> str:
+        self.warn(reason, message)
+        self.condition("ScalingActive", "False", reason, message)
+        return message
 
-    def _by_metrics(self, current: int) -> list[Action]:
-        proposals: list[_Proposal] = []
-        problems: list[tuple[str, str]] = []
-        for metric in meta.items(self.hpa, "spec", "metrics"):
-            try:
-                proposals.append(self._propose(metric, current))
-            except MetricsUnavailable as error:
-                problems.append((_failure_reason(metric), f"{_failure_prefix(metric)}: {error}"))
-        best = max(proposals, key=lambda p: p.size, default=None)
-        if best is None or (problems and best.size < current):
-            return self._no_metrics(current, problems)
+    def by_metrics(self, scale: Scale) -> Decision:
+        outcomes = self.outcomes(scale)
+        shown = [outcome.status for outcome in outcomes]
+        failures = [o for o in outcomes if isinstance(o, Failure)]
+        best = max((o for o in outcomes if isinstance(o, Proposal)), key=lambda o: o.size, default=None)
+        for failure in failures:
+            self.warn(failure.reason, failure.message)
+        if best is None or (failures and best.size < scale.replicas):
+            return self.failed(scale, failures, shown)
         message = f"the HPA was able to successfully calculate a replica count from {best.name}"
-        self._condition("ScalingActive", "True", "ValidMetricFound", message)
-        outcome = limited(self.hpa, current, best.size, self.past, self.now)
-        if outcome.stabilized:
-            self._condition("AbleToScale", "True", outcome.stabilized, _MESSAGES[outcome.stabilized])
-        else:
-            self._condition("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size")
-        within = outcome.limit == "DesiredWithinRange"
-        self._condition("ScalingLimited", "False" if within else "True", outcome.limit, _MESSAGES[outcome.limit])
-        reason = f"{best.name} above target" if outcome.size > current else "All metrics below target"
-        return self._resize(current, outcome.size, reason, [p.status for p in proposals])
+        self.condition("ScalingActive", "True", "ValidMetricFound", message)
+        reason = "All metrics below target" if best.size < scale.replicas else ""
+        if best.size > scale.replicas:
+            reason = f"{best.name} above target"
+        return self.sized(scale, self.limited(scale, best.size), reason, shown)
 
-    def _no_metrics(self, current: int, problems: Sequence[tuple[str, str]]) -> list[Action]:
-        reason, message = problems[0] if problems else ("FailedGetResourceMetric", "no metrics")
-        text = f"the HPA was unable to compute the replica count: {message}"
-        self._condition("ScalingActive", "False", reason, text)
-        self._tell(reason, message)
-        count = len(problems)
-        self._tell(
-            "FailedComputeMetricsReplicas",
-            f"invalid metrics ({count} invalid out of {len(meta.items(self.hpa, 'spec', 'metrics'))}), "
-            f"first error is: {message}",
+    def outcomes(self, scale: Scale) -> list[Proposal | Failure]:
+        subject = Subject(
+            namespace=meta.namespace(self.hpa),
+            replicas=scale.replicas,
+            present=scale.present,
+            pods=self.snapshot.pods,
+            tolerances=_tolerances(self.hpa),
+            now=self.now,
         )
-        return [*self.actions, *self._status(current, meta.status(self.hpa).get("desiredReplicas", 0), [])]
+        metrics = meta.items(self.hpa, "spec", "metrics")
+        return [
+            propose(metric, reading, subject) for metric, reading in zip(metrics, self.snapshot.readings, strict=True)
+        ]
 
-    # Metrics
-
-    def _propose(self, metric: Object, current: int) -> _Proposal:
-        match metric["type"]:
-            case "Resource":
-                return self._propose_resource(metric["resource"], None, current, "resource")
-            case "ContainerResource":
-                source = metric["containerResource"]
-                return self._propose_resource(source, source["container"], current, "containerResource")
-            case "Pods":
-                return self._propose_pods(metric["pods"], current)
-            case "Object":
-                return self._propose_object(metric["object"], current)
-            case _:
-                return self._propose_external(metric["external"], current)
-
-    def _tolerances(self) -> replicas.Tolerances:
-        def of_direction(direction: str) -> Fraction:
-            text = meta.part(self.hpa, "spec", "behavior", direction).get("tolerance")
-            return Fraction(of(text).nanos, NANO) if text is not None else replicas.TOLERANCE
-
-        return replicas.Tolerances(of_direction("scaleUp"), of_direction("scaleDown"))
-
-    def _selector(self) -> Object:
-        target = self.snapshot.target
-        return targets.selector(target) if target is not None else {}
-
-    def _propose_resource(self, source: Object, container: str | None, current: int, field: str) -> _Proposal:
-        name, target, namespace = source["name"], source["target"], meta.namespace(self.hpa)
-        samples = self.snapshot.metrics.resource(namespace, self._selector(), name, container)
-        groups = replicas.group(self.snapshot.pods, samples, name, self.now)
-        average = sum(groups.measured.values()) // len(groups.measured) if groups.measured else 0
-        shown: Object = {"averageValue": _quantity(average)}
-        if target["type"] == "Utilization":
-            live = [
-                p for p in self.snapshot.pods if meta.name(p) in {*groups.measured, *groups.missing, *groups.unready}
-            ]
-            full = replicas.requested(live, name, container, 100)
-            total = sum(full[n] for n in groups.measured)
-            shown["averageUtilization"] = sum(groups.measured.values()) * 100 // total if total else 0
-            goal = replicas.requested(live, name, container, target["averageUtilization"])
-            size = replicas.wanted(current, groups, goal, self._tolerances())
-            words = f"{name} resource utilization (percentage of request)"
+    def limited(self, scale: Scale, recommended: int) -> int:
+        outcome = limited(self.hpa, scale.replicas, recommended, self.past, self.now)
+        self.past = self.past.recommended(recommended, self.now)
+        if outcome.stabilized:
+            self.condition("AbleToScale", "True", outcome.stabilized, _MESSAGES[outcome.stabilized])
         else:
-            size = replicas.wanted(current, groups, _milli(target["averageValue"]), self._tolerances())
-            words = f"{name} resource"
-        status: Object = {"name": name, "current": shown}
-        if container is not None:
-            status["container"] = container
-            words = words.replace(" resource", " container resource", 1)
-        return _Proposal(size, words, {"type": field[0].upper() + field[1:], field: status})
+            self.condition("AbleToScale", "True", "ReadyForNewScale", "recommended size matches current size")
+        self.condition("ScalingLimited", str(outcome.limit != WITHIN), outcome.limit, _MESSAGES[outcome.limit])
+        return outcome.size
 
-    def _propose_pods(self, source: Object, current: int) -> _Proposal:
-        metric = source["metric"]
-        samples = self.snapshot.metrics.pods(meta.namespace(self.hpa), self._selector(), metric)
-        groups = replicas.group(self.snapshot.pods, samples, None, self.now)
-        size = replicas.wanted(current, groups, _milli(source["target"]["averageValue"]), self._tolerances())
-        average = sum(groups.measured.values()) // max(1, len(groups.measured))
-        status: Object = {"metric": metric, "current": {"averageValue": _quantity(average)}}
-        return _Proposal(size, f"pods metric {metric['name']}", {"type": "Pods", "pods": status})
+    # What it comes to
 
-    def _propose_object(self, source: Object, current: int) -> _Proposal:
-        metric, reference = source["metric"], source["describedObject"]
-        value = self.snapshot.metrics.object(meta.namespace(self.hpa), reference, metric)
-        size, shown = self._by_value(source["target"], value, current)
-        status: Object = {"metric": metric, "describedObject": reference, "current": shown}
-        words = f"{reference['kind']} metric {metric['name']}"
-        return _Proposal(size, words, {"type": "Object", "object": status})
+    def failed(self, scale: Scale, failures: Sequence[Failure], shown: Sequence[Object]) -> Decision:
+        first = failures[0]
+        message = f"the HPA was unable to compute the replica count: {first.message}"
+        self.condition("ScalingActive", "False", first.reason, message)
+        count = f"{len(failures)} invalid out of {len(shown)}"
+        return self.unmeasured(scale, f"invalid metrics ({count}), first error is: {first.error}", shown)
 
-    def _propose_external(self, source: Object, current: int) -> _Proposal:
-        metric = source["metric"]
-        value = self.snapshot.metrics.external(meta.namespace(self.hpa), metric)
-        size, shown = self._by_value(source["target"], value, current)
-        status: Object = {"metric": metric, "current": shown}
-        selector = f"(&LabelSelector{metric['selector']})" if metric.get("selector") else "(nil)"
-        return _Proposal(size, f"external metric {metric['name']}{selector}", {"type": "External", "external": status})
+    def unmeasured(self, scale: Scale, problem: str, shown: Sequence[Object]) -> Decision:
+        self.warn("FailedComputeMetricsReplicas", problem)
+        return self.unchanged({"currentReplicas": scale.replicas, "currentMetrics": list(shown) or None})
 
-    def _by_value(self, target: Object, value: int, current: int) -> tuple[int, Object]:
-        """One value for all: as a total, or as an average over the replicas."""
-        if target["type"] == "AverageValue":
-            ratio = Fraction(value, _milli(target["averageValue"]) * max(1, current))
-            size = current if self._tolerances().near(ratio) else ceil(Fraction(value, _milli(target["averageValue"])))
-            return size, {"averageValue": _quantity(ceil(Fraction(value, max(1, current))))}
-        ratio = Fraction(value, _milli(target["value"]))
-        ready = sum(meta.condition_is(p, "Ready") for p in self.snapshot.pods)
-        size = current if self._tolerances().near(ratio) else ceil(ratio * ready)
-        return size, {"value": _quantity(value)}
+    def unchanged(self, status: Object) -> Decision:
+        return Decision(
+            events=self.events, conditions=self.conditions, status=status, past=self.past, unresized=self.past
+        )
 
-    # Writes
+    def sized(self, scale: Scale, size: int, reason: str, shown: Sequence[Object]) -> Decision:
+        status: Object = {
+            "currentReplicas": scale.replicas,
+            "desiredReplicas": size,
+            "currentMetrics": list(shown) or None,
+        }
+        if size == scale.replicas:
+            return self.unchanged(status)
+        told = f"the HPA controller was able to update the target scale to {size}"
+        self.condition("AbleToScale", "True", "SucceededRescale", told)
+        return Decision(
+            events=self.events,
+            resize=self.resize(scale, size, reason),
+            conditions=self.conditions,
+            status={**status, "lastScaleTime": meta.timestamp(self.now)},
+            past=self.past.changed(size - scale.replicas, self.now),
+            unresized=self.past,
+        )
 
-    def _resize(self, current: int, size: int, reason: str, shown: Sequence[Object]) -> list[Action]:
-        if size != current:
-            self.past.changes.append((self.now, size - current))
-            message = f"New size: {size}; reason: {reason}"
-            self.actions.append(
-                Patch(
-                    why=reason,
-                    resource=self.snapshot.resource,
-                    namespace=meta.namespace(self.hpa),
-                    name=self.spec["scaleTargetRef"]["name"],
-                    patch={"spec": {"replicas": size}},
-                    done=Announce(regarding=self.hpa, reason="SuccessfulRescale", message=message),
-                    failed=Announce(
-                        regarding=self.hpa,
-                        reason="FailedRescale",
-                        message=f"{message}; error: {{error}}",
-                        type="Warning",
-                    ),
-                )
-            )
-            told = f"the HPA controller was able to update the target scale to {size}"
-            self._condition("AbleToScale", "True", "SucceededRescale", told)
-        return [*self.actions, *self._status(current, size, shown, resized=size != current)]
+    def resize(self, scale: Scale, size: int, reason: str) -> Patch:
+        message = f"New size: {size}; reason: {reason}"
+        failure = f"{message}; error: {{error}}"
+        return Patch(
+            why=reason or "a recent recommendation was higher",
+            resource=scale.resource,
+            namespace=meta.namespace(self.hpa),
+            name=scale.name,
+            patch=scale.patch(size),
+            subresource="scale",
+            done=Announce(regarding=self.hpa, reason="SuccessfulRescale", message=message),
+            failed=Announce(regarding=self.hpa, reason="FailedRescale", message=failure, type="Warning"),
+        )
 
-    def _condition(self, type: str, status: str, reason: str, message: str) -> None:
+    def condition(self, type: str, status: str, reason: str, message: str) -> None:
         fresh = {"type": type, "status": status, "reason": reason, "message": message}
         self.conditions = replace_condition(self.conditions, fresh, self.now)
 
-    def _tell(self, reason: str, message: str) -> None:
+    def warn(self, reason: str, message: str) -> None:
         event = Announce(regarding=self.hpa, reason=reason, message=message, type="Warning")
-        self.actions.append(Emit(why=message, event=event))
-
-    def _status(
-        self, current: int, desired: int | None, shown: Sequence[Object] | None, *, resized: bool = False
-    ) -> list[Action]:
-        old = meta.status(self.hpa)
-        status: Object = {
-            **old,
-            "currentReplicas": current,
-            "desiredReplicas": old.get("desiredReplicas", 0) if desired is None else desired,
-            "conditions": self.conditions,
-        }
-        if shown is not None:
-            status["currentMetrics"] = list(shown) or None
-        if resized:
-            status["lastScaleTime"] = meta.timestamp(self.now)
-        return [*write_status(RESOURCE, self.hpa, status, "what it saw and wants")]
+        self.events.append(Emit(why=message, event=event))
 
 
-def _milli(text: str) -> int:
-    return of(text).nanos // 10**6
+def _tolerances(hpa: Object) -> Tolerances:
+    def of_direction(direction: str) -> float:
+        text = meta.part(hpa, "spec", "behavior", direction).get("tolerance")
+        return of(text).nanos / NANO if text is not None else TOLERANCE
+
+    return Tolerances(of_direction("scaleUp"), of_direction("scaleDown"))
 
 
-def _quantity(milli: int) -> str:
-    return str(Quantity(milli * 10**6))
+# Act
 
 
-def _failure_reason(metric: Object) -> str:
-    return {
-        "Resource": "FailedGetResourceMetric",
-        "ContainerResource": "FailedGetContainerResourceMetric",
-        "Pods": "FailedGetPodsMetric",
-        "Object": "FailedGetObjectMetric",
-    }.get(metric["type"], "FailedGetExternalMetric")
-
-
-def _failure_prefix(metric: Object) -> str:
-    match metric["type"]:
-        case "Resource":
-            name = metric["resource"]["name"]
-            kind = "utilization" if metric["resource"]["target"]["type"] == "Utilization" else "usage"
-            return f"failed to get {name} {kind}"
-        case "ContainerResource":
-            return f"failed to get {metric['containerResource']['name']} container metric value"
-        case "Pods":
-            return "failed to get pods metric value"
-        case "Object":
-            return "failed to get object metric value"
-        case _:
-            return f"failed to get {metric['external']['metric']['name']} external metric"
+async def _act(context: Context, key: ObjectKey, hpa: Object, decision: Decision) -> Past:
+    """Carries a decision out; what is remembered after it."""
+    await context.act(key, decision.events)
+    if decision.resize is not None:
+        try:
+            await context.act(key, [decision.resize])
+        except ActionFailed as failure:  # the next look, a period later, tries again
+            log.info("%s: %s", key, failure)
+            decision = refused(decision, failure.error.message, context.now())
+    status: Object = {**meta.status(hpa), **decision.status, "conditions": list(decision.conditions)}
+    await context.act(key, write_status(RESOURCE, hpa, status, "what it saw and wants"))
+    return decision.past
 
 
 def _of_spec(_client: Client, change: Change) -> list[ObjectKey]:
@@ -331,14 +325,17 @@ def _of_spec(_client: Client, change: Change) -> list[ObjectKey]:
 
 
 def controller(metrics: Metrics) -> Controller:
-    past: dict[ObjectKey, Past] = {}
+    known: dict[ObjectKey, Past] = {}
 
     async def reconcile(context: Context, key: ObjectKey) -> None:
-        snapshot = observe(context.client, metrics, key)
-        if snapshot is None:
-            past.pop(key, None)
+        hpa = context.client.get(RESOURCE, key.namespace, key.name)
+        if hpa is None:
+            known.pop(key, None)
             return
-        await context.act(key, decide(snapshot, past.setdefault(key, Past()), context.now()))
+        await context.act(key, [Requeue(why="the next look at the metrics", seconds=PERIOD)])
+        snapshot = await observe(context.client, metrics, hpa)
+        decision = decide(snapshot, known.get(key, Past()), context.now())
+        known[key] = await _act(context, key, hpa, decision)
 
     return Controller(
         name="horizontal-pod-autoscaler",

@@ -1,4 +1,4 @@
-"""What the autoscaler asks of a metrics pipeline. All values are thousandths."""
+"""What the autoscaler asks of a metrics pipeline. All values are thousandths, selectors are label selectors as text."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from podling.store.types import Object
 
 
 class MetricsUnavailable(Exception):
-    """The pipeline cannot answer; the message is what the HPA tells its owner."""
+    """The pipeline cannot answer; the message is what Kubernetes' metrics client says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,48 +26,75 @@ class Sample:
 class Metrics(Protocol):
     """Each method raises `MetricsUnavailable`."""
 
-    def resource(self, namespace: str, selector: Object, resource: str, container: str | None) -> Mapping[str, Sample]:
+    async def resource(
+        self, namespace: str, selector: str, resource: str, container: str | None
+    ) -> Mapping[str, Sample]:
         """The use of `cpu` or `memory` of each pod (or of one of its containers), by pod name."""
         ...
 
-    def pods(self, namespace: str, selector: Object, metric: Object) -> Mapping[str, Sample]:
-        """A custom metric of each pod."""
+    async def pods(self, namespace: str, selector: str, metric: Object) -> Mapping[str, Sample]:
+        """A custom metric of each pod; `metric` is a MetricIdentifier."""
         ...
 
-    def object(self, namespace: str, reference: Object, metric: Object) -> int:
+    async def object(self, namespace: str, reference: Object, metric: Object) -> int:
         """A custom metric of one object."""
         ...
 
-    def external(self, namespace: str, metric: Object) -> int:
+    async def external(self, namespace: str, metric: Object) -> int:
         """The sum of an external metric."""
         ...
+
+
+Reading = Mapping[str, Sample] | int | MetricsUnavailable
+"""What came of asking for one metric: of each pod, of one object (or of all), or why there is nothing."""
+
+
+async def read(metrics: Metrics, namespace: str, selector: str, metric: Object) -> Reading:
+    """Asks for one entry of `spec.metrics`; `selector` picks the pods of the target."""
+    try:
+        match metric["type"]:
+            case "Resource":
+                return await metrics.resource(namespace, selector, metric["resource"]["name"], None)
+            case "ContainerResource":
+                source = metric["containerResource"]
+                return await metrics.resource(namespace, selector, source["name"], source["container"])
+            case "Pods":
+                return await metrics.pods(namespace, selector, metric["pods"]["metric"])
+            case "Object":
+                source = metric["object"]
+                return await metrics.object(namespace, source["describedObject"], source["metric"])
+            case _:
+                return await metrics.external(namespace, metric["external"]["metric"])
+    except MetricsUnavailable as error:
+        return error
 
 
 class NoMetrics:
     """A cluster without any metrics pipeline."""
 
-    def resource(self, namespace: str, selector: Object, resource: str, container: str | None) -> Mapping[str, Sample]:
-        del namespace, selector, container
-        group = "pods.metrics.k8s.io"
+    async def resource(
+        self, namespace: str, selector: str, resource: str, container: str | None
+    ) -> Mapping[str, Sample]:
         raise MetricsUnavailable(
-            f"unable to get metrics for resource {resource}: unable to fetch metrics from resource metrics API: "
-            f"the server could not find the requested resource (get {group})"
+            "unable to fetch metrics from resource metrics API: "
+            "the server could not find the requested resource (get pods.metrics.k8s.io)"
         )
 
-    def pods(self, namespace: str, selector: Object, metric: Object) -> Mapping[str, Sample]:
-        del namespace, selector
-        raise MetricsUnavailable(f"unable to get metric {metric['name']}: {_NO_CUSTOM}")
+    async def pods(self, namespace: str, selector: str, metric: Object) -> Mapping[str, Sample]:
+        raise MetricsUnavailable(NO_CUSTOM)
 
-    def object(self, namespace: str, reference: Object, metric: Object) -> int:
-        del namespace, reference
-        raise MetricsUnavailable(f"unable to get metric {metric['name']}: {_NO_CUSTOM}")
+    async def object(self, namespace: str, reference: Object, metric: Object) -> int:
+        raise MetricsUnavailable(NO_CUSTOM)
 
-    def external(self, namespace: str, metric: Object) -> int:
-        what = f"{namespace}/{metric['name']}"
-        raise MetricsUnavailable(
-            f"unable to get external metric {what}: unable to fetch metrics from external metrics API: the server "
-            "could not find the requested resource"
-        )
+    async def external(self, namespace: str, metric: Object) -> int:
+        raise MetricsUnavailable(no_external(metric["name"]))
 
 
-_NO_CUSTOM = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
+NO_CUSTOM = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
+
+
+def no_external(metric: str) -> str:
+    return (
+        "unable to fetch metrics from external metrics API: "
+        f"the server could not find the requested resource (get {metric}.external.metrics.k8s.io)"
+    )

@@ -18,7 +18,6 @@ from podling.api.quantity import NANO
 from podling.controllers import pods as podlib
 from podling.controllers import targets
 from podling.controllers.actions import Action, Announce, Create, Patch, Requeue
-from podling.controllers.hpa.metrics import Metrics, MetricsUnavailable
 from podling.controllers.runtime import (
     ActionFailed,
     Context,
@@ -32,7 +31,7 @@ from podling.controllers.statuses import replace_condition, write_status
 from podling.controllers.vpa import checkpoints
 from podling.controllers.vpa.definition import CHECKPOINTS, DEFINITIONS, RESOURCE
 from podling.controllers.vpa.recommendation import out_of_bounds, recommend, resources_for
-from podling.controllers.vpa.usage import History
+from podling.controllers.vpa.usage import ContainerUse, History, Measure
 from podling.store.types import Change, Object
 
 log = logging.getLogger(__name__)
@@ -70,32 +69,22 @@ def mode_of(vpa: Object) -> str:
 # Measure
 
 
-def measure(metrics: Metrics, namespace: str, pods: Sequence[Object], memory: Memory) -> None:
+def measure(uses: Iterable[ContainerUse], pods: Sequence[Object], memory: Memory) -> None:
     """Adds the newest samples to the histories."""
-    for container in {c["name"] for pod in pods for c in meta.items(pod, "spec", "containers")}:
-        history = memory.histories.setdefault(container, History())
-        history.forget(history.seen.keys() - {meta.uid(pod) for pod in pods})
-        _measure_container(metrics, namespace, container, pods, history)
-
-
-def _measure_container(
-    metrics: Metrics, namespace: str, container: str, pods: Sequence[Object], history: History
-) -> None:
-    try:
-        cpu = metrics.resource(namespace, {}, "cpu", container)
-        memory = metrics.resource(namespace, {}, "memory", container)
-    except MetricsUnavailable:
-        return  # nothing is measured yet
-    for pod in pods:
-        name = meta.name(pod)
-        if name in cpu and name in memory:
+    by_name = {meta.name(pod): pod for pod in pods}
+    for use in uses:
+        pod = by_name.get(use.pod)
+        if pod is not None and any(c["name"] == use.container for c in meta.items(pod, "spec", "containers")):
+            history = memory.histories.setdefault(use.container, History())
             history.add(
                 meta.uid(pod),
-                cpu[name].at.timestamp(),
-                cores=cpu[name].milli / 1000,
-                memory=memory[name].milli / 1000,
-                requested_cores=_requested_cores(pod, container),
+                use.at,
+                cores=use.cores,
+                memory=use.memory,
+                requested_cores=_requested_cores(pod, use.container),
             )
+    for history in memory.histories.values():
+        history.forget(history.seen.keys() - {meta.uid(pod) for pod in pods})
 
 
 def _requested_cores(pod: Object, container: str) -> float:
@@ -209,7 +198,7 @@ def _evict(vpa: Object, pod: Object) -> Create:
 # Controller
 
 
-def controller(metrics: Metrics) -> Controller:
+def controller(metrics: Measure) -> Controller:
     known: dict[ObjectKey, Memory] = {}
 
     async def reconcile(context: Context, key: ObjectKey) -> None:
@@ -253,11 +242,11 @@ def _kinds(_client: Client, change: Change) -> Iterable[ObjectKey]:
         yield ObjectKey("", RESOURCE)
 
 
-def _observe(client: Client, metrics: Metrics, vpa: Object, known: dict[ObjectKey, Memory]) -> Snapshot:
+def _observe(client: Client, metrics: Measure, vpa: Object, known: dict[ObjectKey, Memory]) -> Snapshot:
     key = key_of(vpa)
     memory = known.get(key)
     if memory is None or memory.uid != meta.uid(vpa):
         memory = known[key] = Memory(meta.uid(vpa), checkpoints.load(client, vpa))
     target = targets.find(client, key.namespace, meta.spec(vpa)["targetRef"])
-    measure(metrics, key.namespace, target.pods, memory)
+    measure(metrics.containers(key.namespace), target.pods, memory)
     return Snapshot(vpa=vpa, target=target.object, pods=target.pods, histories=memory.histories)

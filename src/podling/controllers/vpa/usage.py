@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 from podling.controllers.vpa.histogram import CPU, MEMORY, Histogram
 
@@ -11,6 +13,29 @@ LIGHTEST_SAMPLE = 0.1
 PEAK_INTERVAL = 24 * 3600.0
 """Of memory only the peak of each such interval counts: once out of memory is too often."""
 SAMPLES_IN_A_DAY = 24 * 60
+
+
+class ContainerUse(NamedTuple):
+    """What a container used at a time (Unix seconds): cores and bytes."""
+
+    pod: str
+    container: str
+    at: float
+    cores: float
+    memory: float
+
+
+class Measure(Protocol):
+    """The newest readings of what containers use."""
+
+    def containers(self, namespace: str) -> Iterable[ContainerUse]: ...
+
+
+class NoMeasure:
+    """A cluster without any metrics pipeline."""
+
+    def containers(self, namespace: str) -> Iterable[ContainerUse]:
+        return ()
 
 
 @dataclass(slots=True)
