@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import json
 import os
 from dataclasses import dataclass
@@ -49,8 +50,11 @@ class Traces:
         return [line for line in lines if str(self.home) in line]
 
     def groups(self) -> list[str]:
-        root = Path("/sys/fs/cgroup")
-        return [str(path) for path in root.glob(f"**/*{self.name}-????????*")]
+        """A walk, for others' groups come and go meanwhile."""
+        walk = os.walk("/sys/fs/cgroup")
+        return [
+            f"{above}/{name}" for above, below, _ in walk for name in fnmatch.filter(below, f"*{self.name}-????????*")
+        ]
 
     def files(self) -> list[str]:
         """All but the images, which clusters share and keep."""

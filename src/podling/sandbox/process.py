@@ -76,7 +76,8 @@ def reporting(status: socket.socket, work: Callable[[], None]) -> NoReturn:
     except StartFailure as failure:
         message, exit_code = failure.message, failure.exit_code
     except OSError as error:
-        message, exit_code = error.strerror or str(error), FAILED
+        where = f"{error.filename}: " if error.filename else ""
+        message, exit_code = where + (error.strerror or str(error)), FAILED
     except BaseException as error:  # noqa: BLE001  the child must end here, never return into the zygote's loop
         message, exit_code = f"{type(error).__name__}: {error}", FAILED
     else:

@@ -444,7 +444,7 @@ def _make_host(path: str, *, rootless: bool) -> None:
     _copy_directories("/var", path, depth=4)
     _copy_links("/var", path)
     os.chmod(f"{path}/var/tmp", 0o1777)
-    _copy_public_files("/etc", path)
+    copy_public_files("/etc", path)
 
 
 def _copy_directories(top: str, path: str, depth: int) -> None:
@@ -463,16 +463,24 @@ def _copy_links(top: str, path: str) -> None:
             os.symlink(os.readlink(entry.path), path + entry.path)
 
 
-def _copy_public_files(top: str, path: str) -> None:
+def copy_public_files(top: str, path: str) -> None:
     """A copy of what every user of the host may read: containers get no keys and no password hashes."""
     for parent, directories, files in os.walk(top):
-        if parent in _SECRET_DIRECTORIES or not os.stat(parent).st_mode & stat.S_IXOTH:
+        if parent in _SECRET_DIRECTORIES or not _others_may_enter(parent):
             directories.clear()
             continue
         os.makedirs(path + parent, exist_ok=True)
         links = [name for name in directories if os.path.islink(f"{parent}/{name}")]
         for name in [*links, *files]:
-            _copy_public_file(f"{parent}/{name}", f"{path}{parent}/{name}")
+            with contextlib.suppress(OSError):  # gone or locked in the meantime: not worth a pod
+                _copy_public_file(f"{parent}/{name}", f"{path}{parent}/{name}")
+
+
+def _others_may_enter(directory: str) -> bool:
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IXOTH)
+    except FileNotFoundError:
+        return False
 
 
 def _copy_public_file(source: str, target: str) -> None:
@@ -482,5 +490,4 @@ def _copy_public_file(source: str, target: str) -> None:
     if stat.S_ISLNK(status.st_mode):
         os.symlink(os.readlink(source), target)
     elif stat.S_ISREG(status.st_mode) and status.st_mode & stat.S_IROTH:
-        with contextlib.suppress(OSError):  # gone or locked in the meantime: not worth a pod
-            shutil.copy2(source, target)
+        shutil.copy2(source, target)

@@ -1,6 +1,7 @@
 """Small rules of the sandbox that need no namespace."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,31 @@ def test_a_sub_path_never_leads_out_of_its_volume(tmp_path: Path):
         with pytest.raises(OSError, match="cross-device"):
             rootfs.open_below(str(volume), bad)
     assert sorted(os.listdir(tmp_path)) == ["volume"]
+
+
+def test_a_host_directory_that_changes_while_it_is_copied_is_copied_all_the_same(tmp_path: Path):
+    """Accounts and packages come and go by files that live for a moment: `passwd.lock`, `ld.so.cache~`."""
+    source = tmp_path / "etc"
+    source.mkdir()
+    (source / "stays").touch(0o644)
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            for number in range(50):
+                (source / f"passing-{number}").symlink_to("nowhere")
+            for number in range(50):
+                (source / f"passing-{number}").unlink()
+
+    churner = threading.Thread(target=churn)
+    churner.start()
+    try:
+        for number in range(100):
+            rootfs.copy_public_files(str(source), str(tmp_path / f"copy-{number}"))
+            assert (tmp_path / f"copy-{number}{source}" / "stays").exists()
+    finally:
+        ended.set()
+        churner.join()
 
 
 def test_what_is_made_for_a_sub_path_has_the_volumes_mode(tmp_path: Path):
