@@ -64,12 +64,13 @@ def forbidden_field(field: str, detail: str = "") -> FieldError:
     return FieldError("FieldValueForbidden", field, "Forbidden" + (f": {detail}" if detail else ""))
 
 
-def duplicate(field: str, value: Any) -> FieldError:
-    return FieldError("FieldValueDuplicate", field, f"Duplicate value: {go_value(value)}")
+def duplicate(field: str, value: Any, detail: str = "") -> FieldError:
+    text = f"Duplicate value: {go_value(value)}" + (f": {detail}" if detail else "")
+    return FieldError("FieldValueDuplicate", field, text)
 
 
-def not_found_value(field: str, value: Any) -> FieldError:
-    return FieldError("FieldValueNotFound", field, f"Not found: {go_value(value)}")
+def not_found_value(field: str, value: Any, detail: str = "") -> FieldError:
+    return FieldError("FieldValueNotFound", field, f"Not found: {go_value(value)}" + (f": {detail}" if detail else ""))
 
 
 def too_long(field: str, limit: int) -> FieldError:

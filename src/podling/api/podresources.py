@@ -41,14 +41,22 @@ def pod_limits(pod: Object) -> Amounts:
 
 
 def _pod_total(pod: Object, kind: str) -> Amounts:
-    """Containers and sidecars together, but at least what each init container needs beside the earlier sidecars;
-    pod-level amounts replace that; the overhead comes on top."""
+    """Pod-level amounts replace those of the containers; the overhead comes on top."""
+    total = of_containers(meta.part(pod, "spec"), kind)
+    total |= amounts(meta.part(pod, "spec", "resources", kind))
+    overhead = amounts(meta.part(pod, "spec", "overhead"))
+    add(total, overhead if kind == "requests" else {k: v for k, v in overhead.items() if k in total})
+    return total
+
+
+def of_containers(spec: Object, kind: str) -> Amounts:
+    """Containers and sidecars together, but at least what each init container needs beside the earlier sidecars."""
     total: Amounts = {}
-    for container in meta.items(pod, "spec", "containers"):
+    for container in meta.items(spec, "containers"):
         add(total, _amounts(container, kind))
     sidecars: Amounts = {}
     peak: Amounts = {}
-    for container in meta.items(pod, "spec", "initContainers"):
+    for container in meta.items(spec, "initContainers"):
         own = _amounts(container, kind)
         if container.get("restartPolicy") == "Always":
             add(sidecars, own)
@@ -58,9 +66,6 @@ def _pod_total(pod: Object, kind: str) -> Amounts:
             raise_to(peak, own)
     add(total, sidecars)
     raise_to(total, peak)
-    total |= amounts(meta.part(pod, "spec", "resources", kind))
-    overhead = amounts(meta.part(pod, "spec", "overhead"))
-    add(total, overhead if kind == "requests" else {k: v for k, v in overhead.items() if k in total})
     return total
 
 

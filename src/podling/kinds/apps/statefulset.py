@@ -182,7 +182,7 @@ def warn(write: Write) -> None:
         return
     spec = part(write.new, "spec")
     for at, claim in each("spec.volumeClaimTemplates", spec.get("volumeClaimTemplates")):
-        write.warnings += podwarnings.fractional_storage(part(claim, "spec"), at)
+        write.warnings += podwarnings.of_claim(part(claim, "spec"), at)
     if (spec.get("revisionHistoryLimit") or 0) < 0:
         says = "a negative value retains all historical revisions; a value >= 0 is recommended"
         write.warnings.append(f"spec.revisionHistoryLimit: {says}")

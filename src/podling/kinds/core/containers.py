@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,63 +12,36 @@ from podling.api.errors import (
     forbidden_field,
     invalid_value,
     not_found_value,
-    not_supported,
     required,
+    too_many,
 )
-from podling.kinds.core import requirements
+from podling.kinds.core import downward, requirements
+from podling.kinds.core.paths import backsteps, relative_path
 from podling.kinds.core.podsecurity import container_security
 from podling.kinds.core.probes import handler, liveness_like, readiness
+from podling.kinds.core.volumes import PULL_POLICIES
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 PROTOCOLS: Final = ("SCTP", "TCP", "UDP")
-_PULL_POLICIES: Final = ("Always", "IfNotPresent", "Never")
-_MESSAGE_POLICIES: Final = ("FallbackToLogsOnError", "File")
+_MESSAGE_POLICIES: Final = ("File", "FallbackToLogsOnError")
 _PROPAGATIONS: Final = ("Bidirectional", "HostToContainer", "None")
 _RECURSIVE_READ_ONLY: Final = ("Disabled", "Enabled", "IfPossible")
 _RESIZABLE: Final = ("cpu", "memory")
 _RESIZE_POLICIES: Final = ("NotRequired", "RestartContainer")
-_EPHEMERAL_FORBIDDEN: Final = ("ports", "livenessProbe", "readinessProbe", "startupProbe", "lifecycle", "resizePolicy")
-_SIGNALS: Final = (
-    "SIGABRT",
-    "SIGALRM",
-    "SIGBUS",
-    "SIGCHLD",
-    "SIGCLD",
-    "SIGCONT",
-    "SIGFPE",
-    "SIGHUP",
-    "SIGILL",
-    "SIGINT",
-    "SIGIO",
-    "SIGIOT",
-    "SIGKILL",
-    "SIGPIPE",
-    "SIGPOLL",
-    "SIGPROF",
-    "SIGPWR",
-    "SIGQUIT",
-    "SIGSEGV",
-    "SIGSTKFLT",
-    "SIGSTOP",
-    "SIGSYS",
-    "SIGTERM",
-    "SIGTRAP",
-    "SIGTSTP",
-    "SIGTTIN",
-    "SIGTTOU",
-    "SIGURG",
-    "SIGUSR1",
-    "SIGUSR2",
-    "SIGVTALRM",
-    "SIGWINCH",
-    "SIGXCPU",
-    "SIGXFSZ",
-    "SIGRTMIN",
-    "SIGRTMAX",
-    *(f"SIGRTMIN+{n}" for n in range(1, 16)),
-    *(f"SIGRTMAX-{n}" for n in range(1, 15)),
+_RESTART_POLICIES: Final = ("Always", "Never", "OnFailure")
+_MAX_RESTART_RULES: Final = 20
+_MAX_EXIT_CODES: Final = 255
+_PROBES: Final = ("livenessProbe", "readinessProbe", "startupProbe")
+_EPHEMERAL_FORBIDDEN: Final = (
+    "ports",
+    "resources",
+    "resizePolicy",
+    "restartPolicy",
+    "restartPolicyRules",
+    *_PROBES,
+    "lifecycle",
 )
 
 
@@ -80,10 +52,16 @@ class PodContext:
     volumes: Mapping[str, Object] = field(default_factory=dict[str, Any])
     claims: frozenset[str] = frozenset()
     restart_policy: str = "Always"
-    grace_period: int = 30
+    grace_period: int | None = None
     host_users: bool = True
-    host_network: bool = False
-    os: str = ""
+    held_restarts: frozenset[str] = frozenset()
+    """Plain init containers of the stored pod that are restarted by a resize: a rule that came later allows them."""
+
+
+def visit(spec: Object, path: str) -> Iterator[tuple[str, Object]]:
+    """All containers with their paths, in the order in which Kubernetes walks through them."""
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        yield from each(f"{path}.{key}", spec.get(key))
 
 
 def regular(items: Sequence[Object] | None, context: PodContext, path: str) -> list[FieldError]:
@@ -94,11 +72,8 @@ def regular(items: Sequence[Object] | None, context: PodContext, path: str) -> l
     for at, container in each(path, items):
         errors += _common(container, context, at)
         errors += _unique_name(container, seen, at)
-        errors += _lifecycle(container, context, at)
-        errors += liveness_like(container.get("livenessProbe"), context.grace_period, f"{at}.livenessProbe")
-        errors += readiness(container.get("readinessProbe"), context.grace_period, f"{at}.readinessProbe")
-        errors += liveness_like(container.get("startupProbe"), context.grace_period, f"{at}.startupProbe")
-        errors += _restart_policy(container, at, ("Always", "Never", "OnFailure"))
+        errors += _life(container, context, at)
+        errors += _restart_policy(container, at)
     return errors + _host_port_conflicts(items, path)
 
 
@@ -110,23 +85,51 @@ def init(
     seen = {text(c, "name") for c in others or ()}
     for at, container in each(path, items):
         errors += _common(container, context, at)
-        errors += _restart_policy(container, at, ("Always", "Never", "OnFailure"))
+        errors += _init_restart_policy(container, at)
         errors += _unique_name(container, seen, at)
-        if container.get("restartPolicy") == "Always":
-            errors += _lifecycle(container, context, at)
-            errors += liveness_like(container.get("livenessProbe"), context.grace_period, f"{at}.livenessProbe")
-            errors += readiness(container.get("readinessProbe"), context.grace_period, f"{at}.readinessProbe")
-            errors += liveness_like(container.get("startupProbe"), context.grace_period, f"{at}.startupProbe")
-        else:
-            errors += _plain_init(container, at)
+        # Kubernetes looks at each container as if it were the first of them.
         errors += _host_port_conflicts([container], path)
+        if container.get("restartPolicy") == "Always":
+            errors += _life(container, context, at)
+        else:
+            errors += _plain_init(container, context, at)
     return errors
 
 
-def _plain_init(container: Object, path: str) -> list[FieldError]:
+def _life(container: Object, context: PodContext, path: str) -> list[FieldError]:
+    """Hooks and probes."""
+    lifecycle: Object = part(container, "lifecycle")
+    errors: list[FieldError] = []
+    for key in ("postStart", "preStop"):
+        if lifecycle.get(key) is not None:
+            errors += handler(lifecycle[key], f"{path}.lifecycle.{key}", context.grace_period)
+    for key in _PROBES:
+        rule = readiness if key == "readinessProbe" else liveness_like
+        errors += rule(container.get(key), f"{path}.{key}")
+    return errors
+
+
+def _plain_init(container: Object, context: PodContext, path: str) -> list[FieldError]:
     detail = "may not be set for init containers without restartPolicy=Always"
-    keys = ("lifecycle", "livenessProbe", "readinessProbe", "startupProbe")
-    return [forbidden_field(f"{path}.{k}", detail) for k in keys if container.get(k) is not None]
+    keys = ("lifecycle", *_PROBES)
+    errors = [forbidden_field(f"{path}.{k}", detail) for k in keys if container.get(k) is not None]
+    if text(container, "name") in context.held_restarts:
+        return errors
+    for at, policy in each(f"{path}.resizePolicy", container.get("resizePolicy")):
+        if policy.get("restartPolicy") == "RestartContainer":
+            detail = "must not be set to 'RestartContainer' for non-sidecar initContainers"
+            errors.append(invalid_value(f"{at}.restartPolicy", "RestartContainer", detail))
+    return errors
+
+
+def restarted_by_resize(spec: Object) -> frozenset[str]:
+    """The plain init containers whose resize policy restarts them."""
+    return frozenset(
+        text(c, "name")
+        for c in entries(spec, "initContainers")
+        if c.get("restartPolicy") != "Always"
+        and any(p.get("restartPolicy") == "RestartContainer" for p in entries(c, "resizePolicy"))
+    )
 
 
 def ephemeral(items: Sequence[Object] | None, spec: Object, context: PodContext, path: str) -> list[FieldError]:
@@ -135,87 +138,97 @@ def ephemeral(items: Sequence[Object] | None, spec: Object, context: PodContext,
     seen = set(others)
     for at, container in each(path, items):
         errors += _common(container, context, at)
+        errors += image_untrimmed(container, at)
         errors += _unique_name(container, seen, at)
         target = text(container, "targetContainerName")
         if target and target not in others:
             errors.append(not_found_value(f"{at}.targetContainerName", target))
         errors += _ephemeral_only(container, at)
-        for mount_at, mount in each(f"{at}.volumeMounts", container.get("volumeMounts")):
-            for key in ("subPath", "subPathExpr"):
-                if mount.get(key):
-                    errors.append(forbidden_field(f"{mount_at}.{key}", "cannot be set for an Ephemeral Container"))
     return errors
 
 
 def _ephemeral_only(container: Object, path: str) -> list[FieldError]:
-    errors = [
-        forbidden_field(f"{path}.{key}", "cannot be set for an Ephemeral Container")
+    detail = "cannot be set for an Ephemeral Container"
+    given = [
+        key
         for key in _EPHEMERAL_FORBIDDEN
-        if container.get(key)
+        if (container.get(key) if key == "resources" else container.get(key) is not None)
     ]
-    if container.get("restartPolicy") is not None:
-        errors.append(forbidden_field(f"{path}.restartPolicy", "may not be set for non-init containers"))
-    if part(container, "resources"):
-        errors.append(forbidden_field(f"{path}.resources", "cannot be set for an Ephemeral Container"))
+    errors = [forbidden_field(f"{path}.{key}", detail) for key in given]
+    for at, mount in each(f"{path}.volumeMounts", container.get("volumeMounts")):
+        errors += [forbidden_field(f"{at}.{key}", detail) for key in ("subPath", "subPathExpr") if mount.get(key)]
     return errors
 
 
-def _unique_name(container: Object, seen: set[str], path: str) -> list[FieldError]:
-    name = text(container, "name")
-    if name and name in seen:
+def _unique_name(item: Object, seen: set[str], path: str) -> list[FieldError]:
+    name = text(item, "name")
+    if name in seen:
         return [duplicate(f"{path}.name", name)]
     seen.add(name)
     return []
 
 
-def _restart_policy(container: Object, path: str, valid: Sequence[str]) -> list[FieldError]:
-    policy = container.get("restartPolicy")
-    errors: list[FieldError] = []
-    if policy is not None:
-        errors += fields.one_of(f"{path}.restartPolicy", policy, valid)
-    elif container.get("restartPolicyRules"):
-        errors.append(required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used"))
-    for at, rule in each(f"{path}.restartPolicyRules", container.get("restartPolicyRules")):
+def _init_restart_policy(container: Object, path: str) -> list[FieldError]:
+    if container.get("restartPolicy") is None:
+        return _restart_policy_missing(container, path)
+    return _restart_policy(container, path)
+
+
+def _restart_policy_missing(container: Object, path: str) -> list[FieldError]:
+    if not container.get("restartPolicyRules"):
+        return []
+    return [required(f"{path}.restartPolicy", "must specify restartPolicy when restart rules are used")]
+
+
+def _restart_policy(container: Object, path: str) -> list[FieldError]:
+    policy, rules = container.get("restartPolicy"), entries(container, "restartPolicyRules")
+    if policy is None:
+        errors = _restart_policy_missing(container, path)
+    else:
+        errors = fields.one_of(f"{path}.restartPolicy", policy, _RESTART_POLICIES)
+    if len(rules) > _MAX_RESTART_RULES:
+        errors.append(too_many(f"{path}.restartPolicyRules", len(rules), _MAX_RESTART_RULES))
+    for at, rule in each(f"{path}.restartPolicyRules", rules):
         errors += _restart_rule(rule, at)
     return errors
 
 
 def _restart_rule(rule: Object, path: str) -> list[FieldError]:
-    errors = fields.one_of_required(f"{path}.action", text(rule, "action"), ("Restart", "RestartAllContainers"))
+    errors = fields.one_of(f"{path}.action", text(rule, "action"), ("Restart", "RestartAllContainers"))
     codes: Object | None = rule.get("exitCodes")
     if codes is None:
         return [*errors, required(f"{path}.exitCodes", "must be specified")]
-    errors += fields.one_of_required(f"{path}.exitCodes.operator", text(codes, "operator"), ("In", "NotIn"))
-    if not codes.get("values"):
-        errors.append(invalid_value(f"{path}.exitCodes.values", codes.get("values"), "at least one value is required"))
+    errors += fields.one_of(f"{path}.exitCodes.operator", text(codes, "operator"), ("In", "NotIn"))
+    if (count := len(entries(codes, "values"))) > _MAX_EXIT_CODES:
+        errors.append(too_many(f"{path}.exitCodes.values", count, _MAX_EXIT_CODES))
     return errors
 
 
 def _common(container: Object, context: PodContext, path: str) -> list[FieldError]:
     """The rules of `validateContainerCommon`, in its order."""
     errors = fields.check_required(f"{path}.name", text(container, "name"), names.dns1123_label)
-    errors += _image(container, path)
+    if not container.get("image"):
+        errors.append(required(f"{path}.image"))
     policy = text(container, "terminationMessagePolicy")
     errors += fields.one_of_required(f"{path}.terminationMessagePolicy", policy, _MESSAGE_POLICIES)
     errors += _ports(container.get("ports"), f"{path}.ports")
-    errors += env(container.get("env"), f"{path}.env", context.volumes)
+    errors += env(container.get("env"), f"{path}.env")
     errors += env_from(container.get("envFrom"), f"{path}.envFrom")
     errors += _mounts(container, context, f"{path}.volumeMounts")
     errors += _devices(container, context, f"{path}.volumeDevices")
-    errors += fields.one_of_required(f"{path}.imagePullPolicy", text(container, "imagePullPolicy"), _PULL_POLICIES)
+    errors += fields.one_of_required(f"{path}.imagePullPolicy", text(container, "imagePullPolicy"), PULL_POLICIES)
     errors += requirements.requirements(part(container, "resources"), f"{path}.resources", claims=context.claims)
     errors += _resize_policy(container, context, f"{path}.resizePolicy")
     errors += container_security(container.get("securityContext"), f"{path}.securityContext", context.host_users)
     return errors
 
 
-def _image(container: Object, path: str) -> list[FieldError]:
+def image_untrimmed(container: Object, path: str) -> list[FieldError]:
+    """A rule for pods: templates have never been held to it."""
     image = text(container, "image")
-    if not image:
-        return [required(f"{path}.image")]
-    if image != image.strip():
-        return [invalid_value(f"{path}.image", image, "must not have leading or trailing whitespace")]
-    return []
+    if image == image.strip():
+        return []
+    return [invalid_value(f"{path}.image", image, "must not have leading or trailing whitespace")]
 
 
 def _ports(ports: Sequence[Object] | None, path: str) -> list[FieldError]:
@@ -225,9 +238,8 @@ def _ports(ports: Sequence[Object] | None, path: str) -> list[FieldError]:
         if name := text(port, "name"):
             wrong = names.port_name(name)
             errors += fields.says(f"{at}.name", name, wrong)
-            if not wrong and name in seen:
-                errors.append(duplicate(f"{at}.name", name))
-            seen.add(name)
+            if not wrong:
+                errors += _unique_name(port, seen, at)
         number, host = port.get("containerPort") or 0, port.get("hostPort") or 0
         errors += fields.port(f"{at}.containerPort", number) if number else [required(f"{at}.containerPort")]
         if host:
@@ -236,18 +248,17 @@ def _ports(ports: Sequence[Object] | None, path: str) -> list[FieldError]:
     return errors
 
 
-def host_network_ports(spec: Object, path: str) -> list[FieldError]:
-    """In the host's network a host port must be the container's port."""
+def host_network_ports(spec: Object, path: str, *, of_pod: bool) -> list[FieldError]:
+    """In the host's network a host port must be the container's port. A template may leave it out."""
     errors: list[FieldError] = []
     if not spec.get("hostNetwork"):
         return errors
     detail = "must match `containerPort` when `hostNetwork` is true"
-    for key in ("containers", "initContainers"):
-        for container_at, container in each(f"{path}.{key}", spec.get(key)):
-            for at, port in each(f"{container_at}.ports", container.get("ports")):
-                host = port.get("hostPort") or 0
-                if host and host != port.get("containerPort"):
-                    errors.append(invalid_value(f"{at}.hostPort", host, detail))
+    for container_at, container in each(f"{path}.containers", spec.get("containers")):
+        for at, port in each(f"{container_at}.ports", container.get("ports")):
+            host = port.get("hostPort") or 0
+            if (of_pod or host) and host != (port.get("containerPort") or 0):
+                errors.append(invalid_value(f"{at}.hostPort", host, detail))
     return errors
 
 
@@ -268,165 +279,80 @@ def _host_port_conflicts(items: Sequence[Object], path: str) -> list[FieldError]
 
 # Environment
 
-_ENV_FIELDS: Final = (
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-    "spec.nodeName",
-    "spec.serviceAccountName",
-    "status.hostIP",
-    "status.hostIPs",
-    "status.podIP",
-    "status.podIPs",
-)
-VOLUME_FIELDS: Final = (
-    "metadata.annotations",
-    "metadata.labels",
-    "metadata.name",
-    "metadata.namespace",
-    "metadata.uid",
-)
-_KNOWN_FIELDS: Final = frozenset(
-    (*_ENV_FIELDS, *VOLUME_FIELDS, "spec.restartPolicy", "spec.schedulerName", "status.phase")
-)
-_RESOURCES: Final = tuple(f"{k}.{r}" for k in ("limits", "requests") for r in ("cpu", "ephemeral-storage", "memory"))
 _SOURCES: Final = ("fieldRef", "resourceFieldRef", "configMapKeyRef", "secretKeyRef", "fileKeyRef")
 
 
-def env(variables: Sequence[Object] | None, path: str, volumes: Mapping[str, Object]) -> list[FieldError]:
+def env(variables: Sequence[Object] | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for at, variable in each(path, variables):
         errors += fields.check_required(f"{at}.name", text(variable, "name"), names.env_var_name)
-        errors += _value_from(variable, f"{at}.valueFrom", volumes)
+        errors += _value_from(variable, f"{at}.valueFrom")
     return errors
 
 
-def _value_from(variable: Object, path: str, volumes: Mapping[str, Object]) -> list[FieldError]:
+def _value_from(variable: Object, path: str) -> list[FieldError]:
     source: Object | None = variable.get("valueFrom")
     if source is None:
         return []
     given = [key for key in _SOURCES if source.get(key) is not None]
     errors: list[FieldError] = []
     for key in given:
-        errors += _env_source(key, source[key], f"{path}.{key}", volumes)
+        errors += _env_source(key, source[key], f"{path}.{key}")
     if not given:
         detail = (
             "must specify one of: `fieldRef`, `resourceFieldRef`, `configMapKeyRef`, `secretKeyRef` or `fileKeyRef`"
         )
         errors.append(invalid_value(path, "", detail))
-    if variable.get("value"):
-        if given:
-            errors.append(invalid_value(path, "", "may not be specified when `value` is not empty"))
+    elif variable.get("value"):
+        errors.append(invalid_value(path, "", "may not be specified when `value` is not empty"))
     elif len(given) > 1:
         errors.append(invalid_value(path, "", "may not have more than one field specified at a time"))
     return errors
 
 
-def _env_source(kind: str, source: Object, path: str, volumes: Mapping[str, Object]) -> list[FieldError]:
+def _env_source(kind: str, source: Object, path: str) -> list[FieldError]:
     match kind:
         case "fieldRef":
-            return field_ref(source, path, _ENV_FIELDS)
+            return downward.field_ref(source, path, downward.ENV_FIELDS)
         case "resourceFieldRef":
-            return resource_ref(source, path, in_volume=False)
+            return downward.resource_ref(source, path, in_volume=False)
         case "fileKeyRef":
-            return _file_key(source, path, volumes)
+            return _file_key(source, path)
         case _:
             return _key_ref(source, path)
 
 
 def _key_ref(source: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if name := text(source, "name"):
-        errors += fields.check(f"{path}.name", name, names.dns1123_subdomain)
+    errors = fields.check(f"{path}.name", text(source, "name"), names.dns1123_subdomain)
     return errors + fields.check_required(f"{path}.key", text(source, "key"), names.config_map_key)
 
 
-def _file_key(source: Object, path: str, volumes: Mapping[str, Object]) -> list[FieldError]:
-    volume, key = text(source, "volumeName"), text(source, "key")
-    errors = fields.check_required(f"{path}.key", key, names.env_var_name)
-    if not volume:
-        errors.append(required(f"{path}.volumeName"))
-    elif volume not in volumes:
-        errors.append(not_found_value(f"{path}.volumeName", volume))
-    elif volumes[volume].get("emptyDir") is None:
-        detail = "referenced volume must be of type emptyDir"
-        errors.append(invalid_value(f"{path}.volumeName", volume, detail))
-    if not text(source, "path"):
-        errors.append(required(f"{path}.path"))
-    else:
-        errors += relative_path(text(source, "path"), f"{path}.path")
+def _file_key(source: Object, path: str) -> list[FieldError]:
+    errors = fields.check_required(f"{path}.key", text(source, "key"), names.env_var_name)
+    errors += fields.check_required(f"{path}.volumeName", text(source, "volumeName"), names.dns1123_label)
+    target = text(source, "path")
+    return errors + (backsteps(target, f"{path}.path") if target else [required(f"{path}.path")])
+
+
+def file_key_volumes(spec: Object, path: str) -> list[FieldError]:
+    """Files that variables come from lie in empty directories of the pod."""
+    volumes = {text(v, "name"): v for v in entries(spec, "volumes")}
+    errors: list[FieldError] = []
+    for container_at, container in visit(spec, path):
+        for at, variable in each(f"{container_at}.env", container.get("env")):
+            source: Object | None = part(variable, "valueFrom").get("fileKeyRef")
+            if source is not None:
+                name = text(source, "volumeName")
+                errors += _file_key_volume(volumes.get(name), name, f"{at}.valueFrom.fileKeyRef.volumeName")
     return errors
 
 
-def split_subscript(path: str) -> tuple[str, str] | None:
-    """`metadata.labels['app']` as (`metadata.labels`, `app`)."""
-    found = re.fullmatch(r"([^\[]+)\['(.*)'\]", path)
-    return (found[1], found[2]) if found else None
-
-
-def field_ref(source: Object, path: str, valid: Sequence[str]) -> list[FieldError]:
-    """An `ObjectFieldSelector`: which field of the pod a file or variable shows."""
-    errors: list[FieldError] = []
-    if not source.get("apiVersion"):
-        errors.append(required(f"{path}.apiVersion"))
-    wanted = text(source, "fieldPath")
-    if not wanted:
-        return [*errors, required(f"{path}.fieldPath")]
-    subscripted = split_subscript(wanted)
-    base = subscripted[0] if subscripted else wanted
-    if source.get("apiVersion") != "v1":
-        detail = f"error converting fieldPath: unsupported pod version: {text(source, 'apiVersion')}"
-        return [*errors, invalid_value(f"{path}.fieldPath", wanted, detail)]
-    if subscripted and base not in ("metadata.annotations", "metadata.labels"):
-        if base in _KNOWN_FIELDS:
-            detail = f"error converting fieldPath: field label does not support subscript: {wanted}"
-        else:
-            detail = f"error converting fieldPath: field label not supported: {wanted}"
-        return [*errors, invalid_value(f"{path}.fieldPath", wanted, detail)]
-    if base not in _KNOWN_FIELDS and base != "spec.host":
-        return [
-            *errors,
-            invalid_value(
-                f"{path}.fieldPath", wanted, f"error converting fieldPath: field label not supported: {wanted}"
-            ),
-        ]
-    if subscripted:
-        key = subscripted[1]
-        return errors + fields.says(
-            path, key, names.qualified_name(key.lower() if base.endswith("annotations") else key)
-        )
-    return errors + fields.one_of(f"{path}.fieldPath", wanted, valid)
-
-
-_DIVISORS: Final = {
-    "cpu": ("cpu", ("1m", "1")),
-    "memory": ("memory", ("1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei")),
-}
-
-
-def resource_ref(source: Object, path: str, *, in_volume: bool) -> list[FieldError]:
-    """A `ResourceFieldSelector`: which limit or request a file or variable shows."""
-    resource, errors = text(source, "resource"), list[FieldError]()
-    if in_volume and not source.get("containerName"):
-        errors.append(required(f"{path}.containerName"))
-    elif not resource:
-        errors.append(required(f"{path}.resource"))
-    elif resource not in _RESOURCES and ".hugepages-" not in resource:
-        errors += [not_supported(f"{path}.resource", resource, _RESOURCES)]
-    return errors + _divisor(resource.partition(".")[2], str(source.get("divisor") or "0"), f"{path}.divisor")
-
-
-def _divisor(resource: str, divisor: str, path: str) -> list[FieldError]:
-    if divisor == "0" or not resource:
-        return []
-    called = {"cpu": "cpu", "memory": "memory", "ephemeral-storage": "local ephemeral storage"}.get(
-        resource, "hugepages"
-    )
-    valid = _DIVISORS["cpu" if resource == "cpu" else "memory"][1]
-    if divisor in valid:
-        return []
-    listed = f"{valid[0]} and {valid[1]}" if resource == "cpu" else ", ".join(valid)
-    return [invalid_value(path, resource, f"only divisor's values {listed} are supported with the {called} resource")]
+def _file_key_volume(volume: Object | None, name: str, path: str) -> list[FieldError]:
+    if volume is None:
+        return [not_found_value(path, name)]
+    if volume.get("emptyDir") is None:
+        return [invalid_value(path, name, "referenced volume must be of type emptyDir")]
+    return []
 
 
 def env_from(sources: Sequence[Object] | None, path: str) -> list[FieldError]:
@@ -436,7 +362,7 @@ def env_from(sources: Sequence[Object] | None, path: str) -> list[FieldError]:
             errors += fields.check(f"{at}.prefix", prefix, names.env_var_name)
         given = [key for key in ("configMapRef", "secretRef") if source.get(key) is not None]
         for key in given:
-            errors += fields.check_required(f"{at}.{key}.name", text(source[key], "name"), names.dns1123_subdomain)
+            errors += fields.check_required(f"{at}.{key}.name", text(source[key], "name"), _source_name)
         # Kubernetes leaves the index out of these two paths.
         if not given:
             errors.append(invalid_value(path, "", "must specify one of: `configMapRef` or `secretRef`"))
@@ -445,18 +371,12 @@ def env_from(sources: Sequence[Object] | None, path: str) -> list[FieldError]:
     return errors
 
 
+def _source_name(value: str) -> list[str]:
+    """Kubernetes holds this name to the rule for the beginning of one."""
+    return names.subdomain_name(value, True)
+
+
 # Volumes, as a container sees them
-
-
-def relative_path(value: str, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    if value.startswith("/"):
-        errors.append(invalid_value(path, value, "must be a relative path"))
-    return errors + no_backsteps(value, path)
-
-
-def no_backsteps(value: str, path: str) -> list[FieldError]:
-    return [invalid_value(path, value, "must not contain '..'")] if ".." in value.split("/") else []
 
 
 def _mounts(container: Object, context: PodContext, path: str) -> list[FieldError]:
@@ -467,36 +387,31 @@ def _mounts(container: Object, context: PodContext, path: str) -> list[FieldErro
         name, target = text(mount, "name"), text(mount, "mountPath")
         if not name:
             errors.append(required(f"{at}.name"))
-        if not target:
-            errors.append(required(f"{at}.mountPath"))
         if name not in context.volumes:
             errors.append(not_found_value(f"{at}.name", name))
+        if not target:
+            errors.append(required(f"{at}.mountPath"))
         if target in seen:
             errors.append(invalid_value(f"{at}.mountPath", target, "must be unique"))
         seen.add(target)
         if name in devices:
             errors.append(invalid_value(f"{at}.name", name, "must not already exist in volumeDevices"))
-        if target and target in devices.values():
+        if target in devices.values():
             errors.append(invalid_value(f"{at}.mountPath", target, "must not already exist as a path in volumeDevices"))
         errors += _sub_paths(mount, path, at)
         errors += _propagation(mount, container, f"{path}.mountPropagation")
-        errors += _recursive_read_only(mount, f"{at}.recursiveReadOnly")
-        errors += _image_mount(mount, context, at)
+        errors += _recursive_read_only(mount, f"{path}.recursiveReadOnly")
     return errors
 
 
 def _sub_paths(mount: Object, path: str, at: str) -> list[FieldError]:
     """Problems of `subPath` are reported without the mount's index: Kubernetes does so."""
     sub, expression = text(mount, "subPath"), text(mount, "subPathExpr")
-    errors: list[FieldError] = []
-    if sub:
-        errors += relative_path(sub, f"{path}.subPath")
-    if expression:
-        if sub:
-            detail = "subPathExpr and subPath are mutually exclusive"
-            errors.append(invalid_value(f"{at}.subPathExpr", expression, detail))
-        errors += relative_path(expression, f"{path}.subPathExpr")
-    return errors
+    errors = relative_path(sub, f"{path}.subPath")
+    if sub and expression:
+        detail = "subPathExpr and subPath are mutually exclusive"
+        errors.append(invalid_value(f"{at}.subPathExpr", expression, detail))
+    return errors + relative_path(expression, f"{path}.subPathExpr")
 
 
 def _propagation(mount: Object, container: Object, path: str) -> list[FieldError]:
@@ -524,57 +439,49 @@ def _recursive_read_only(mount: Object, path: str) -> list[FieldError]:
     return errors + fields.one_of(path, wanted, _RECURSIVE_READ_ONLY)
 
 
-def _image_mount(mount: Object, context: PodContext, path: str) -> list[FieldError]:
-    volume = context.volumes.get(text(mount, "name")) or {}
-    if volume.get("image") is None or not mount.get("mountPropagation"):
-        return []
-    detail = "mountPropagation may only be set to None for image volumes"
-    return (
-        []
-        if mount["mountPropagation"] == "None"
-        else [invalid_value(f"{path}.mountPropagation", mount["mountPropagation"], detail)]
-    )
-
-
 def _devices(container: Object, context: PodContext, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     names_seen: set[str] = set()
     paths_seen: set[str] = set()
-    mounts = entries(container, "volumeMounts")
-    mounted = {text(m, "name") for m in mounts}
+    mounts = {text(m, "name"): text(m, "mountPath") for m in entries(container, "volumeMounts")}
     for at, device in each(path, container.get("volumeDevices")):
         name, target = text(device, "name"), text(device, "devicePath")
         if not name:
             errors.append(required(f"{at}.name"))
         if name in names_seen:
             errors.append(invalid_value(f"{at}.name", name, "must be unique"))
-        volume = context.volumes.get(name)
-        if volume is not None and not (volume.get("persistentVolumeClaim") or volume.get("ephemeral")):
-            detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
-            errors.append(invalid_value(f"{at}.name", name, detail))
-        if volume is None:
-            errors.append(not_found_value(f"{at}.name", name))
+        errors += _block_volume(context.volumes.get(name), name, f"{at}.name")
         if not target:
             errors.append(required(f"{at}.devicePath"))
         if target in paths_seen:
             errors.append(invalid_value(f"{at}.devicePath", target, "must be unique"))
-        if target and ".." in target.split("/"):
+        if ".." in target.split("/"):
             errors.append(invalid_value(f"{at}.devicePath", target, "can not contain backsteps ('..')"))
         else:
             paths_seen.add(target)
-        if name in mounted:
+        if name in mounts:
             errors.append(invalid_value(f"{at}.name", name, "must not already exist in volumeMounts"))
-        if target in {text(m, "mountPath") for m in mounts}:
+        if target in mounts.values():
             errors.append(invalid_value(f"{at}.devicePath", target, "must not already exist as a path in volumeMounts"))
         if name:
             names_seen.add(name)
     return errors
 
 
+def _block_volume(volume: Object | None, name: str, path: str) -> list[FieldError]:
+    if volume is None:
+        return [not_found_value(path, name)]
+    if volume.get("persistentVolumeClaim") is not None or volume.get("ephemeral") is not None:
+        return []
+    detail = "can only use volume source type of PersistentVolumeClaim or Ephemeral for block mode"
+    return [invalid_value(path, name, detail)]
+
+
 # The rest
 
 
 def _resize_policy(container: Object, context: PodContext, path: str) -> list[FieldError]:
+    """Only a policy that is there twice is told with its index: Kubernetes does so."""
     errors: list[FieldError] = []
     seen: set[str] = set()
     for at, policy in each(path, container.get("resizePolicy")):
@@ -582,27 +489,16 @@ def _resize_policy(container: Object, context: PodContext, path: str) -> list[Fi
         if resource in seen:
             errors.append(duplicate(at, resource))
         seen.add(resource)
-        errors += fields.one_of_required(at, resource, _RESIZABLE)
-        errors += fields.one_of_required(at, restart, _RESIZE_POLICIES)
-        if context.restart_policy == "Never" and restart not in ("", "NotRequired"):
-            detail = "must be 'NotRequired' when `restartPolicy` is 'Never'"
+        errors += fields.one_of_required(path, resource, _RESIZABLE)
+        errors += fields.one_of_required(path, restart, _RESIZE_POLICIES)
+        if context.restart_policy == "Never" and restart != "NotRequired":
+            detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
             errors.append(invalid_value(path, restart, detail))
     return errors
 
 
-def _lifecycle(container: Object, context: PodContext, path: str) -> list[FieldError]:
-    lifecycle: Object = part(container, "lifecycle")
-    errors: list[FieldError] = []
-    for key in ("postStart", "preStop"):
-        if lifecycle.get(key) is not None:
-            errors += handler(lifecycle[key], f"{path}.lifecycle.{key}", context.grace_period)
-    signal = lifecycle.get("stopSignal")
-    if signal is not None:
-        at = f"{path}.lifecycle.stopSignal"
-        errors += fields.one_of(at, signal, sorted(_SIGNALS))
-        if not context.os:
-            errors.append(forbidden_field(at, "may not be set for containers with empty `spec.os.name`"))
-    return errors
-
-
-Rule = Callable[[Object, PodContext, str], list[FieldError]]
+def container_count(after: Sequence[Object], before: Sequence[Object], path: str) -> list[FieldError]:
+    """A running pod keeps its containers."""
+    if len(after) == len(before):
+        return []
+    return [forbidden_field(path, "pod updates may not add or remove containers")]

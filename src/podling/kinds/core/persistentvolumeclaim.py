@@ -5,18 +5,16 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, forbidden_field
+from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.core import poddefaults, requirements, volumes
-from podling.kinds.core.persistentvolume import access_modes, storage_class
+from podling.kinds.core import poddefaults, podwarnings, requirements, volumes
+from podling.kinds.core.persistentvolume import BETA_CLASS, access_modes, storage_class, warn_old_class
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, object_meta, whole
 from podling.store.types import Object
-
-_LATER: Final = ("volumeName", "storageClassName", "resources", "volumeAttributesClassName")
-"""What may change by rules of its own after creation."""
 
 
 def default(obj: Object) -> None:
@@ -29,18 +27,30 @@ def prepare(write: Write) -> None:
     if write.old is None:
         write.new["status"]["phase"] = "Pending"
     if write.subresource != "status":
-        _same_sources(write.new["spec"])
+        _same_sources(write.new["spec"], part(write.old or {}, "spec"))
 
 
-def _same_sources(spec: Object) -> None:
-    """`dataSource` and `dataSourceRef` mean the same where both can say it."""
-    source, reference = spec.get("dataSource"), spec.get("dataSourceRef")
-    if source and not reference and not _restorable(source):
+def _same_sources(spec: Object, before: Object) -> None:
+    """`dataSource` and `dataSourceRef` mean the same where both can say it.
+
+    A source in another namespace belongs to a feature that is off, and is dropped; so is a `dataSource` of a kind that
+    claims could not be filled from at first.
+    """
+    reference: Object | None = spec.get("dataSourceRef")
+    if reference and reference.get("namespace") and before.get("dataSourceRef") is None:
+        reference = spec.pop("dataSourceRef", None) and None
+    source: Object | None = spec.get("dataSource")
+    held = before.get("dataSource") is not None or before.get("dataSourceRef") is not None
+    if source is not None and reference is None and not held and not _restorable(source):
         del spec["dataSource"]
-    elif source and not reference:
-        spec["dataSourceRef"] = dict(source)
-    elif reference and not source and not reference.get("namespace") and _restorable(reference):
-        spec["dataSource"] = dict(reference)
+    elif source is not None and reference is None:
+        spec["dataSourceRef"] = _reference(source)
+    elif reference is not None and source is None and not reference.get("namespace"):
+        spec["dataSource"] = _reference(reference)
+
+
+def _reference(source: Object) -> Object:
+    return {key: source[key] for key in ("apiGroup", "kind", "name") if key in source}
 
 
 def _restorable(source: Object) -> bool:
@@ -50,60 +60,132 @@ def _restorable(source: Object) -> bool:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
-    if write.subresource == "status":
-        return errors + _status(part(write.new, "status"))
     spec = part(write.new, "spec")
-    errors += volumes.claim_spec(spec, "spec")
-    if write.old is not None:
-        errors += _update(spec, write.old)
+    if write.old is None:
+        return object_meta(write) + volumes.claim_spec(spec, "spec")
+    if write.subresource == "status":
+        return object_meta(write) + _status(write.new)
+    before = part(write.old, "spec")
+    any_group = any(part(before, key).get("apiGroup") is not None for key in ("dataSource", "dataSourceRef"))
+    # Kubernetes checks the whole changed object twice, so each problem is told as often.
+    checked = whole(write) + volumes.claim_spec(spec, "spec", any_group=any_group)
+    errors = common(write) + checked + changed(write) + checked
+    return errors + _update(write.new, write.old)
+
+
+_RESIZE_STATUSES: Final = (
+    "ControllerResizeInProgress",
+    "ControllerResizeInfeasible",
+    "NodeResizeInProgress",
+    "NodeResizeInfeasible",
+    "NodeResizePending",
+)
+
+
+def _status(obj: Object) -> list[FieldError]:
+    status = part(obj, "status")
+    errors: list[FieldError] = []
+    if not part(obj, "spec").get("accessModes"):
+        errors.append(required("Spec.accessModes"))
+    for key, amount in part(status, "capacity").items():
+        errors += _amount(amount, f"status.capacity[{key}]")
+    path = "status.allocatedResourceStatuses"
+    for key, value in part(status, "allocatedResourceStatuses").items():
+        errors += _resource(key, path)
+        if value not in _RESIZE_STATUSES:
+            errors.append(not_supported(path, key, sorted(_RESIZE_STATUSES)))
+    path = "status.allocatedResources"
+    for key, amount in part(status, "allocatedResources").items():
+        errors += _resource(key, path) or _amount(amount, f"{path}[{key}]")
     return errors
 
 
-def _status(status: Object) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key in ("capacity", "allocatedResources"):
-        for name_, amount in part(status, key).items():
-            errors += requirements.amount_value(name_, amount, f"status.{key}[{name_}]")
-    return errors
+def _resource(key: str, path: str) -> list[FieldError]:
+    """A claim holds storage; other people's controllers may count something of their own."""
+    errors = fields.check(path, key, names.qualified_name)
+    if errors or key == "storage" or not requirements.is_native(key):
+        return errors
+    return [not_supported(path, key, ("storage",))]
 
 
-def _update(spec: Object, old: Object) -> list[FieldError]:
-    before = part(old, "spec")
-    bound = text(part(old, "status"), "phase") == "Bound"
-    errors: list[FieldError] = []
-    if _rest(spec) != _rest(before) or not _allowed(spec, before, bound):
-        detail = (
-            "spec is immutable after creation except resources.requests and volumeAttributesClassName "
-            f"for bound claims\n{_difference(spec, before)}"
-        )
-        errors.append(forbidden_field("spec", detail))
-    elif bound and _storage(spec) < _storage(before):
-        detail = "field can not be less than previous value"
+def _amount(amount: Any, path: str) -> list[FieldError]:
+    value = requirements.quantity.of(amount).value
+    return [invalid_value(path, value, "must be a valid resource quantity")] if value < 0 else []
+
+
+def _update(obj: Object, old: Object) -> list[FieldError]:
+    """The rules of `ValidatePersistentVolumeClaimUpdate`."""
+    after, before, status = part(obj, "spec"), part(old, "spec"), part(old, "status")
+    errors = _old_class(obj, old)
+    munged, held = _munged(after, before, old), fields.comparable(before)
+    if munged != held:
+        detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName"
+        shown = fields.difference(munged, held)
+        errors.append(forbidden_field("spec", f"{detail} for bound claims\n{shown}"))
+    size, was = (
+        requirements.nanos(part(spec, "resources", "requests").get("storage", "0")) for spec in (after, before)
+    )
+    if size < was and size <= requirements.nanos(part(status, "capacity").get("storage", "0")):
+        detail = "field can not be less than status.capacity"
         errors.append(forbidden_field("spec.resources.requests.storage", detail))
+    errors += fields.immutable("volumeMode", after.get("volumeMode"), before.get("volumeMode"))
+    class_, path = after.get("volumeAttributesClassName"), "spec.volumeAttributesClassName"
+    if class_ != before.get("volumeAttributesClassName") and status.get("currentVolumeAttributesClassName") is not None:
+        called = {None: "nil", "": "empty string"}.get(class_)
+        if called:
+            detail = f"update to {called} is forbidden when status.currentVolumeAttributesClassName is not nil"
+            errors.append(forbidden_field(path, detail))
     return errors
 
 
-def _storage(spec: Object) -> int:
-    return requirements.nanos(part(spec, "resources", "requests").get("storage", "0"))
+def _class_moves(obj: Object, old: Object) -> bool:
+    """Whether the class, once an annotation, is now said by the field."""
+    class_, was = _annotated(obj), _annotated(old)
+    spec, before = part(obj, "spec"), part(old, "spec")
+    wanted = spec.get("storageClassName")
+    return (
+        was is not None
+        and before.get("storageClassName") is None
+        and wanted == was
+        and (class_ is None or class_ == was)
+    )
 
 
-def _rest(spec: Object) -> Object:
-    return {k: v for k, v in spec.items() if k not in _LATER and v not in (None, "", [], {})}
+def _annotated(obj: Object) -> str | None:
+    return part(obj, "metadata", "annotations").get(BETA_CLASS)
 
 
-def _allowed(spec: Object, before: Object, bound: bool) -> bool:
-    """A claim without a volume may get one; a class may come where none was said; a bound claim may grow."""
-    volume = text(before, "volumeName") in ("", text(spec, "volumeName"))
-    class_ = before.get("storageClassName") in (None, spec.get("storageClassName"))
-    resources = bound or part(spec, "resources") == part(before, "resources")
-    attributes = bound or spec.get("volumeAttributesClassName") == before.get("volumeAttributesClassName")
-    return volume and class_ and resources and attributes
+def _old_class(obj: Object, old: Object) -> list[FieldError]:
+    if _class_moves(obj, old):
+        return []
+    class_, was = _annotated(obj) or "", _annotated(old) or ""
+    if class_ == was:
+        return []
+    return [invalid_value(f"metadata.annotations.{BETA_CLASS}", class_, fields.IMMUTABLE)]
 
 
-def _difference(after: Object, before: Object) -> str:
-    changed = sorted(k for k in after.keys() | before.keys() if after.get(k) != before.get(k))
-    return "".join(f"-{k}: {before.get(k)}\n+{k}: {after.get(k)}\n" for k in changed)
+def _munged(after: Object, before: Object, old: Object) -> Object:
+    """The new spec with everything taken back that may change: a claim without a volume may get one, a class may come
+    where none was said, a bound claim may grow and get another class of attributes."""
+    spec = dict(after)
+    if not text(before, "volumeName"):
+        spec["volumeName"] = before.get("volumeName")
+    if before.get("storageClassName") is None and _annotated(old) in (None, spec.get("storageClassName")):
+        spec["storageClassName"] = None
+    if text(part(old, "status"), "phase") == "Bound":
+        resources: Object = part(spec, "resources")
+        if resources.get("requests") is not None:
+            storage = part(before, "resources", "requests").get("storage")
+            spec["resources"] = {**resources, "requests": {**resources["requests"], "storage": storage}}
+        spec["volumeAttributesClassName"] = before.get("volumeAttributesClassName")
+    return fields.comparable(spec)
+
+
+def warn(write: Write) -> None:
+    if write.subresource:
+        return
+    warn_old_class(write)
+    write.warnings += podwarnings.of_claim(part(write.new, "spec"), "spec")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -147,7 +229,9 @@ def resource() -> Resource:
         schema="io.k8s.api.core.v1.PersistentVolumeClaim",
         short_names=("pvc",),
         status=True,
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, returns_deleted=True),
+        strategy=Strategy(
+            default=default, prepare=prepare, validate=validate, warn=warn, generation=None, returns_deleted=True
+        ),
         columns=_columns(),
         row=row,
     )

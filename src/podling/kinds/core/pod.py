@@ -6,28 +6,18 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from podling.api.errors import FieldError, forbidden_field, invalid_value
+from podling.api.errors import FieldError, forbidden_field
 from podling.api.meta import condition_is, timestamp
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.core import poddefaults, podspec, scheduling
-from podling.kinds.core.podwarnings import warn
+from podling.kinds.core import podannotations, poddefaults, podfeatures, podspec, podstatus, podupdate
+from podling.kinds.core.containers import visit
+from podling.kinds.core.podsecurity import app_armor
+from podling.kinds.core.podwarnings import app_armor_annotation, warn
 from podling.kinds.core.qos import qos_class
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column, since
-from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.fields import entries, part, text, without
+from podling.kinds.validation.meta import object_meta, whole
 from podling.store.types import Object
-
-_UPDATABLE: Final = ",".join(
-    (
-        "`spec.containers[*].image`",
-        "`spec.initContainers[*].image`",
-        "`spec.activeDeadlineSeconds`",
-        "`spec.tolerations` (only additions to existing tolerations)",
-        "`spec.terminationGracePeriodSeconds` (allow it to be set to 1 if it was previously negative)",
-    )
-)
-
 
 # On the way to the store
 
@@ -35,23 +25,33 @@ _UPDATABLE: Final = ",".join(
 def prepare(write: Write) -> None:
     """A new pod is pending, whatever it claims; a change through a subresource changes only that part."""
     if write.old is None:
-        write.new["status"] = _first_status(write)
+        _prepare_create(write)
         return
     match write.subresource:
         case "status":
             _prepare_status(write, write.old)
         case "ephemeralcontainers":
+            _keep_metadata(write.new, write.old)
             spec = {
                 **write.old["spec"],
                 "ephemeralContainers": entries(part(write.new, "spec"), "ephemeralContainers"),
             }
-            write.new["spec"] = spec if spec["ephemeralContainers"] else _without(spec, "ephemeralContainers")
+            write.new["spec"] = spec if spec["ephemeralContainers"] else without(spec, "ephemeralContainers")
         case "resize":
-            write.new["spec"] = _resized(part(write.new, "spec"), write.old["spec"])
+            _prepare_resize(write, write.old)
         case "binding":
             pass  # its creator changes only what a binding may change
         case _:
             write.new["status"] = part(write.old, "status")
+            podfeatures.drop_disabled(part(write.new, "spec"), write.old["spec"])
+
+
+def _prepare_create(write: Write) -> None:
+    spec: Object = part(write.new, "spec")
+    write.new["status"] = _first_status(write)
+    podfeatures.drop_disabled(spec, None)
+    _apply_label_keys(spec, part(write.new, "metadata", "labels"))
+    _apply_app_armor(write, spec)
 
 
 def _first_status(write: Write) -> Object:
@@ -71,262 +71,144 @@ def _first_status(write: Write) -> Object:
     return status
 
 
+def _apply_label_keys(spec: Object, labels: Object) -> None:
+    """Terms that take their values from the pod's own labels get them written into their selectors."""
+    for kind in ("podAffinity", "podAntiAffinity"):
+        affinity = part(spec, "affinity", kind)
+        for weighted in entries(affinity, "preferredDuringSchedulingIgnoredDuringExecution"):
+            _apply_keys(part(weighted, "podAffinityTerm"), labels)
+        for term in entries(affinity, "requiredDuringSchedulingIgnoredDuringExecution"):
+            _apply_keys(term, labels)
+    for constraint in entries(spec, "topologySpreadConstraints"):
+        _apply_keys(constraint, labels)
+
+
+def _apply_keys(term: Object, labels: Object) -> None:
+    selector: Object | None = term.get("labelSelector")
+    if selector is None:
+        return
+    expressions = [
+        {"key": key, "operator": operator, "values": [labels[key]]}
+        for keys, operator in (("matchLabelKeys", "In"), ("mismatchLabelKeys", "NotIn"))
+        for key in entries(term, keys)
+        if key in labels
+    ]
+    if expressions:
+        selector["matchExpressions"] = [*entries(selector, "matchExpressions"), *expressions]
+
+
+def _apply_app_armor(write: Write, spec: Object) -> None:
+    """Profiles that are written as annotations become fields."""
+    if text(part(spec, "os"), "name") == "windows":
+        return
+    annotations = part(write.new, "metadata", "annotations")
+    of_pod = part(spec, "securityContext").get("appArmorProfile")
+    for _, container in visit(spec, ""):
+        name_ = text(container, "name")
+        written = annotations.get(podannotations.APP_ARMOR + name_)
+        if written is None or part(container, "securityContext").get("appArmorProfile") is not None:
+            continue
+        profile = podannotations.app_armor_profile(written)
+        if profile is not None and app_armor(profile, ""):
+            profile = None
+        if profile is None or profile != of_pod:
+            write.warnings.append(app_armor_annotation(name_))
+        if profile is not None and profile != of_pod:
+            container["securityContext"] = {**part(container, "securityContext"), "appArmorProfile": profile}
+
+
 def _prepare_status(write: Write, old: Object) -> None:
     """The class of service stays; neither a deletion nor an owner can come in through `/status`."""
     status: Object = write.new.setdefault("status", {})
-    status["qosClass"] = part(old, "status").get("qosClass") or qos_class(old)
-    meta: Object = write.new["metadata"]
-    owners = part(old, "metadata").get("ownerReferences")
-    if owners:
-        meta["ownerReferences"] = owners
-    else:
-        meta.pop("ownerReferences", None)
+    if not status.get("qosClass"):
+        status["qosClass"] = part(old, "status").get("qosClass") or qos_class(old)
+    _keep(write.new["metadata"], part(old, "metadata"), "ownerReferences")
+    _keep_generations(status, part(old, "status"))
+    podfeatures.drop_disabled_status(status, part(old, "status"))
 
 
-def _without(obj: Object, *keys: str) -> Object:
-    return {k: v for k, v in obj.items() if k not in keys}
+def _keep_generations(status: Object, before: Object) -> None:
+    """Who does not say which generation a status is about leaves what was said before."""
+    if not status.get("observedGeneration") and before.get("observedGeneration"):
+        status["observedGeneration"] = before["observedGeneration"]
+    held: dict[str, list[int]] = {}
+    for condition in entries(before, "conditions"):
+        held.setdefault(text(condition, "type"), []).append(condition.get("observedGeneration") or 0)
+    for condition in entries(status, "conditions"):
+        seen = held.get(text(condition, "type"))
+        generation = seen.pop(0) if seen else 0
+        if generation and not condition.get("observedGeneration"):
+            condition["observedGeneration"] = generation
 
 
-def _resized(new: Object, old: Object) -> Object:
-    """The old spec with the new resources of the containers that are there by name."""
-    spec = dict(old)
-    if new.get("resources") is not None or old.get("resources") is not None:
-        spec["resources"] = part(new, "resources")
-    for key in ("containers", "initContainers"):
-        if old.get(key) is None:
-            continue
-        wanted = {text(c, "name"): c for c in entries(new, key)}
-        spec[key] = [_with_resources(c, wanted.get(text(c, "name"), c)) for c in old[key]]
-    return spec
+def _keep(meta: Object, before: Object, *keys: str) -> None:
+    for key in keys:
+        if before.get(key):
+            meta[key] = before[key]
+        else:
+            meta.pop(key, None)
 
 
-def _with_resources(container: Object, wanted: Object) -> Object:
-    resized = {**container, "resources": part(wanted, "resources")}
-    if wanted.get("resizePolicy"):
-        resized["resizePolicy"] = wanted["resizePolicy"]
-    return resized
+def _keep_metadata(new: Object, old: Object) -> None:
+    _keep(new["metadata"], part(old, "metadata"), "labels", "annotations", "finalizers", "ownerReferences")
+
+
+def _prepare_resize(write: Write, old: Object) -> None:
+    """Everything but the resources stays. Where the containers are others, validation has to see that."""
+    new, before = part(write.new, "spec"), part(old, "spec")
+    lists = ("containers", "initContainers")
+    if any(len(entries(new, key)) != len(entries(before, key)) for key in lists):
+        return
+    spec = without(before, "resources")
+    if new.get("resources") is not None:
+        spec["resources"] = new["resources"]
+    for key in lists:
+        if before.get(key):
+            spec[key] = _resized(new[key], before[key])
+    write.new["spec"] = spec
+    write.new["status"] = part(old, "status")
+    _keep_metadata(write.new, old)
+
+
+def _resized(new: Sequence[Object], old: Sequence[Object]) -> Sequence[Object]:
+    if [text(c, "name") for c in new] != [text(c, "name") for c in old]:
+        return new
+    kept = [without(container, "resources", "resizePolicy") for container in old]
+    return [
+        {
+            **held,
+            "resources": part(container, "resources"),
+            **({"resizePolicy": container["resizePolicy"]} if container.get("resizePolicy") else {}),
+        }
+        for held, container in zip(kept, new, strict=True)
+    ]
 
 
 def validate(write: Write) -> list[FieldError]:
     if write.old is None:
-        return _validate_create(write)
+        return object_meta(write) + _validate_create(write.new)
     match write.subresource:
         case "status":
-            return object_meta(write) + _validate_status(write.new, write.old)
+            return object_meta(write) + podstatus.rules(write.new, write.old)
         case "ephemeralcontainers":
-            return _validate_ephemeral(write, write.old)
+            return object_meta(write) + whole(write) + podupdate.ephemeral_containers(write.new, write.old)
         case "resize":
-            return _validate_resize(write, write.old)
+            return object_meta(write) + whole(write) + podupdate.resizing(write.new, write.old)
         case "binding":
             return []
         case _:
-            return _validate_update(write, write.old)
+            errors = object_meta(write) + whole(write) + podspec.pod(write.new, write.old["spec"])
+            return errors + podupdate.update(write.new, write.old)
 
 
-def _validate_create(write: Write) -> list[FieldError]:
-    spec = part(write.new, "spec")
-    errors = object_meta(write) + podspec.pod_spec(spec)
+def _validate_create(obj: Object) -> list[FieldError]:
+    spec = part(obj, "spec")
+    errors = podspec.pod(obj)
     if spec.get("ephemeralContainers"):
         errors.append(forbidden_field("spec.ephemeralContainers", "cannot be set on create"))
     if text(spec, "nodeName") and spec.get("schedulingGates"):
         errors.append(forbidden_field("spec.nodeName", "cannot be set until all schedulingGates have been cleared"))
-    return errors
-
-
-def _validate_update(write: Write, old: Object) -> list[FieldError]:
-    before, after = old["spec"], part(write.new, "spec")
-    errors = object_meta(write) + podspec.pod_spec(after)
-    for key in ("containers", "initContainers"):
-        wrong = _images(entries(after, key), entries(before, key), f"spec.{key}")
-        errors += wrong
-        if any(e.type == "FieldValueForbidden" for e in wrong):
-            return errors
-    wrong = _deadline(after.get("activeDeadlineSeconds"), before.get("activeDeadlineSeconds"))
-    if wrong:
-        return errors + wrong
-    errors += _only_added_tolerations(after, before)
-    errors += _only_removed_gates(after, before)
-    if _munged(after, before) != _comparable(before):
-        detail = (
-            f"pod updates may not change fields other than {_UPDATABLE}\n{_difference(_munged(after, before), before)}"
-        )
-        errors.append(forbidden_field("spec", detail))
-    return errors
-
-
-def _images(after: Sequence[Object], before: Sequence[Object], path: str) -> list[FieldError]:
-    if len(after) != len(before):
-        return [forbidden_field(path, "pod updates may not add or remove containers")]
-    return [
-        invalid_value(f"{at}.image", image, "must not have leading or trailing whitespace")
-        for at, container in each(path, after)
-        if (image := text(container, "image")) != image.strip()
-    ]
-
-
-def _deadline(after: int | None, before: int | None) -> list[FieldError]:
-    """A deadline may be set, and shortened."""
-    path = "spec.activeDeadlineSeconds"
-    if after is not None:
-        if not 0 <= after <= 2**31 - 1:
-            return [invalid_value(path, after, "must be between 0 and 2147483647, inclusive")]
-        if before is not None and before < after:
-            return [invalid_value(path, after, "must be less than or equal to previous value")]
-    elif before is not None:
-        return [invalid_value(path, None, "must not update from a positive integer to nil value")]
-    return []
-
-
-def _only_added_tolerations(after: Object, before: Object) -> list[FieldError]:
-    """Existing tolerations stay; only their `tolerationSeconds` may change."""
-    kept = [_without(t, "tolerationSeconds") for t in entries(after, "tolerations")]
-    for toleration in entries(before, "tolerations"):
-        if _without(toleration, "tolerationSeconds") not in kept:
-            detail = "existing toleration can not be modified except its tolerationSeconds"
-            return [forbidden_field("spec.tolerations", detail)]
-    return scheduling.tolerations(after.get("tolerations"), "spec.tolerations")
-
-
-def _only_removed_gates(after: Object, before: Object) -> list[FieldError]:
-    held = {text(g, "name") for g in entries(before, "schedulingGates")}
-    added = [text(g, "name") for g in entries(after, "schedulingGates") if text(g, "name") not in held]
-    if not added:
-        return []
-    shown = ",".join(added)
-    return [
-        forbidden_field("spec.schedulingGates", f"only deletion is allowed, but found new scheduling gates '{shown}'")
-    ]
-
-
-def _munged(after: Object, before: Object) -> Object:
-    """The new spec with everything taken back that may change."""
-    spec = _comparable(after)
-    for key in ("containers", "initContainers"):
-        if spec.get(key):
-            spec[key] = [{**new, "image": text(old, "image")} for new, old in zip(spec[key], before[key], strict=True)]
-    keys = ["activeDeadlineSeconds", "tolerations", "schedulingGates"]
-    if (before.get("terminationGracePeriodSeconds") or 0) < 0 and after.get("terminationGracePeriodSeconds") == 1:
-        keys.append("terminationGracePeriodSeconds")
-    if before.get("schedulingGates"):
-        keys += [k for k in ("nodeSelector", "affinity") if _only_narrowed(k, after, before)]
-    for key in keys:
-        spec.pop(key, None)
-        if before.get(key):
-            spec[key] = before[key]
-    return spec
-
-
-def _only_narrowed(key: str, after: Object, before: Object) -> bool:
-    """A pod that is not yet offered to the scheduler may be held to fewer nodes, never to more."""
-    if key == "nodeSelector":
-        selector: Object = part(after, key)
-        return all(selector.get(k) == v for k, v in part(before, key).items())
-    required = "requiredDuringSchedulingIgnoredDuringExecution"
-    old_terms = part(before, key, "nodeAffinity", required).get("nodeSelectorTerms")
-    new_terms = part(after, key, "nodeAffinity", required).get("nodeSelectorTerms")
-    others = [_without(part(s, key), "nodeAffinity") for s in (after, before)]
-    if others[0] != others[1]:
-        return False
-    if not old_terms:
-        return True
-    if not new_terms or len(new_terms) != len(old_terms):
-        return False
-    return all(_term_narrowed(new, old) for new, old in zip(new_terms, old_terms, strict=True))
-
-
-def _term_narrowed(new: Object, old: Object) -> bool:
-    for key in ("matchExpressions", "matchFields"):
-        kept: list[Object] = entries(old, key)
-        if entries(new, key)[: len(kept)] != kept:
-            return False
-    return True
-
-
-def _comparable(spec: Object) -> Object:
-    """Absent and empty are equal to Go."""
-    return {k: v for k, v in spec.items() if v not in (None, "", [], False) and (v != {} or k == "securityContext")}
-
-
-def _difference(after: Object, before: Object) -> str:
-    changed = sorted(k for k in after.keys() | before.keys() if after.get(k) != before.get(k))
-    return "".join(f"-{k}: {before.get(k)}\n+{k}: {after.get(k)}\n" for k in changed)
-
-
-def _validate_status(new: Object, old: Object) -> list[FieldError]:
-    errors: list[FieldError] = []
-    after, before = part(new, "status"), part(old, "status")
-    nominated = text(after, "nominatedNodeName")
-    if nominated:
-        errors += fields.check("status.nominatedNodeName", nominated, podspec.names.dns1123_subdomain)
-    for key in ("podIPs", "hostIPs"):
-        for at, item in each(f"status.{key}", after.get(key)):
-            errors += fields.check(f"{at}.ip", text(item, "ip"), podspec.names.ip)
-    policy = text(part(new, "spec"), "restartPolicy")
-    errors += _no_resurrection(after, before, "containerStatuses", policy)
-    return errors
-
-
-def _no_resurrection(after: Object, before: Object, key: str, policy: str) -> list[FieldError]:
-    """A container that has ended for good stays ended."""
-    if policy == "Always":
-        return []
-    ended = {
-        text(s, "name")
-        for s in entries(before, key)
-        if (found := part(s, "state").get("terminated")) is not None
-        and not (policy == "OnFailure" and found.get("exitCode"))
-    }
-    return [
-        forbidden_field(f"{at}.state", "may not be transitioned to non-terminated state")
-        for at, status in each(f"status.{key}", after.get(key))
-        if text(status, "name") in ended and part(status, "state").get("terminated") is None
-    ]
-
-
-def _validate_ephemeral(write: Write, old: Object) -> list[FieldError]:
-    errors = object_meta(write)
-    new_items: list[Object] = entries(part(write.new, "spec"), "ephemeralContainers")
-    errors += podspec.pod_spec(part(write.new, "spec"))
-    by_name = {text(c, "name"): c for c in new_items}
-    path = "spec.ephemeralContainers"
-    for container in entries(part(old, "spec"), "ephemeralContainers"):
-        held = text(container, "name")
-        if held not in by_name:
-            errors.append(forbidden_field(path, f'existing ephemeral containers "{held}" may not be removed\n'))
-        elif by_name[held] != container:
-            detail = f'existing ephemeral containers "{held}" may not be changed\n'
-            errors.append(forbidden_field(path, detail))
-    return errors
-
-
-_RESIZABLE: Final = ("cpu", "memory")
-
-
-def _validate_resize(write: Write, old: Object) -> list[FieldError]:
-    errors = object_meta(write) + podspec.pod_spec(part(write.new, "spec"))
-    before = qos_class(old)
-    if qos_class(write.new) != before:
-        detail = "Pod QOS Class may not change as a result of resizing"
-        errors.append(invalid_value("spec", qos_class(write.new), detail))
-    for key in ("containers", "initContainers"):
-        pairs = zip(entries(part(write.new, "spec"), key), entries(part(old, "spec"), key), strict=True)
-        for index, (after, was) in enumerate(pairs):
-            errors += _resize_of(after, was, f"spec.{key}[{index}].resources", key)
-    return errors
-
-
-def _resize_of(after: Object, before: Object, path: str, key: str) -> list[FieldError]:
-    new, old = part(after, "resources"), part(before, "resources")
-    errors: list[FieldError] = []
-    if key == "initContainers" and after.get("restartPolicy") != "Always" and new != old:
-        return [forbidden_field(path, "resources for non-sidecar init containers are immutable")]
-    for kind in ("limits", "requests"):
-        was, now = part(old, kind), part(new, kind)
-        if _without(was, *_RESIZABLE) != _without(now, *_RESIZABLE):
-            errors.append(forbidden_field("spec", "only cpu and memory resources are mutable"))
-        for name_ in sorted(was.keys() - now.keys()):
-            errors.append(forbidden_field(f"{path}.{kind}", f"resource {kind} cannot be removed ({name_})"))
-    return errors
+    return errors + podannotations.profiles_match(part(obj, "metadata", "annotations"), spec, "spec")
 
 
 def graceful_deletion(obj: Object, grace: int | None) -> int:

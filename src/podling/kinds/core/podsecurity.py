@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, Final
 
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required, too_long
+from podling.kinds.core.paths import relative_path
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
 _ID_RANGE: Final = "must be between 0 and 2147483647, inclusive"
 _LONGEST_CREDENTIALS: Final = 64 * 1024
+_LONGEST_DOMAIN: Final = 256
+_LONGEST_USER: Final = 104
+_LONGEST_PATH: Final = 4095
 _MAX_ID: Final = 2**31 - 1
-_SECCOMP: Final = ("Localhost", "RuntimeDefault", "Unconfined")
 _SYSCTL: Final = r"([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
 _SYSCTL_SHOWN: Final = r"^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$"
 _NAMESPACED: Final = {
@@ -29,24 +33,25 @@ def _id(path: str, value: Any) -> list[FieldError]:
 def pod_security(spec: Object, path: str) -> list[FieldError]:
     context: Object = part(spec, "securityContext")
     errors: list[FieldError] = []
-    errors += _id(f"{path}.fsGroup", context.get("fsGroup"))
-    errors += _id(f"{path}.runAsUser", context.get("runAsUser"))
-    errors += _id(f"{path}.runAsGroup", context.get("runAsGroup"))
+    for key in ("fsGroup", "runAsUser", "runAsGroup"):
+        errors += _id(f"{path}.{key}", context.get(key))
     for at, group in each(f"{path}.supplementalGroups", context.get("supplementalGroups")):
         errors += _id(at, group)
-    if (policy := context.get("supplementalGroupsPolicy")) is not None:
-        errors += fields.one_of(f"{path}.supplementalGroupsPolicy", policy, ("Merge", "Strict"))
     if spec.get("shareProcessNamespace") and spec.get("hostPID"):
         detail = "ShareProcessNamespace and HostPID cannot both be enabled"
         errors.append(invalid_value(f"{path}.shareProcessNamespace", True, detail))
     errors += _sysctls(context.get("sysctls"), spec, f"{path}.sysctls")
     if (policy := context.get("fsGroupChangePolicy")) is not None:
         errors += fields.one_of(f"{path}.fsGroupChangePolicy", policy, ("Always", "OnRootMismatch"))
+    errors += _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
+    errors += _windows(context.get("windowsOptions"), f"{path}.windowsOptions")
+    errors += app_armor(context.get("appArmorProfile"), f"{path}.appArmorProfile")
+    if (policy := context.get("supplementalGroupsPolicy")) is not None:
+        errors += fields.one_of(f"{path}.supplementalGroupsPolicy", policy, ("Merge", "Strict"))
     if (policy := context.get("seLinuxChangePolicy")) is not None:
-        errors += fields.one_of(f"{path}.seLinuxChangePolicy", policy, ("MountOption", "Recursive"))
-    errors += _profile(context.get("seccompProfile"), f"{path}.seccompProfile")
-    errors += _profile(context.get("appArmorProfile"), f"{path}.appArmorProfile")
-    return errors + _windows(context.get("windowsOptions"), f"{path}.windowsOptions")
+        # The other one, MountOption, belongs to a feature that is off.
+        errors += fields.one_of(f"{path}.seLinuxChangePolicy", policy, ("Recursive",))
+    return errors
 
 
 def container_security(context: Object | None, path: str, host_users: bool) -> list[FieldError]:
@@ -59,10 +64,10 @@ def container_security(context: Object | None, path: str, host_users: bool) -> l
         if mount == "Unmasked" and host_users:
             detail = "`hostUsers` must be false to use `Unmasked`"
             errors.append(invalid_value(f"{path}.procMount", mount, detail))
-    errors += _profile(context.get("seccompProfile"), f"{path}.seccompProfile")
+    errors += _seccomp(context.get("seccompProfile"), f"{path}.seccompProfile")
     errors += _escalation(context, path)
     errors += _windows(context.get("windowsOptions"), f"{path}.windowsOptions")
-    return errors + _profile(context.get("appArmorProfile"), f"{path}.appArmorProfile")
+    return errors + app_armor(context.get("appArmorProfile"), f"{path}.appArmorProfile")
 
 
 def _escalation(context: Object, path: str) -> list[FieldError]:
@@ -72,10 +77,9 @@ def _escalation(context: Object, path: str) -> list[FieldError]:
     if context.get("privileged"):
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
         errors.append(invalid_value(path, _shown(context), detail))
-    if "CAP_SYS_ADMIN" in (entries(part(context, "capabilities"), "add")):
-        detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
-        errors.append(invalid_value(path, _shown(context), detail))
-    return errors
+    detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
+    added: list[str] = entries(part(context, "capabilities"), "add")
+    return errors + [invalid_value(path, _shown(context), detail) for name in added if name == "CAP_SYS_ADMIN"]
 
 
 _GO_FIELDS: Final = (
@@ -94,45 +98,84 @@ _GO_FIELDS: Final = (
 )
 
 
+_GO_NAMES: Final = {
+    "capabilities": {"add": "Add", "drop": "Drop"},
+    "seLinuxOptions": {"user": "User", "role": "Role", "type": "Type", "level": "Level"},
+    "windowsOptions": {
+        "gmsaCredentialSpecName": "GMSACredentialSpecName",
+        "gmsaCredentialSpec": "GMSACredentialSpec",
+        "runAsUserName": "RunAsUserName",
+        "hostProcess": "HostProcess",
+    },
+    "seccompProfile": {"type": "Type", "localhostProfile": "LocalhostProfile"},
+    "appArmorProfile": {"type": "Type", "localhostProfile": "LocalhostProfile"},
+}
+_TEXTS: Final = ("user", "role", "type", "level")
+"""Fields whose absence Go shows as empty text."""
+
+
 def _shown(context: Object) -> Object:
     """The context as an internal Go value."""
-    shown = {key[0].upper() + key[1:]: context.get(key) for key in _GO_FIELDS}
-    capabilities: Object | None = context.get("capabilities")
-    if capabilities is not None:
-        shown["Capabilities"] = {"Add": capabilities.get("add"), "Drop": capabilities.get("drop")}
+    shown: Object = {}
+    for key in _GO_FIELDS:
+        value = context.get(key)
+        inner = _GO_NAMES.get(key)
+        shown[_go_name(key)] = _shown_part(value, inner) if inner and value is not None else value
     return shown
 
 
-def _profile(profile: Object | None, path: str) -> list[FieldError]:
-    """A seccomp or AppArmor profile: `localhostProfile` belongs to type Localhost and to no other."""
+def _go_name(key: str) -> str:
+    return "SELinuxOptions" if key == "seLinuxOptions" else key[0].upper() + key[1:]
+
+
+def _shown_part(value: Object, called: Mapping[str, str]) -> Object:
+    return {name: value.get(key, "" if key in _TEXTS else None) for key, name in called.items()}
+
+
+_PROFILES: Final = ("Localhost", "RuntimeDefault", "Unconfined")
+
+
+def _seccomp(profile: Object | None, path: str) -> list[FieldError]:
     if profile is None:
         return []
-    seccomp = path.endswith("seccompProfile")
     kind, local = text(profile, "type"), profile.get("localhostProfile")
-    errors: list[FieldError] = []
-    if not kind:
-        errors.append(required(f"{path}.type", "type is required when seccompProfile is set" if seccomp else ""))
-    elif kind not in _SECCOMP:
-        errors.append(not_supported(f"{path}.type", kind, _SECCOMP))
+    detail = "type is required when seccompProfile is set"
+    errors = fields.one_of(f"{path}.type", kind, _PROFILES) if kind else [required(f"{path}.type", detail)]
+    at = f"{path}.localhostProfile"
     if kind == "Localhost":
-        errors += _local_profile(local, f"{path}.localhostProfile", seccomp)
-    elif local is not None:
-        detail = f"can only be set when {'seccomp' if seccomp else 'AppArmor'} type is Localhost"
-        errors.append(invalid_value(f"{path}.localhostProfile", local, detail))
+        if local is None:
+            return [*errors, required(at, "must be set when seccomp type is Localhost")]
+        return errors + relative_path(local, at)
+    if local is not None:
+        shown = _shown_part(profile, _GO_NAMES["seccompProfile"])
+        errors.append(invalid_value(at, shown, "can only be set when seccomp type is Localhost"))
     return errors
 
 
-def _local_profile(local: str | None, path: str, seccomp: bool) -> list[FieldError]:
-    if local is None:
-        word = "seccomp" if seccomp else "AppArmor"
-        return [required(path, f"must be set when {word} type is Localhost")]
-    if not seccomp and not local.strip():
-        return [required(path, "must be set when AppArmor type is Localhost")]
+def app_armor(profile: Object | None, path: str) -> list[FieldError]:
+    if profile is None:
+        return []
+    kind, local, at = text(profile, "type"), profile.get("localhostProfile"), f"{path}.localhostProfile"
+    match kind:
+        case "Localhost":
+            return _app_armor_file(local, at)
+        case "RuntimeDefault" | "Unconfined":
+            detail = "can only be set when AppArmor type is Localhost"
+            return [] if local is None else [invalid_value(at, local, detail)]
+        case "":
+            return [required(f"{path}.type", "type is required when appArmorProfile is set")]
+        case _:
+            return [not_supported(f"{path}.type", kind, _PROFILES)]
+
+
+def _app_armor_file(local: str | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    if seccomp and local.startswith("/"):
-        errors.append(invalid_value(path, local, "must be a relative path"))
-    if ".." in local.split("/"):
-        errors.append(invalid_value(path, local, "must not contain '..'"))
+    if not local:
+        return [required(path, "must be set when AppArmor type is Localhost")]
+    if local.strip() != local:
+        errors.append(invalid_value(path, local, "must not be padded with whitespace"))
+    if len(local) > _LONGEST_PATH:
+        errors.append(too_long(path, _LONGEST_PATH))
     return errors
 
 
@@ -172,12 +215,43 @@ def _windows(options: Object | None, path: str) -> list[FieldError]:
     elif credentials is not None and len(credentials) > _LONGEST_CREDENTIALS:
         detail = f"gmsaCredentialSpec size must be under {_LONGEST_CREDENTIALS // 1024} KiB"
         errors.append(invalid_value(f"{path}.gmsaCredentialSpec", credentials, detail))
-    user = options.get("runAsUserName")
-    if user == "":
-        errors.append(invalid_value(f"{path}.runAsUserName", user, "runAsUserName cannot be an empty string"))
-    elif user is not None and re.search(r"[\x00-\x1f\x7f]", user):
-        errors.append(invalid_value(f"{path}.runAsUserName", user, "runAsUserName cannot contain control characters"))
+    if (user := options.get("runAsUserName")) is not None:
+        errors += fields.check(f"{path}.runAsUserName", user, _windows_user)
     return errors
+
+
+def _windows_user(name: str) -> list[str]:
+    """`user` or `DOMAIN\\user`."""
+    if not name:
+        return ["runAsUserName cannot be an empty string"]
+    if re.search(r"[\x00-\x1f\x7f]", name):
+        return ["runAsUserName cannot contain control characters"]
+    if name.count("\\") > 1:
+        return ["runAsUserName cannot contain more than one backslash"]
+    domain, backslash, user = name.rpartition("\\")
+    problems = _windows_domain(domain) if backslash else []
+    if not user:
+        problems.append("runAsUserName's User cannot be empty")
+    elif len(user) > _LONGEST_USER:
+        problems.append(f"runAsUserName's User length must not be longer than {_LONGEST_USER} characters")
+    if re.fullmatch(r"[. ]+", user):
+        problems.append("runAsUserName's User cannot contain only periods or spaces")
+    if re.search(r'["/\\:;|=,+*?<>@\[\]]', user):
+        problems.append("runAsUserName's User cannot contain the following characters: \"/\\:;|=,+*?<>@[]")
+    return problems
+
+
+_NETBIOS: Final = r'[^\\/:*?"<>|.][^\\/:*?"<>|]{0,14}'
+_DOMAIN_LABEL: Final = "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
+
+
+def _windows_domain(domain: str) -> list[str]:
+    problems: list[str] = []
+    if len(domain) >= _LONGEST_DOMAIN:
+        problems.append(f"runAsUserName's Domain length must be under {_LONGEST_DOMAIN} characters")
+    if not re.fullmatch(rf"{_NETBIOS}|{_DOMAIN_LABEL}(?:\.{_DOMAIN_LABEL})*", domain):
+        problems.append("runAsUserName's Domain doesn't match the NetBios nor the DNS format")
+    return problems
 
 
 def host_process(spec: Object, path: str) -> list[FieldError]:
@@ -203,11 +277,15 @@ def host_process(spec: Object, path: str) -> list[FieldError]:
 
 
 def host_users(spec: Object, path: str) -> list[FieldError]:
-    """`hostUsers: false` cannot be had together with the host's other namespaces."""
+    """`hostUsers: false` cannot be had together with the host's other namespaces, nor with raw devices."""
     if spec.get("hostUsers") is not False:
         return []
-    errors: list[FieldError] = []
-    for key in ("hostNetwork", "hostPID", "hostIPC"):
-        if spec.get(key):
-            errors.append(forbidden_field(f"{path}.{key}", "when `hostUsers` is false"))
+    detail = "when `hostUsers` is false"
+    # Kubernetes writes two of these paths so.
+    shown = {"hostNetwork": "hostNetwork", "hostPID": "HostPID", "hostIPC": "HostIPC"}
+    errors = [forbidden_field(f"{path}.{name}", detail) for key, name in shown.items() if spec.get(key)]
+    for key in ("initContainers", "containers", "ephemeralContainers"):
+        for at, container in each(f"{path}.{key}", spec.get(key)):
+            if container.get("volumeDevices"):
+                errors.append(forbidden_field(f"{at}.volumeDevices", detail))
     return errors

@@ -8,7 +8,7 @@ from typing import Any
 from podling.api.errors import FieldError
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.core import poddefaults, podspec
+from podling.kinds.core import poddefaults, podfeatures, podspec, podwarnings
 from podling.kinds.printing import containers, name, name_column
 from podling.kinds.validation.fields import part
 from podling.kinds.validation.meta import object_meta
@@ -17,6 +17,15 @@ from podling.store.types import Object
 
 def default(obj: Object) -> None:
     poddefaults.pod_template(obj.setdefault("template", {}))
+
+
+def prepare(write: Write) -> None:
+    podfeatures.drop_disabled(part(write.new, "template", "spec"), part(write.old or {}, "template", "spec"))
+
+
+def warn(write: Write) -> None:
+    if write.old is None or _template_differs(write.old, write.new):
+        write.warnings += podwarnings.of_template(part(write.new, "template"), "template")
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -50,7 +59,7 @@ def resource() -> Resource:
         singular="podtemplate",
         namespaced=True,
         schema="io.k8s.api.core.v1.PodTemplate",
-        strategy=Strategy(default=default, validate=validate, generation=_template_differs),
+        strategy=Strategy(default=default, prepare=prepare, validate=validate, warn=warn, generation=_template_differs),
         columns=_columns(),
         row=row,
     )

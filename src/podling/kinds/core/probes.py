@@ -2,40 +2,40 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
-from podling.kinds.validation import fields
-from podling.kinds.validation.fields import each, text
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.fields import entries, text
 from podling.store.types import Object
 
 _COUNTS: Final = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _SCHEMES: Final = ("HTTP", "HTTPS")
-_HEADER: Final = "[-A-Za-z0-9]+"
+_PROBE_HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "grpc")
+_HOOK_HANDLERS: Final = ("exec", "httpGet", "tcpSocket", "sleep")
 
 
-def _probe(probe: Object, grace_period: int, path: str) -> list[FieldError]:
-    errors = handler(probe, path, grace_period, kinds=("exec", "httpGet", "tcpSocket", "grpc"))
+def _probe(probe: Object, path: str) -> list[FieldError]:
+    errors = _one_of(_PROBE_HANDLERS, probe, path, None)
     for key in _COUNTS:
         errors += fields.non_negative(f"{path}.{key}", probe.get(key))
     return errors + fields.positive(f"{path}.terminationGracePeriodSeconds", probe.get("terminationGracePeriodSeconds"))
 
 
-def liveness_like(probe: Object | None, grace_period: int, path: str) -> list[FieldError]:
+def liveness_like(probe: Object | None, path: str) -> list[FieldError]:
     """Liveness and startup probes: one success is enough by definition."""
     if probe is None:
         return []
-    errors = _probe(probe, grace_period, path)
+    errors = _probe(probe, path)
     if probe.get("successThreshold") != 1:
         errors.append(invalid_value(f"{path}.successThreshold", probe.get("successThreshold") or 0, "must be 1"))
     return errors
 
 
-def readiness(probe: Object | None, grace_period: int, path: str) -> list[FieldError]:
+def readiness(probe: Object | None, path: str) -> list[FieldError]:
     if probe is None:
         return []
-    errors = _probe(probe, grace_period, path)
+    errors = _probe(probe, path)
     period = probe.get("terminationGracePeriodSeconds")
     if period is not None:
         detail = "must not be set for readinessProbes"
@@ -43,9 +43,12 @@ def readiness(probe: Object | None, grace_period: int, path: str) -> list[FieldE
     return errors
 
 
-def handler(
-    action: Object, path: str, grace_period: int, kinds: tuple[str, ...] = ("exec", "httpGet", "tcpSocket", "sleep")
-) -> list[FieldError]:
+def handler(action: Object, path: str, grace_period: int | None) -> list[FieldError]:
+    """What runs after a container's start, or before its end."""
+    return _one_of(_HOOK_HANDLERS, action, path, grace_period)
+
+
+def _one_of(kinds: tuple[str, ...], action: Object, path: str, grace_period: int | None) -> list[FieldError]:
     """Exactly one action, and that one well formed."""
     given = [kind for kind in kinds if action.get(kind) is not None]
     if not given:
@@ -56,7 +59,7 @@ def handler(
     ]
 
 
-def _action(kind: str, action: Object, path: str, grace_period: int) -> list[FieldError]:
+def _action(kind: str, action: Object, path: str, grace_period: int | None) -> list[FieldError]:
     match kind:
         case "exec":
             return [] if action.get("command") else [required(f"{path}.command")]
@@ -74,20 +77,14 @@ def _http_get(action: Object, path: str) -> list[FieldError]:
     errors = [] if action.get("path") else [required(f"{path}.path")]
     errors += fields.port_or_name(f"{path}.port", action.get("port", 0))
     errors += fields.one_of(f"{path}.scheme", text(action, "scheme"), _SCHEMES)
-    for _, header in each(f"{path}.httpHeaders", action.get("httpHeaders")):
-        name = text(header, "name")
-        if not re.fullmatch(_HEADER, name):
-            detail = (
-                "a valid HTTP header must consist of alphanumeric characters or '-' (e.g. 'X-Header-Name', "
-                f"regex used for validation is '{_HEADER}')"
-            )
-            errors.append(invalid_value(f"{path}.httpHeaders", name, detail))
+    for header in entries(action, "httpHeaders"):
+        errors += fields.check(f"{path}.httpHeaders", text(header, "name"), names.http_header)
     return errors
 
 
-def _sleep(action: Object, path: str, grace_period: int) -> list[FieldError]:
+def _sleep(action: Object, path: str, grace_period: int | None) -> list[FieldError]:
     seconds = action.get("seconds") or 0
-    if 0 <= seconds <= grace_period:
+    if grace_period is None or 0 <= seconds <= grace_period:
         return []
-    detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace_period})."
+    detail = f"must be non-negative and less than terminationGracePeriodSeconds ({grace_period})"
     return [invalid_value(path, seconds, detail)]

@@ -86,7 +86,7 @@ def resource() -> Resource:
             default=default,
             prepare=workload.keep_replica_status,
             validate=validate,
-            warn=workload.warn_template,
+            warn=workload.warn_named_template,
             default_propagation="Orphan",
         ),
         columns=_columns(),

@@ -33,7 +33,7 @@ def _node_affinity(value: Object, path: str) -> list[FieldError]:
         errors += node_selector(value[_REQUIRED], f"{path}.{_REQUIRED}")
     for at, term in each(f"{path}.{_PREFERRED}", value.get(_PREFERRED)):
         errors += _weight(term, at)
-        errors += node_selector_term(part(term, "preference"), f"{at}.preference")
+        errors += node_selector_term(part(term, "preference"), f"{at}.preference", check_values=False)
     return errors
 
 
@@ -49,16 +49,36 @@ def node_selector(selector: Object, path: str) -> list[FieldError]:
     return [e for at, term in each(f"{path}.nodeSelectorTerms", terms) for e in node_selector_term(term, at)]
 
 
-def node_selector_term(term: Object, path: str) -> list[FieldError]:
+def node_selector_term(term: Object, path: str, *, check_values: bool = True) -> list[FieldError]:
+    """A term; of one that is only preferred the values may be such that no label can have them."""
     errors: list[FieldError] = []
     for at, expression in each(f"{path}.matchExpressions", term.get("matchExpressions")):
-        errors += _node_requirement(expression, at)
+        errors += _node_requirement(expression, at, check_values)
     for at, expression in each(f"{path}.matchFields", term.get("matchFields")):
         errors += _node_field(expression, at)
     return errors
 
 
-def _node_requirement(expression: Object, path: str) -> list[FieldError]:
+def shown_terms(terms: Sequence[Object]) -> list[Object]:
+    """Terms of a node selector as internal Go values."""
+
+    def shown(requirement: Object) -> Object:
+        return {
+            "Key": text(requirement, "key"),
+            "Operator": text(requirement, "operator"),
+            "Values": requirement.get("values"),
+        }
+
+    return [
+        {
+            "MatchExpressions": [shown(e) for e in entries(term, "matchExpressions")] or None,
+            "MatchFields": [shown(e) for e in entries(term, "matchFields")] or None,
+        }
+        for term in terms
+    ]
+
+
+def _node_requirement(expression: Object, path: str, check_values: bool) -> list[FieldError]:
     operator, values = text(expression, "operator"), entries(expression, "values")
     errors: list[FieldError] = []
     match operator:
@@ -76,7 +96,7 @@ def _node_requirement(expression: Object, path: str) -> list[FieldError]:
         case _:
             errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
     errors += fields.check(f"{path}.key", text(expression, "key"), names.qualified_name)
-    for at, value in each(f"{path}.values", values):
+    for at, value in each(f"{path}.values", values if check_values else ()):
         errors += fields.check(at, value, names.label_value)
     return errors
 
@@ -120,17 +140,36 @@ def _pod_affinity_term(term: Object, path: str) -> list[FieldError]:
 
 
 def _match_label_keys(term: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    """Keys whose values the pod's own labels give. They stand in one of the two lists, and not in the selector."""
+    selector: Object | None = term.get("labelSelector")
     keys: Sequence[str] = entries(term, "matchLabelKeys")
     others: Sequence[str] = entries(term, "mismatchLabelKeys")
+    errors: list[FieldError] = []
     for name, values in (("matchLabelKeys", keys), ("mismatchLabelKeys", others)):
-        if values and term.get("labelSelector") is None:
+        if values and selector is None:
             errors.append(forbidden_field(f"{path}.{name}", "must not be specified when labelSelector is not set"))
+            continue
         for at, key in each(f"{path}.{name}", values):
             errors += fields.check(at, key, names.qualified_name)
+    errors += _twice_selected(selector or {}, keys, path)
     for at, key in each(f"{path}.matchLabelKeys", keys):
         if key in others:
             errors.append(invalid_value(at, key, "exists in both matchLabelKeys and mismatchLabelKeys"))
+    return errors
+
+
+def _twice_selected(selector: Object, keys: Sequence[str], path: str) -> list[FieldError]:
+    """The API server has made an expression of each key already, so one that the selector names itself is there
+    twice. Kubernetes leaves the list's name out of the path."""
+    at = {key: index for index, key in enumerate(keys)}
+    seen = set(part(selector, "matchLabels"))
+    errors: list[FieldError] = []
+    for expression in entries(selector, "matchExpressions"):
+        key = text(expression, "key")
+        if key in at and key in seen:
+            detail = "exists in both matchLabelKeys and labelSelector"
+            errors.append(invalid_value(f"{path}[{at[key]}]", key, detail))
+        seen.add(key)
     return errors
 
 
@@ -162,10 +201,14 @@ def _toleration(toleration: Object, path: str) -> list[FieldError]:
 def _toleration_operator(operator: str, value: str, path: str) -> list[FieldError]:
     match operator:
         case "" | "Equal":
-            return fields.says(f"{path}.operator", value, names.label_value(value))
+            wrong = ";".join(names.label_value(value))
+            return [invalid_value(f"{path}.operator", value, wrong)] if wrong else []
         case "Exists":
             detail = "value must be empty when `operator` is 'Exists'"
             return [invalid_value(f"{path}.operator", value, detail)] if value else []
+        case "Lt" | "Gt":
+            # Known, and yet not supported: their feature is off.
+            return [not_supported(f"{path}.operator", operator, ("Equal", "Exists", "Lt", "Gt"))]
         case _:
             return [not_supported(f"{path}.operator", operator, ("Equal", "Exists"))]
 
@@ -211,29 +254,9 @@ def _constraint_details(constraint: Object, path: str) -> list[FieldError]:
             errors.append(invalid_value(f"{path}.minDomains", domains, detail))
     for key in ("nodeAffinityPolicy", "nodeTaintsPolicy"):
         if (policy := constraint.get(key)) is not None and policy not in ("Honor", "Ignore"):
-            errors.append(not_supported(f"{path}.{key}", policy, ("Ignore", "Honor")))
-    errors += _spread_label_keys(constraint, path)
+            errors.append(not_supported(f"{path}.{key}", policy, ("Honor", "Ignore")))
+    errors += _match_label_keys(constraint, path)
     return errors + fields.label_selector(f"{path}.labelSelector", constraint.get("labelSelector"))
-
-
-def _spread_label_keys(constraint: Object, path: str) -> list[FieldError]:
-    keys = entries(constraint, "matchLabelKeys")
-    if not keys:
-        return []
-    if constraint.get("labelSelector") is None:
-        detail = "must not be specified when labelSelector is not set"
-        return [forbidden_field(f"{path}.matchLabelKeys", detail)]
-    errors: list[FieldError] = []
-    taken = _selector_keys(constraint["labelSelector"])
-    for at, key in each(f"{path}.matchLabelKeys", keys):
-        errors += fields.check(at, key, names.qualified_name)
-        if key in taken:
-            errors.append(invalid_value(at, key, "exists in both matchLabelKeys and labelSelector"))
-    return errors
-
-
-def _selector_keys(selector: Object) -> set[str]:
-    return {*entries(selector, "matchLabels"), *(e.get("key") for e in entries(selector, "matchExpressions"))}
 
 
 def host_aliases(items: Sequence[Object] | None, path: str) -> list[FieldError]:
@@ -255,17 +278,17 @@ def dns_config(spec: Object, path: str) -> list[FieldError]:
     none = spec.get("dnsPolicy") == "None"
     if config is None:
         return [required(path, "must provide `dnsConfig` when `dnsPolicy` is None")] if none else []
-    errors: list[FieldError] = []
-    servers, searches = entries(config, "nameservers"), entries(config, "searches")
+    servers = entries(config, "nameservers")
     if none and not servers:
         detail = "must provide at least one DNS nameserver when `dnsPolicy` is None"
-        errors.append(required(f"{path}.nameservers", detail))
+        return [required(f"{path}.nameservers", detail)]
+    errors: list[FieldError] = []
     if len(servers) > _MAX_NAMESERVERS:
         detail = f"must not have more than {_MAX_NAMESERVERS} nameservers"
         errors.append(invalid_value(f"{path}.nameservers", servers, detail))
     for at, server in each(f"{path}.nameservers", servers):
         errors += fields.check(at, server, names.ip)
-    errors += _searches(searches, f"{path}.searches")
+    errors += _searches(entries(config, "searches"), f"{path}.searches")
     for at, option in each(f"{path}.options", config.get("options")):
         if not option.get("name"):
             errors.append(required(at, "must not be empty"))
@@ -281,7 +304,7 @@ def _searches(searches: Sequence[str], path: str) -> list[FieldError]:
         errors.append(invalid_value(path, searches, detail))
     for at, search in each(path, searches):
         if search != ".":
-            errors += fields.says(at, search, names.dns1123_subdomain(search.removesuffix(".").replace("_", "-")))
+            errors += fields.check(at, search.removesuffix("."), names.dns_search)
     return errors
 
 
@@ -310,14 +333,13 @@ def taints(items: Sequence[Object] | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[tuple[str, str]] = set()
     for at, taint in each(path, items):
-        key, effect = text(taint, "key"), text(taint, "effect")
+        key, value, effect = text(taint, "key"), text(taint, "value"), text(taint, "effect")
         errors += fields.check(f"{at}.key", key, names.qualified_name)
-        errors += fields.says(f"{at}.value", text(taint, "value"), names.label_value(text(taint, "value")))
+        if wrong := ";".join(names.label_value(value)):
+            errors.append(invalid_value(f"{at}.value", value, wrong))
         errors += effect_supported(effect, f"{at}.effect") if effect else [required(f"{at}.effect")]
         if (key, effect) in seen:
-            duplicated = duplicate(at, _taint_shown(taint))
-            message = f"{duplicated.message}: taints must be unique by key and effect pair"
-            errors.append(FieldError(duplicated.type, at, message))
+            errors.append(duplicate(at, _taint_shown(taint), "taints must be unique by key and effect pair"))
         seen.add((key, effect))
     return errors
 

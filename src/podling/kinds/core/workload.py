@@ -7,12 +7,16 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value, required
 from podling.api.meta import matches_selector
 from podling.api.resources import Write
-from podling.kinds.core import podspec, podwarnings
+from podling.kinds.core import podfeatures, podspec, podwarnings
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import part, text
 from podling.store.types import Object
 
 _MISMATCH: Final = "`selector` does not match template `labels`"
+
+
+_TEMPLATES: Final = ("spec", "template"), ("spec", "jobTemplate", "spec", "template")
+"""Where workloads have their template: themselves, or in the jobs that they make."""
 
 
 def keep_status(write: Write) -> None:
@@ -21,6 +25,8 @@ def keep_status(write: Write) -> None:
         write.new["status"] = {}
     elif write.subresource != "status":
         write.new["status"] = part(write.old, "status")
+    for place in _TEMPLATES:
+        podfeatures.drop_disabled(part(write.new, *place, "spec"), part(write.old or {}, *place, "spec"))
 
 
 def selector(spec: Object, path: str, kind: str) -> list[FieldError]:
@@ -73,10 +79,15 @@ def warn_name(write: Write) -> None:
 
 
 def warn_named_template(write: Write) -> None:
-    """As `warn_template`, for the kinds whose name their pods share."""
+    """As `warn_template`, for the kinds whose name their pods share. Any change of theirs tells the template anew."""
     if write.old is None:
         warn_name(write)
-    warn_template(write)
+    if not write.subresource and (write.old is None or _generation(write.new) != _generation(write.old)):
+        write.warnings += podwarnings.of_template(part(write.new, "spec", "template"), "spec.template")
+
+
+def _generation(obj: Object) -> int:
+    return part(obj, "metadata").get("generation") or 0
 
 
 def warn_template(write: Write) -> None:

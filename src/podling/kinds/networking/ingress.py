@@ -77,7 +77,7 @@ def _host(host: str, path: str) -> list[FieldError]:
 def _rule(rule: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if host := text(rule, "host"):
-        if not names.ip(host):
+        if names.parse_ip(host):
             errors.append(invalid_value(f"{path}.host", host, "must be a DNS name, not an IP address"))
         errors += _host(host, f"{path}.host")
     http: Object | None = rule.get("http")
@@ -170,7 +170,7 @@ def _status(balancer: Object) -> list[FieldError]:
         if address := text(ingress, "ip"):
             errors += fields.check(f"{at}.ip", address, names.ip)
         if host := text(ingress, "hostname"):
-            if not names.ip(host):
+            if names.parse_ip(host):
                 detail = "must be a DNS name, not an IP address"
                 errors.append(invalid_value(f"{at}.hostname", host, detail))
             errors += fields.check(f"{at}.hostname", host, names.dns1123_subdomain)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.kinds.validation import names
@@ -40,6 +40,30 @@ def part(obj: Mapping[str, Any], *keys: str) -> Object:
 def entries(obj: Mapping[str, Any], key: str) -> list[Any]:
     """A list field, `[]` where it is absent."""
     return obj.get(key) or []
+
+
+def without(obj: Object, *keys: str) -> Object:
+    return {k: v for k, v in obj.items() if k not in keys}
+
+
+_MAPS: Final = ("limits", "matchLabels", "nodeSelector", "overhead", "requests")
+"""Maps without entries are no maps, to Go; other empty objects are something."""
+
+
+def comparable(value: Any) -> Any:
+    """The value without what is absent or empty to Go: what it is by Go's semantic equality."""
+    if isinstance(value, list):
+        return [comparable(item) for item in cast(list[Any], value)]
+    if not isinstance(value, dict):
+        return value
+    held: Object = {key: comparable(inner) for key, inner in cast(Object, value).items()}
+    return {k: v for k, v in held.items() if v not in (None, "", []) and (v != {} or k not in _MAPS)}
+
+
+def difference(after: Object, before: Object) -> str:
+    """What an error shows of a change that is not allowed."""
+    changed = sorted(k for k in after.keys() | before.keys() if after.get(k) != before.get(k))
+    return "".join(f"-{k}: {before.get(k)}\n+{k}: {after.get(k)}\n" for k in changed)
 
 
 def says(path: str, value: Any, messages: Sequence[str]) -> list[FieldError]:

@@ -22,6 +22,9 @@ _LABEL_VALUE: Final = f"({_QUALIFIED})?"
 _CONFIG_KEY: Final = "[-._a-zA-Z0-9]+"
 _PATH_IN_DOMAIN: Final = r"[A-Za-z0-9/\-._~%!$&'()*+,;=:]+"
 _CIDENTIFIER: Final = "[A-Za-z_][A-Za-z0-9_]*"
+_HEADER: Final = "[-A-Za-z0-9]+"
+_UNDERSCORED_LABEL: Final = "_?[a-z0-9]([-_a-z0-9]*[a-z0-9])?"
+_UNDERSCORED: Final = rf"{_UNDERSCORED_LABEL}(\.{_UNDERSCORED_LABEL})*"
 _PERCENT: Final = "[0-9]+%"
 _CASE_INSENSITIVE_SUBDOMAIN: Final = (
     r"[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?(\.[A-Za-z0-9]([-A-Za-z0-9]*[A-Za-z0-9])?)*"
@@ -200,30 +203,109 @@ def path_segment(value: str, prefix: bool = False) -> list[str]:
     return [f"may not contain '{c}'" for c in "/%" if c in value]
 
 
-def ip(value: str) -> list[str]:
+_IP_MESSAGE: Final = "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"
+_CIDR_MESSAGE: Final = "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"
+_LEADING_ZEROS: Final = "(?<![0-9])0+(?=[0-9])"
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+def _without_leading_zeros(value: str) -> str:
+    """The decimal numbers of an address without the zeros before them, which Go used to read over."""
+    head, colon, tail = value.rpartition(":")
+    return head + colon + (re.sub(_LEADING_ZEROS, "", tail) if "." in tail else tail)
+
+
+def parse_ip(value: str) -> Address | None:
+    """An address as Kubernetes has always read it: with zeros before its numbers, and without a zone."""
     try:
-        address = ipaddress.ip_address(value)
+        return None if "%" in value else ipaddress.ip_address(_without_leading_zeros(value))
     except ValueError:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    if address.version == 6 and "%" in value:
-        return ["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"]
-    return []
+        return None
+
+
+def _mapped(address: Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for (`::ffff:1.2.3.4`)."""
+    return address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+
+
+def plain(address: Address) -> Address:
+    """Go has one value for an IPv4 address and the IPv6 address that stands for it."""
+    return _mapped(address) or address
+
+
+def ip(value: str) -> list[str]:
+    address = parse_ip(value)
+    if address is None:
+        return [_IP_MESSAGE]
+    if _without_leading_zeros(value) != value:
+        return ["must not have leading 0s"]
+    return ["must not be an IPv4-mapped IPv6 address"] if _mapped(address) else []
+
+
+def _parse_cidr(value: str) -> tuple[Address, Network] | None:
+    """The address and the range around it."""
+    address, slash, bits = value.partition("/")
+    found = parse_ip(address)
+    if found is None or not slash or not _matches("[0-9]+", bits) or int(bits) > found.max_prefixlen:
+        return None
+    return found, ipaddress.ip_network(f"{found}/{int(bits)}", strict=False)
 
 
 def cidr(value: str) -> list[str]:
-    try:
-        address, _, bits = value.partition("/")
-        if not _matches("0|[1-9][0-9]*", bits):
-            raise ValueError(value)
-        ipaddress.ip_interface(f"{address}/{bits}")
-    except ValueError:
-        return ["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)"]
+    parsed = _parse_cidr(value)
+    if parsed is None:
+        return [_CIDR_MESSAGE]
+    address, network = parsed
+    given, _, bits = value.partition("/")
+    if _without_leading_zeros(given) != given or str(int(bits)) != bits:
+        return ["must not have leading 0s in IP or prefix length"]
+    if _mapped(address):
+        return ["must not have an IPv4-mapped IPv6 address"]
+    return [] if address == network.network_address else ["must not have bits set beyond the prefix length"]
+
+
+def ip_warnings(path: str, value: str) -> list[str]:
+    """What is said about an address that is accepted, and yet not written as it should be."""
+    address = parse_ip(value)
+    if address is None:
+        return []
+    if _without_leading_zeros(value) != value or _mapped(address):
+        says = "will be considered invalid in a future Kubernetes release"
+        return [f'{path}: non-standard IP address "{value}" {says}: use "{plain(address)}"']
+    if address.version == 6 and str(address) != value:
+        return [f'{path}: IPv6 address "{value}" should be in RFC 5952 canonical format ("{address}")']
     return []
+
+
+def cidr_warnings(path: str, value: str) -> list[str]:
+    parsed = _parse_cidr(value)
+    if parsed is None:
+        return []
+    address, network = parsed
+    shown = f"{plain(network.network_address)}/{network.prefixlen}"
+    warnings: list[str] = []
+    if address != network.network_address:
+        alone = f"{plain(address)}/{address.max_prefixlen}"
+        meant = f'should be "{shown}" or "{alone}"?'
+        warnings.append(f'{path}: CIDR value "{value}" is ambiguous in this context ({meant})')
+    given, _, bits = value.partition("/")
+    if _without_leading_zeros(given) != given or str(int(bits)) != bits or _mapped(address):
+        says = "will be considered invalid in a future Kubernetes release"
+        warnings.append(f'{path}: non-standard CIDR value "{value}" {says}: use "{shown}"')
+    if not warnings and address.version == 6 and f"{address}/{bits}" != value:
+        canonical = f"{address}/{bits}"
+        warnings.append(f'{path}: IPv6 CIDR value "{value}" should be in RFC 5952 canonical format ("{canonical}")')
+    return warnings
 
 
 def special_ip(value: str) -> list[str]:
     """Problems of an address that traffic is to be sent to: not this machine, not a group of machines."""
-    address = ipaddress.ip_address(value)
+    parsed = parse_ip(value)
+    if parsed is None:
+        return ["must be a valid IP address"]
+    address = plain(parsed)
     errors: list[str] = []
     if address.is_unspecified:
         errors.append(f"may not be unspecified ({value})")
@@ -244,6 +326,22 @@ def fully_qualified_domain(value: str) -> list[str]:
     if len(value.split(".")) < 3:
         return ["should be a domain with at least three segments separated by dots"]
     return []
+
+
+def http_header(value: str) -> list[str]:
+    if _matches(_HEADER, value):
+        return []
+    message = "a valid HTTP header must consist of alphanumeric characters or '-'"
+    return [regex_text(message, _HEADER, "X-Header-Name")]
+
+
+def dns_search(value: str) -> list[str]:
+    """A domain that names are looked for in: underscores are taken there."""
+    errors = [max_len(SUBDOMAIN_MAX)] if len(value) > SUBDOMAIN_MAX else []
+    if not _matches(_UNDERSCORED, value):
+        message = _SUBDOMAIN_MESSAGE.replace("'-' or '.'", "'_', '-' or '.'")
+        errors.append(regex_text(message, _UNDERSCORED, "example.com"))
+    return errors
 
 
 def http_path_in_domain(value: str) -> list[str]:
