@@ -34,7 +34,7 @@ EXAMPLES = 10_000
 OWN = (
     *(b"resourceVersion should not be set on objects to be created", b"failed to create typed patch object"),
     *(b"failed to convert new typed object", b"strconv.ParseUint: parsing", b"target.name: Required", b"target.kind: "),
-    *(b"unknown patch type: ", b"does not contain declared merge key"),
+    *(b"unknown patch type: ", b"does not contain declared merge key", b"doesn't match $setElementOrder"),
 )
 """What Kubernetes itself answers with 500: plain errors of its registry that nobody gave a status."""
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

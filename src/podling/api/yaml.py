@@ -44,6 +44,9 @@ _INFINITIES: Final = {
 _FLOAT = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?", re.ASCII)
 _INTEGER = re.compile(r"([-+]?)(?:0[xX]([0-9a-fA-F]+)|0[bB]([01]+)|0[oO]?([0-7]+)|(\d+))", re.ASCII)
 
+_BITS: Final = 64
+"""No integer that fits has more digits, whatever its base."""
+
 _TAG: Final = "tag:yaml.org,2002:"
 
 _UNLIKE_YAML = re.compile(rb"[\\\t]|[:\[,]\s*-?\d+[.eE]")
@@ -238,24 +241,24 @@ def _plain(text: str) -> Any:
         raise YamlError(f"json: unsupported value: {_INFINITIES[text]}")
     bare = text.replace("_", "")
     integer = _INTEGER.fullmatch(bare)
-    if integer is not None:
-        return _integer(integer)
-    if _FLOAT.fullmatch(bare):
-        return _json_number(float(bare))
-    return text
+    value = _integer(integer) if integer is not None else None
+    if value is None and _FLOAT.fullmatch(bare):
+        value = _json_number(float(bare))
+    return text if value is None else value
 
 
-def _integer(match: re.Match[str]) -> Any:
+def _integer(match: re.Match[str]) -> int | None:
+    """None where 64 bits cannot hold it: go-yaml then tries it as a float, which only decimal digits can be."""
     sign, hexadecimal, binary, octal, decimal = match.groups()
     for digits, base in ((hexadecimal, 16), (binary, 2), (octal, 8), (decimal, 10)):
-        if digits is not None:
+        if digits is not None and len(digits.lstrip("0")) <= _BITS:
             value = int(sign + digits, base)
-            return value if -(2**63) <= value < 2**64 else float(value)
-    raise AssertionError("one of the alternatives matched")
+            return value if -(2**63) <= value < 2**64 else None
+    return None
 
 
-def _json_number(value: float) -> int | float:
-    """A whole number loses its fraction on the way through JSON: `1e3` is 1000."""
+def _json_number(value: float) -> int | float | None:
+    """A whole number loses its fraction on the way through JSON: `1e3` is 1000. None for what is beyond a float."""
     if math.isinf(value):
-        raise YamlError("json: unsupported value: +Inf")
+        return None
     return int(value) if value.is_integer() and abs(value) < 1e21 else value

@@ -282,6 +282,23 @@ def test_numbers_beyond_64_bits_are_floating_point_whichever_way_they_are_read()
     assert gojson.loads_strict(b'{"a":1,"a":%b}' % huge)["a"] == float(huge)
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("9" * 30, 1e30),
+        ("-" + "9" * 30, -1e30),
+        ("9" * 5000, "9" * 5000),
+        ("1e999", "1e999"),
+        ("0x" + "f" * 40, "0x" + "f" * 40),
+        ("0b" + "1" * 70, "0b" + "1" * 70),
+        ("0" * 70 + "1", 1),
+        ("18446744073709551615", 2**64 - 1),
+    ],
+)
+def test_yaml_numbers_that_nothing_can_hold_are_text_as_in_go(written: str, read: Any) -> None:
+    assert yaml.load(f"a: {written}").value == {"a": read}
+
+
 def test_yaml_that_is_json_is_refused_at_the_same_depth() -> None:
     text = b'{"a":' + b"[" * 300 + b"]" * 300 + b"}"
     with pytest.raises(yaml.YamlError, match="max depth"):

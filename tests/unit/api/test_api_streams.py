@@ -24,13 +24,14 @@ import orjson
 import pytest
 import uvloop
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection
+from wsproto.events import BytesMessage, CloseConnection, Ping
 
 from podling.api.errors import ApiError
 from podling.api.http import HttpServer, Request
 from podling.api.streams import spdy
 from podling.api.streams.backend import Process
 from podling.api.streams.negotiation import serve_port_forward, serve_remote_command, wanted
+from podling.api.streams.websocket import WebSocket
 
 
 @dataclass
@@ -353,6 +354,14 @@ def test_what_cannot_be_served_is_refused_before_the_upgrade(query: str, protoco
             client.writer.close()
 
     uvloop.run(scenario())
+
+
+def test_a_ping_that_crosses_our_farewell_needs_no_answer() -> None:
+    server = WebSocket()
+    client = Connection(ConnectionType.CLIENT)
+    server.close()
+    assert list(server.receive(client.send(Ping(payload=b"still there?")))) == []
+    assert server.outgoing == b""
 
 
 @pytest.mark.parametrize(

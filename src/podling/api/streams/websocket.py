@@ -48,7 +48,8 @@ class WebSocket:
                 if isinstance(event, BytesMessage | TextMessage):
                     yield from self._message(event)
                 elif isinstance(event, Ping):
-                    self.outgoing += self._connection.send(event.response())
+                    if not self.closed:
+                        self.outgoing += self._connection.send(event.response())
                 elif isinstance(event, CloseConnection):
                     if not self.closed:
                         self.outgoing += self._connection.send(event.response())
