@@ -23,6 +23,9 @@ class Admission:
 
     async def mutate(self, write: Write) -> None:
         await _run(self.mutating, write)
+        if write.reinvocation.wanted:
+            write.reinvocation.again = True
+            await _run(self.mutating, write)
 
     async def validate(self, write: Write) -> None:
         await _run(self.validating, write)

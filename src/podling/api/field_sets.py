@@ -509,6 +509,22 @@ def _remove_from_list(value: Any, gone: Set, node: Node) -> Any:
 # --- validation of an applied configuration
 
 
+def atomic_parts(value: Any, node: Node, path: str = "") -> list[str]:
+    """The paths of all lists, maps and structs in a configuration that can only be replaced as a whole."""
+    if isinstance(value, dict):
+        found = [path] if node.atomic else []
+        for name, member in cast(Object, value).items():
+            if node.declares(name):
+                found += atomic_parts(member, node.child(name), f"{path}.{name}")
+        return found
+    if isinstance(value, list):
+        found = [path] if node.atomic else []
+        for index, item in enumerate(cast("list[Any]", value)):
+            found += atomic_parts(item, node.element, f"{path}[{index}]")
+        return found
+    return []
+
+
 def problems(value: Object, node: Node) -> list[str]:
     """What does not fit the schema, in structured-merge-diff's words: `.spec.foo: field not declared in schema`."""
     return [f"{path}: {message}" if path else message for path, message in _problems(value, node)]

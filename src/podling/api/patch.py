@@ -99,6 +99,14 @@ def merge_patch(target: Any, patch: Any) -> Any:
 # --- JSON patch
 
 
+class PatchTestFailed(ApiError):
+    """422 for a patch with a test that does not hold; who makes patches may take it as a condition."""
+
+    def __init__(self) -> None:
+        error = unprocessable()
+        super().__init__(error.code, error.reason, error.message, error.details)
+
+
 class _Inapplicable(Exception):
     """An operation that does not fit the document."""
 
@@ -175,7 +183,7 @@ def _test(document: Any, path: str, operation: Object) -> Any:
     expected = operation.get("value")
     actual = document if not path else _lookup_or_none(document, _steps(path))
     if not _equal(actual, expected):
-        raise _Inapplicable
+        raise PatchTestFailed
     return document
 
 

@@ -157,6 +157,16 @@ class Registry:
         """What was stored, as it is answered: in the served version, so without what a conversion lost."""
         return (await self.converted(resource, [entry]))[0]
 
+    async def between(self, given: Resource, wanted: Resource, objects: Sequence[Object]) -> list[Object]:
+        """The objects of one served version in another of the same kind."""
+        if given is wanted:
+            return list(objects)
+        if given.conversion is not None or wanted.conversion is not None:
+            return await _in_version(wanted, given, objects)
+        stored = [_to_storage(given, obj) for obj in objects]
+        read = wanted.from_storage
+        return [{**(obj if read is None else read(obj)), "apiVersion": wanted.api_version} for obj in stored]
+
     def select(self, resource: Resource, namespace: str | None, selection: Selection) -> Sequence[Entry]:
         """The committed objects that match, in the API's order; found by an index where there is one."""
         for indexed in resource.indexed:

@@ -7,7 +7,7 @@ plain objects; those that change an object get one that they own.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
@@ -45,6 +45,48 @@ class Conversion(Protocol):
     async def to_stored(self, obj: Object) -> Object: ...
 
 
+@dataclass(slots=True)
+class Rounds:
+    """What a mutating plugin of the user's (webhooks, policies) remembers of a write that it may see twice."""
+
+    earlier: set[Hashable] = field(default_factory=set[Hashable])
+    """Steps that were asked already, and want to be asked again if one behind them changes the object."""
+    due: set[Hashable] = field(default_factory=set[Hashable])
+    """Steps to be asked again."""
+    output: Object | None = None
+
+    def require(self) -> None:
+        self.due |= self.earlier
+        self.earlier.clear()
+
+
+@dataclass(slots=True)
+class Reinvocation:
+    """The two rounds of mutating admission (`admission.ReinvocationContext`): whatever a user's step changed, the
+    built-in ones look at again, and so do those of the user's before it that asked for that."""
+
+    again: bool = False
+    """Whether this is the second round."""
+    wanted: bool = False
+    plugins: dict[str, Rounds] = field(default_factory=dict[str, Rounds])
+
+    def begin(self, plugin: str, obj: Object) -> Rounds:
+        rounds = self.plugins.setdefault(plugin, Rounds())
+        if self.again and obj != rounds.output:
+            rounds.require()
+        return rounds
+
+    def skips(self, rounds: Rounds, step: Hashable) -> bool:
+        return self.again and step not in rounds.due
+
+    def asked(self, rounds: Rounds, step: Hashable, *, changed: bool, repeats: bool) -> None:
+        if changed:
+            self.wanted = True
+            rounds.require()
+        if repeats:
+            rounds.earlier.add(step)
+
+
 @dataclass(slots=True, kw_only=True)
 class Write:
     """One create, update or delete on its way to the store, as hooks and admission see it."""
@@ -65,6 +107,7 @@ class Write:
     options: Object = field(default_factory=dict[str, Any])
     warnings: list[str] = field(default_factory=list[str])
     """Sent to the client as `Warning: 299` headers."""
+    reinvocation: Reinvocation = field(default_factory=Reinvocation)
 
 
 def _nothing(_write: Write) -> None:

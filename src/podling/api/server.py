@@ -162,7 +162,7 @@ class ApiServer:
         self._conversions = SharedConversions(self.registry)
         self.metrics = Metrics()
         self._authenticate = authenticate
-        self._authorize = authorize
+        self.authorize = authorize
         self._version = version
         self._server_address = server_address
         self._negotiator = Negotiator()
@@ -284,7 +284,7 @@ class ApiServer:
         info = request.info = parse_path(request.method, request.path, bool(query) and query.flag("watch"))
         user = self._authenticate(request)
         attributes = Attributes.of(info)
-        decision = self._authorize(user, attributes)
+        decision = self.authorize(user, attributes)
         if not decision.allowed:
             raise forbidden_request(user, attributes, decision.reason)
         if not info.resource:

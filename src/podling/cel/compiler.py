@@ -7,13 +7,14 @@ what walks over a text a tenth for each character, what walks over a collection 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, cast
 
 from podling.cel import library
 from podling.cel.library import Overload
-from podling.cel.syntax import RESERVED, CompileError, Node, Problem, parse
+from podling.cel.syntax import RESERVED, CompileError, Node, Problem, parse, qualified_name
 from podling.cel.types import (
     BOOL,
     BYTES,
@@ -32,7 +33,7 @@ from podling.cel.types import (
     map_of,
     optional_of,
 )
-from podling.cel.values import CelError, Optional, UInt, no_key, no_overload
+from podling.cel.values import Budget, CelError, CostExceeded, Meter, Optional, Struct, UInt, no_key, no_overload
 
 Environment = Mapping[str, Any]
 Run = Callable[[Environment], Any]
@@ -41,7 +42,9 @@ MAX_REQUEST: Final = 3 * 1024 * 1024
 """Bytes of a request: what bounds collections whose size the schema leaves open."""
 _UNLIMITED: Final = 2**63
 _TEXT_COST: Final = 0.1
-_LIST_COST, _MAP_COST = 10, 30
+_LIST_COST, _MAP_COST, _STRUCT_COST = 10, 30, 40
+METER: Final = ""
+"""The name, which no variable can have, of the meter among the values."""
 
 
 @dataclass(slots=True)
@@ -52,27 +55,52 @@ class Part:
     run: Run
     cost: float = 0
     size: int = 1
+    own: float = -1
+    """What it costs when it runs, without what depends on values: that is charged where it comes up."""
+
+    def __post_init__(self) -> None:
+        if self.own < 0:
+            self.own = self.cost
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A compiled expression. `run` raises CelError where there is no value."""
+    """A compiled expression."""
 
     source: str
     type: Type
-    run: Run
+    evaluate: Run
     cost: int
+    """The most that it may cost, as estimated."""
+    own: float
     names: frozenset[str]
     """The variables that it uses."""
 
+    def run(self, values: Environment, budget: Budget | None = None) -> Any:
+        """The value, and what it cost charged to the budget. Raises EvaluationError."""
+        meter = Meter()
+        try:
+            meter.spend(self.own)
+            return self.evaluate({**values, METER: meter})
+        except CostExceeded:
+            budget = None  # the expression is to blame, not those before it
+            raise
+        finally:
+            if budget is not None:
+                budget.spend(meter.spent)
 
-def compile_expression(source: str, variables: Mapping[str, Type]) -> Program:
-    """Raises CompileError."""
-    compiler = _Compiler(source, variables)
+
+def compile_expression(source: str, variables: Mapping[str, Type], *, makes: bool = False) -> Program:
+    """With `makes` an expression may make objects: `Object.spec{replicas: 1}`, `JSONPatch{op: "test"}`.
+
+    Raises CompileError.
+    """
+    compiler = _Compiler(source, variables, makes)
     part = compiler.compile(parse(source))
     if compiler.problems:
         raise CompileError(source, compiler.problems)
-    return Program(source, part.type, part.run, int(min(part.cost, _UNLIMITED)), frozenset(compiler.names))
+    cost = int(min(part.cost, _UNLIMITED))
+    return Program(source, part.type, part.run, cost, part.own, frozenset(compiler.names))
 
 
 def most_items(type_: Type) -> int:
@@ -102,13 +130,14 @@ _LITERALS: Final = {
     "null_type": NULL,
 }
 _TYPE_NAMES: Final = ("int", "uint", "double", "bool", "string", "bytes", "list", "map", "null_type", "type", "dyn")
-_NAMESPACED: Final = frozenset({"optional", "sets", "strings", "lists", "format", "ip"})
+_NAMESPACED: Final = library.NAMESPACES | {"ip"}
 
 
 class _Compiler:
-    def __init__(self, source: str, variables: Mapping[str, Type]) -> None:
+    def __init__(self, source: str, variables: Mapping[str, Type], makes: bool) -> None:
         self._source = source
         self._variables = dict(variables)
+        self._makes = makes
         self.problems: list[Problem] = []
         self.names: set[str] = set()
 
@@ -125,8 +154,8 @@ class _Compiler:
         size = len(constant) if isinstance(constant, str | bytes) else 1
         return Part(_LITERALS[kind], lambda _env: constant, 0, size)
 
-    def _name(self, node: Node) -> Part:
-        name = cast(str, node.value)
+    def _name(self, node: Node, name: str = "") -> Part:
+        name = name or cast(str, node.value)
         type_ = self._variables.get(name)
         if type_ is None:
             if name in _TYPE_NAMES:
@@ -139,6 +168,8 @@ class _Compiler:
 
     def _field(self, node: Node) -> Part:
         assert node.target is not None
+        if (qualified := qualified_name(node)) in self._variables:
+            return self._name(node, qualified)
         target = self.compile(node.target)
         wrapped = target.type.name == "optional"
         holder = target.type.parts[0] if wrapped else target.type
@@ -149,8 +180,10 @@ class _Compiler:
         run = target.run
         if wrapped or node.optional:
             result = type_ if type_.name == "optional" else optional_of(type_)
-            return Part(result, lambda env: _optional_field(run(env), name), target.cost + 1, most_items(type_))
-        return Part(type_, lambda env: _field_of(run(env), name), target.cost + 1, most_items(type_))
+            run = partial(_optional_field_of, run, name)
+            return Part(result, run, target.cost + 1, most_items(type_), target.own + 1)
+        run = target.run
+        return Part(type_, lambda env: _field_of(run(env), name), target.cost + 1, most_items(type_), target.own + 1)
 
     def _field_type(self, holder: Type, node: Node) -> tuple[str, Type] | None:
         name = cast(str, node.value)
@@ -161,7 +194,7 @@ class _Compiler:
             return None
         if holder.name == "map":
             return name, holder.parts[1]
-        if holder == DYN or len(holder.name) == 1:
+        if holder == DYN or len(holder.name) == 1 or holder.name.partition(".")[0] == "Object":
             return name, DYN
         self._problem(node, f"type '{holder}' does not support field selection")
         return None
@@ -174,7 +207,7 @@ class _Compiler:
         if found is None:
             return Part(BOOL, lambda _env: False)
         name, run = found[0], target.run
-        return Part(BOOL, lambda env: _has_field(run(env), name), target.cost + 1)
+        return Part(BOOL, lambda env: _has_field(run(env), name), target.cost + 1, own=target.own)
 
     def _index(self, node: Node) -> Part:
         assert node.target is not None
@@ -185,7 +218,12 @@ class _Compiler:
             return self._resolved(node, "_[_]", False, [target, key])
         element = self._resolved(node, "_[_]", False, [holder, key]).type
         run, at = target.run, key.run
-        return Part(optional_of(element), lambda env: _optional_item(run(env), at(env)), target.cost + key.cost + 1)
+        return Part(
+            optional_of(element),
+            lambda env: _optional_item(run(env), at(env)),
+            target.cost + key.cost + 1,
+            own=target.own + key.own + 1,
+        )
 
     # Literals of collections
 
@@ -204,15 +242,40 @@ class _Compiler:
                     values.append(value.value)
             return values
 
-        return Part(list_of(joined(types), len(parts)), run, _LIST_COST + sum(p.cost for p in parts), len(parts))
+        cost, own = _sums(_LIST_COST, parts)
+        return Part(list_of(joined(types), len(parts)), run, cost, len(parts), own)
 
     def _map(self, node: Node) -> Part:
         parts = [self.compile(part) for part in node.parts]
         keys, values = parts[::2], parts[1::2]
         pairs = [(key.run, value.run) for key, value in zip(keys, values, strict=True)]
         type_ = map_of(joined([k.type for k in keys]), joined([v.type for v in values]), len(keys))
-        cost = _MAP_COST + sum(part.cost for part in parts)
-        return Part(type_, lambda env: {key(env): value(env) for key, value in pairs}, cost, len(keys))
+        cost, own = _sums(_MAP_COST, parts)
+        return Part(type_, lambda env: {key(env): value(env) for key, value in pairs}, cost, len(keys), own)
+
+    def _struct(self, node: Node) -> Part:
+        name, names = cast("tuple[str, tuple[str, ...]]", node.value)
+        parts = [self.compile(part) for part in node.parts]
+        fields = _struct_fields(name) if self._makes else None
+        if fields is None:
+            return self._problem(node, f"undeclared reference to '{name}' (in container '')")
+        for at, (field, part) in enumerate(zip(names, parts, strict=True)):
+            wanted = fields.get(field, fields.get("*"))
+            given = _inner(part.type) if node.parts[at].optional else part.type
+            if wanted is None:
+                self._problem(node.parts[at], f"undefined field '{field}'")
+            elif not fits(wanted, given, {}):
+                words = f"expected type of field '{field}' is '{wanted}' but provided type is '{given}'"
+                self._problem(node.parts[at], words)
+        runs = [(f, part.run, item.optional) for f, part, item in zip(names, parts, node.parts, strict=True)]
+
+        def run(env: Environment) -> Any:
+            values = ((field, one(env), optional) for field, one, optional in runs)
+            present = {f: v.value if optional else v for f, v, optional in values if not optional or v.present}
+            return Struct(name, present)
+
+        cost, own = _sums(_STRUCT_COST, parts)
+        return Part(Type(name), run, cost, len(names), own)
 
     # Calls
 
@@ -223,7 +286,7 @@ class _Compiler:
             return special(self, node)
         if node.target is not None and node.target.kind == "name" and node.target.value in _NAMESPACED:
             spaced = f"{node.target.value}.{name}"
-            if (spaced, False) in library.functions():
+            if (spaced, False) in library.functions() and (self._makes or not spaced.startswith("jsonpatch.")):
                 return self._resolved(node, spaced, False, [self.compile(part) for part in node.parts])
         parts = [self.compile(part) for part in ((node.target,) if node.target else ()) + node.parts]
         return self._resolved(node, name, node.target is not None, parts)
@@ -240,9 +303,11 @@ class _Compiler:
             return self._problem(node, f"found no matching overload for '{name}' applied to '{applied}'")
         results = [bound(overload.result, bindings) for overload, bindings in chosen]
         result = results[0] if all(one == results[0] for one in results) else DYN
-        run = _call_of([overload for overload, _ in chosen], [part.run for part in parts])
-        cost = 1 + sum(part.cost for part in parts) + _walking_cost(name, parts)
-        return Part(result, run, cost, _result_size(name, result, parts))
+        run = _call_of(name, [overload for overload, _ in chosen], [part.run for part in parts])
+        cost, own = _sums(1, parts)
+        kinds = [part.type.name for part in parts[:2]] or [""]
+        walking = _walking_cost(name, [part.size for part in parts], kinds[0], kinds[-1])
+        return Part(result, run, cost + walking, _result_size(name, result, parts), own)
 
     def _and(self, node: Node) -> Part:
         return self._logical(node, decides=False)
@@ -266,7 +331,7 @@ class _Compiler:
                 raise
             return value if value is decides else _boolean(second(env))
 
-        return Part(BOOL, run, left.cost + right.cost + 1)
+        return Part(BOOL, run, left.cost + right.cost + 1, own=left.own + right.own + 1)
 
     def _choice(self, node: Node) -> Part:
         condition, yes, no = (self.compile(part) for part in node.parts)
@@ -277,7 +342,7 @@ class _Compiler:
         type_ = yes.type if yes.type != DYN and yes.type != NULL else no.type
         cost = condition.cost + max(yes.cost, no.cost) + 1
         run: Run = lambda env: first(env) if _boolean(test(env)) else second(env)  # noqa: E731  a closure among others
-        return Part(type_, run, cost, max(yes.size, no.size))
+        return Part(type_, run, cost, max(yes.size, no.size), condition.own + max(yes.own, no.own) + 1)
 
     # Macros over collections
 
@@ -297,7 +362,9 @@ class _Compiler:
         self.names -= {one for one in called if shadowed[one] is None}
         rounds = items.size if items.size > 1 else most_items(items.type)
         cost = items.cost + rounds * (sum(body.cost for body in bodies) + 3) + 2
-        return self._folded(node, name, called, items, bodies, cost)
+        folded = self._folded(node, name, called, items, bodies, cost)
+        folded.own = items.own + 2
+        return folded
 
     def _restore(self, shadowed: Mapping[str, Type | None]) -> None:
         for name, type_ in shadowed.items():
@@ -325,7 +392,7 @@ class _Compiler:
     def _folded(
         self, node: Node, name: str, called: tuple[str, ...], items: Part, bodies: list[Part], cost: float
     ) -> Part:
-        each = _rounds(items.run, called)
+        each = _rounds(items.run, called, sum(body.own for body in bodies) + 3)
         body = bodies[-1]
         test = bodies[0].run if len(bodies) == 2 or name == "filter" else None
         if name in ("all", "exists", "exists_one", "existsOne", "filter") and not fits(BOOL, body.type, {}):
@@ -372,7 +439,8 @@ class _Compiler:
             result = inner({**env, called: value.value})
             return result if flat else Optional(result, True)
 
-        return Part(body.type if flat else optional_of(body.type), mapped, target.cost + body.cost + 1)
+        type_ = body.type if flat else optional_of(body.type)
+        return Part(type_, mapped, target.cost + body.cost + 1, own=target.own + body.own + 1)
 
 
 _SPECIAL: Final[dict[str, Callable[[_Compiler, Node], Part]]] = {
@@ -380,6 +448,17 @@ _SPECIAL: Final[dict[str, Callable[[_Compiler, Node], Part]]] = {
     "_||_": _Compiler._or,  # pyright: ignore[reportPrivateUsage]
     "_?_:_": _Compiler._choice,  # pyright: ignore[reportPrivateUsage]
 }
+
+
+def _sums(first: float, parts: Sequence[Part]) -> tuple[float, float]:
+    return first + sum(part.cost for part in parts), first + sum(part.own for part in parts)
+
+
+def _struct_fields(name: str) -> Mapping[str, Type] | None:
+    """The fields of what an expression may make; `*` is any. Of objects they are checked when they are merged."""
+    if name == "JSONPatch":
+        return {**dict.fromkeys(("op", "path", "from"), STRING), "value": DYN}
+    return {"*": DYN} if name.partition(".")[0] == "Object" else None
 
 
 def _inner(type_: Type) -> Type:
@@ -397,25 +476,38 @@ def _matches(overload: Overload, types: Sequence[Type]) -> Bindings | None:
     return bindings
 
 
-def _call_of(overloads: Sequence[Overload], runs: Sequence[Run]) -> Run:
-    if len(overloads) == 1:
-        compute = overloads[0].compute
-        if len(runs) == 1:
-            (only,) = runs
-            return lambda env: _guarded(compute, only(env))
-        if len(runs) == 2:
-            first, second = runs
-            return lambda env: _guarded(compute, first(env), second(env))
-        return lambda env: _guarded(compute, *[run(env) for run in runs])
+def _call_of(name: str, overloads: Sequence[Overload], runs: Sequence[Run]) -> Run:
+    only = overloads[0] if len(overloads) == 1 else None
+    walks = name in _WALKERS
+    charge = library.CHARGES.get(name)
+    if only is not None and not walks and charge is None and len(runs) <= 2:
+        return _plain_call(only.compute, runs)
 
     def run(env: Environment) -> Any:
         values = [one(env) for one in runs]
-        for overload in overloads:
-            if all(map(library.accepts, overload.parameters, values)):
-                return _guarded(overload.compute, *values)
-        raise no_overload()
+        if walks:
+            kinds = [library.type_name(value) for value in values[:2]]
+            sizes = [len(cast(Sized, value)) if isinstance(value, _SIZED) else 1 for value in values]
+            env[METER].spend(_walking_cost(name, sizes, kinds[0], kinds[-1]))
+        if charge is not None:
+            env[METER].spend(charge)
+        return _guarded(_overload_for(overloads, values).compute if only is None else only.compute, *values)
 
     return run
+
+
+def _plain_call(compute: Callable[..., Any], runs: Sequence[Run]) -> Run:
+    if len(runs) == 2:
+        first, second = runs
+        return lambda env: _guarded(compute, first(env), second(env))
+    return lambda env: _guarded(compute, *[run(env) for run in runs])
+
+
+def _overload_for(overloads: Sequence[Overload], values: Sequence[Any]) -> Overload:
+    for overload in overloads:
+        if all(map(library.accepts, overload.parameters, values)):
+            return overload
+    raise no_overload()
 
 
 def _guarded(compute: Callable[..., Any], *values: Any) -> Any:
@@ -480,6 +572,10 @@ def _optional_field(value: Any, name: str) -> Optional:
     return Optional()
 
 
+def _optional_field_of(run: Run, name: str, env: Environment) -> Optional:
+    return _optional_field(run(env), name)
+
+
 def _optional_item(value: Any, at: Any) -> Optional:
     inner = value.value if isinstance(value, Optional) else value
     if inner is None:
@@ -490,34 +586,34 @@ def _optional_item(value: Any, at: Any) -> Optional:
         return Optional()
 
 
-def _rounds(items: Run, called: tuple[str, ...]) -> Callable[[Environment], Sequence[Environment]]:
-    def rounds(env: Environment) -> Sequence[Environment]:
+def _rounds(items: Run, called: tuple[str, ...], cost: float) -> Callable[[Environment], Iterator[Environment]]:
+    def rounds(env: Environment) -> Iterator[Environment]:
         values = items(env)
         if isinstance(values, dict):
             members = cast("dict[Any, Any]", values)
-            pairs: Sequence[tuple[Any, Any]] = [*members.items()] if len(called) == 2 else [(k, k) for k in members]
+            pairs: Iterable[tuple[Any, Any]] = members.items() if len(called) == 2 else ((k, k) for k in members)
         elif isinstance(values, list):
-            pairs = [*enumerate(cast("list[Any]", values))]
+            pairs = enumerate(cast("list[Any]", values))
         else:
             raise no_overload()
-        if len(called) == 1:
-            (one,) = called
-            return [{**env, one: value} for _, value in pairs]
-        first, second = called
-        return [{**env, first: key, second: value} for key, value in pairs]
+        spend = env[METER].spend
+        first, last = called[0], called[-1]
+        for key, value in pairs:
+            spend(cost)
+            yield {**env, first: key, last: value}
 
     return rounds
 
 
 def _chosen(
-    each: Callable[[Environment], Sequence[Environment]], test: Run | None
-) -> Callable[[Environment], Sequence[Environment]]:
+    each: Callable[[Environment], Iterator[Environment]], test: Run | None
+) -> Callable[[Environment], Iterator[Environment]]:
     if test is None:
         return each
-    return lambda env: [inner for inner in each(env) if _boolean(test(inner))]
+    return lambda env: (inner for inner in each(env) if _boolean(test(inner)))
 
 
-def _quantified(rounds: Sequence[Environment], test: Run, *, decides: bool) -> bool:
+def _quantified(rounds: Iterator[Environment], test: Run, *, decides: bool) -> bool:
     """`all` and `exists`: an error counts only where no other item decides."""
     failed: CelError | None = None
     for inner in rounds:
@@ -576,20 +672,26 @@ _TEXT_WALKERS: Final = frozenset(
 _LIST_WALKERS: Final = frozenset(["@in", "isSorted", "sum", "min", "max", "indexOf", "lastIndexOf"])
 
 
-def _walking_cost(name: str, parts: Sequence[Part]) -> float:
-    """What a function costs that looks at all of what it is given."""
-    if not parts:
+_COMPARISONS: Final = frozenset(["_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "startsWith", "endsWith"])
+_SEARCHES: Final = frozenset(["contains", "find", "findAll"])
+_WALKERS: Final = _TEXT_WALKERS | _LIST_WALKERS | _SEARCHES | {"matches"}
+_SIZED: Final = (str, bytes, list, dict)
+
+
+def _walking_cost(name: str, sizes: Sequence[int], first: str, second: str) -> float:
+    """What a function costs that looks at all of what it is given: at its worst, or with the values that it got.
+    `first` and `second` are the types of its parameters."""
+    if not sizes:
         return 0
-    sizes = [part.size for part in parts]
     if name == "matches":
         return (sizes[0] + 1) * _TEXT_COST * max(1, sizes[1] * 0.25)
-    if name in ("contains", "find", "findAll") and parts[0].type.name == "string":
+    if name in _SEARCHES and first == "string":
         return sizes[0] * _TEXT_COST * max(1, sizes[1] * _TEXT_COST)
-    if name == "@in" and parts[1].type.name == "list":
-        return sizes[1]
-    if name in _LIST_WALKERS and parts[0].type.name == "list":
+    if name == "@in":
+        return sizes[1] if second == "list" else 0
+    if name in _LIST_WALKERS and first == "list":
         return sizes[0]
-    if name in ("_==_", "_!=_", "_<_", "_<=_", "_>_", "_>=_", "startsWith", "endsWith"):
+    if name in _COMPARISONS:
         return min(sizes) * _TEXT_COST if min(sizes) > 1 else 0
     return sum(size for size in sizes if size > 1) * _TEXT_COST if name in _TEXT_WALKERS else 0
 

@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from podling.api import quantity
 from podling.api.structs import DecodeError, parse_duration
+from podling.cel import authorization
 from podling.cel.types import Type, parse_type
 from podling.cel.values import CelError, Opaque, Optional, Quantity, UInt, equal, no_key, no_overload, type_name
 
@@ -209,6 +210,7 @@ def _quote(text: str) -> str:
     return '"' + "".join(escapes.get(c) or ("\\" + c if c in '"\\' else c) for c in text) + '"'
 
 
+_MOST_DIGITS: Final = 100
 _VERB: Final = re.compile(r"%(?:\.(\d+))?(.)?", re.DOTALL)
 
 
@@ -217,6 +219,8 @@ def _format(text: str, values: list[Any]) -> str:
 
     def shown(match: re.Match[str]) -> str:
         precision, verb = match[1], match[2]
+        if precision and int(precision) > _MOST_DIGITS:
+            raise CelError(f"precision may not be greater than {_MOST_DIGITS}")
         if verb == "%":
             return "%"
         try:
@@ -299,27 +303,6 @@ def _extreme(choose: Callable[..., Any], name: str) -> Callable[[list[Any]], Any
         return choose(items)
 
     return compute
-
-
-def _slice(items: list[Any], start: int, end: int) -> list[Any]:
-    if not 0 <= start <= end <= len(items):
-        raise CelError(f"cannot slice({start}, {end}), invalid range for list of length {len(items)}")
-    return items[start:end]
-
-
-def _flatten(items: list[Any], depth: int = 1) -> list[Any]:
-    result: list[Any] = []
-    for item in items:
-        result += _flatten(cast("list[Any]", item), depth - 1) if isinstance(item, list) and depth > 0 else [item]
-    return result
-
-
-def _distinct(items: list[Any]) -> list[Any]:
-    result: list[Any] = []
-    for item in items:
-        if not _contains(item, result):
-            result.append(item)
-    return result
 
 
 def _first_at(items: list[Any], value: Any) -> int:
@@ -521,6 +504,10 @@ def _non_zero(value: Any) -> Optional:
     return Optional(value, True) if value not in (0, "", None, [], {}, False, b"") else Optional()
 
 
+def _unwrapped(items: list[Optional]) -> list[Any]:
+    return [item.value for item in items if item.present]
+
+
 def _table() -> Iterable[tuple[str, Callable[..., Any]]]:
     for kind in ("int", "uint"):
         for name, compute in (
@@ -605,6 +592,8 @@ def _table() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield from _time_overloads()
     yield from _kubernetes_overloads()
     yield from _optional_overloads()
+    yield from authorization.overloads(_is_formatted("dns1123Subdomain"), _is_formatted("dns1123Label"))
+    yield "jsonpatch.escapeKey(string) string", lambda a: a.replace("~", "~0").replace("/", "~1")
 
 
 def _string_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
@@ -627,7 +616,6 @@ def _string_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "string.substring(int) string", _substring
     yield "string.substring(int, int) string", _substring
     yield "string.trim() string", str.strip
-    yield "string.reverse() string", lambda a: a[::-1]
     yield "string.format(list<dyn>) string", _format
     yield "list<string>.join() string", "".join
     yield "list<string>.join(string) string", lambda a, b: b.join(a)
@@ -647,13 +635,6 @@ def _list_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "list<A>.max() A", _extreme(max, "max")
     yield "list<A>.indexOf(A) int", _first_at
     yield "list<A>.lastIndexOf(A) int", _last_at
-    yield "list<A>.slice(int, int) list<A>", _slice
-    yield "list<A>.flatten() list<dyn>", _flatten
-    yield "list<A>.flatten(int) list<dyn>", _flatten
-    yield "list<A>.sort() list<A>", sorted
-    yield "list<A>.reverse() list<A>", lambda a: a[::-1]
-    yield "list<A>.distinct() list<A>", _distinct
-    yield "lists.range(int) list<int>", lambda n: list(range(n))
     yield "sets.contains(list<A>, list<A>) bool", lambda a, b: all(_contains(item, a) for item in b)
     yield (
         "sets.equivalent(list<A>, list<A>) bool",
@@ -713,9 +694,17 @@ def _kubernetes_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield f"{s}.isGreaterThan({s}) bool", lambda a, b: a.value > b.value
     yield f"{s}.isLessThan({s}) bool", lambda a, b: a.value < b.value
     yield f"{s}.compareTo({s}) int", lambda a, b: _compared(a.value, b.value)
+    yield "format.named(string) ?kubernetes.NamedFormat", _named_format
     for name in _NAMED_RULES:
-        yield f"format.{name}() kubernetes.NamedFormat", lambda name=name: Opaque("kubernetes.NamedFormat", name)
+        yield f"format.{name}() kubernetes.NamedFormat", lambda name=name: Opaque(_NAMED_FORMAT, name)
     yield "kubernetes.NamedFormat.validate(string) ?list<string>", _validated
+    i = "kubernetes.Image"
+    yield f"image(string) {i}", _image
+    yield "isImage(string) bool", _is(_image)
+    yield f"{i}.containsDigest() bool", lambda a: bool(a.value["digest"])
+    yield f"{i}.identifier() string", lambda a: a.value["digest"] or a.value["tag"]
+    for name in ("registry", "repository", "tag", "digest"):
+        yield f"{i}.{name}() string", lambda a, name=name: a.value[name]
 
 
 def _is_whole(value: Quantity) -> bool:
@@ -737,22 +726,70 @@ _NAMED_RULES: Final = {
     "dns1123Label": (_LABEL, 63),
     "dns1123Subdomain": (rf"{_LABEL}(\.{_LABEL})*", 253),
     "dns1035Label": ("[a-z]([-a-z0-9]*[a-z0-9])?", 63),
+    "dns1123LabelPrefix": ("[a-z0-9][-a-z0-9]*", 63),
+    "dns1123SubdomainPrefix": (rf"({_LABEL}\.)*[a-z0-9][-a-z0-9]*", 253),
+    "dns1035LabelPrefix": ("[a-z][-a-z0-9]*", 63),
     "qualifiedName": (rf"({_LABEL}(\.{_LABEL})*/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?", 317),
     "labelValue": ("([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?", 63),
+    "uri": (r"([A-Za-z][A-Za-z0-9+.-]*:|/)\S*", 1000),
+    "uuid": ("[0-9a-fA-F]{8}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{4}-?[0-9a-fA-F]{12}", 45),
+    "byte": ("([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", 1 << 20),
+    "date": (r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])", 10),
+    "datetime": (
+        r"\d{4}-(0[1-9]|1[0-2])-(0[1-9]|[12]\d|3[01])[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:?\d\d)",
+        64,
+    ),
 }
+"""Pattern and greatest length of each format."""
+_NAMED_FORMAT: Final = "kubernetes.NamedFormat"
+
+
+def _named_format(name: str) -> Optional:
+    return Optional(Opaque(_NAMED_FORMAT, name), True) if name in _NAMED_RULES else Optional()
+
+
+def _is_formatted(name: str) -> Callable[[str], bool]:
+    pattern, longest = _NAMED_RULES[name]
+    return lambda text: len(text) <= longest and re.fullmatch(pattern, text, re.ASCII) is not None
 
 
 def _validated(form: Opaque, text: str) -> Optional:
-    pattern, longest = _NAMED_RULES[form.value]
-    if len(text) <= longest and re.fullmatch(pattern, text, re.ASCII):
+    if _is_formatted(form.value)(text):
         return Optional()
     return Optional([f"must be a valid {form.value}"], True)
+
+
+_IMAGE: Final = re.compile(
+    r"(?:(?P<registry>(?:[a-zA-Z0-9.-]+\.[a-zA-Z0-9.-]+|localhost)(?::\d+)?|[a-zA-Z0-9-]+:\d+|\[[0-9a-f:]+\](?::\d+)?)/)?"
+    r"(?P<repository>[a-z0-9]+(?:[._/-]+[a-z0-9]+)*)(?::(?P<tag>[\w][\w.-]{0,127}))?"
+    r"(?:@(?P<digest>[a-z0-9]+(?:[+._-][a-z0-9]+)*:[0-9a-fA-F]{32,}))?",
+    re.ASCII,
+)
+
+
+def _image(text: str) -> Opaque:
+    """A reference with what Docker adds to one that is short."""
+    match = _IMAGE.fullmatch(text)
+    if match is None:
+        raise CelError(f"image format error: could not parse image reference {text!r}")
+    found = {key: value or "" for key, value in match.groupdict().items()}
+    if not found["registry"]:
+        found["registry"] = "docker.io"
+    if found["registry"] == "docker.io" and "/" not in found["repository"]:
+        found["repository"] = f"library/{found['repository']}"
+    if not found["tag"] and not found["digest"]:
+        found["tag"] = "latest"
+    return Opaque("kubernetes.Image", found)
 
 
 def _optional_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "optional.of(A) ?A", lambda a: Optional(a, True)
     yield "optional.ofNonZeroValue(A) ?A", _non_zero
     yield "optional.none() ?A", Optional
+    yield "optional.unwrap(list<?A>) list<A>", _unwrapped
+    yield "list<?A>.unwrapOpt() list<A>", _unwrapped
+    yield "list<A>.first() ?A", lambda a: Optional(a[0], True) if a else Optional()
+    yield "list<A>.last() ?A", lambda a: Optional(a[-1], True) if a else Optional()
     yield "?A.hasValue() bool", lambda a: a.present
     yield "?A.value() A", _value
     yield "?A.or(?A) ?A", lambda a, b: a if a.present else b
@@ -760,7 +797,9 @@ def _optional_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
 
 
 _SIGNATURE: Final = re.compile(r"(?P<name>.+?)\((?P<parameters>[^()]*)\) (?P<result>.+)")
-_NAMESPACES: Final = frozenset({"optional", "sets", "strings", "lists", "format"})
+NAMESPACES: Final = frozenset({"optional", "sets", "strings", "format", "jsonpatch"})
+CHARGES: Final = {"check": authorization.CHECK_COST}
+"""What functions cost beside the one of every call."""
 
 
 def _overload(signature: str, compute: Callable[..., Any]) -> Overload:
@@ -768,7 +807,7 @@ def _overload(signature: str, compute: Callable[..., Any]) -> Overload:
     assert match is not None, signature
     name, parameters = match["name"], [p for p in re.split(r",\s+", match["parameters"]) if p]
     receiver, dot, method = name.rpartition(".")
-    called_on = bool(dot) and receiver not in _NAMESPACES and name != "ip.isCanonical"
+    called_on = bool(dot) and receiver not in NAMESPACES and name != "ip.isCanonical"
     if called_on:
         parameters = [receiver, *parameters]
         name = method

@@ -32,7 +32,7 @@ def _shown(source: str, problem: Problem) -> str:
 
 @dataclass(slots=True)
 class Node:
-    """A part of an expression. `kind`: literal, name, field, index, call, list, map, has, fold."""
+    """A part of an expression. `kind`: literal, name, field, index, call, list, map, struct, has, fold."""
 
     kind: str
     position: int
@@ -144,6 +144,14 @@ def tokens(source: str) -> tuple[list[Token], list[Problem]]:
         at = match.end()
     found.append(Token("end", "<EOF>", len(source)))
     return found, problems
+
+
+def qualified_name(node: Node) -> str:
+    """`Object.spec`, where a part is only names; else `""`."""
+    if node.kind == "name":
+        return str(node.value)
+    above = qualified_name(node.target) if node.kind == "field" and node.target and not node.optional else ""
+    return f"{above}.{node.value}" if above else ""
 
 
 class _Failure(Exception):
@@ -259,6 +267,8 @@ class _Parser:
                 key = self.expression()
                 self._expect("]")
                 node = Node("index", opening.position, None, (key,), node, optional)
+            elif (type_ := qualified_name(node)) and (opening := self._takes("{")):
+                node = self._struct(type_, opening.position)
             else:
                 return node
 
@@ -300,6 +310,26 @@ class _Parser:
         after_opening = self._may_close and self._at > 0 and self._tokens[self._at - 1].text == "("
         expected = _EXPECTED.format("')', " if after_opening else "")
         raise self._fail(f"mismatched input '{token.text}' expecting {expected}")
+
+    def _struct(self, type_: str, position: int) -> Node:
+        names: list[str] = []
+        parts: list[Node] = []
+        while self._takes("}") is None:
+            optional = self._takes("?") is not None
+            name = self._next()
+            if name.kind not in ("name", "escaped"):
+                self._at -= 1
+                expected = "{'}', '?', ',', IDENTIFIER}"
+                raise self._fail(f"mismatched input '{name.text}' expecting {expected}", name.position)
+            names.append(name.text.strip("`"))
+            self._expect(":")
+            part = self.expression()
+            part.optional = optional
+            parts.append(part)
+            if self._takes(",") is None:
+                self._expect("}")
+                break
+        return Node("struct", position, (type_, tuple(names)), tuple(parts))
 
     def _map(self, position: int) -> Node:
         parts: list[Node] = []

@@ -2,14 +2,65 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
-from typing import Any, cast
+from typing import Any, Final, cast
+
+PER_CALL: Final = 1_000_000
+"""What one evaluation may cost (`PerCallLimit`)."""
+BUDGET: Final = 10_000_000
+"""What all evaluations for one object, or of one policy, may cost together (`RuntimeCELCostBudget`)."""
 
 
-class CelError(Exception):
-    """An evaluation without a value; the message is cel-go's."""
+class EvaluationError(Exception):
+    """An evaluation without a value; the message is that of cel-go or Kubernetes."""
+
+
+class CelError(EvaluationError):
+    """No value, of this expression or a part of it: where the rest decides, it does not matter."""
+
+
+class CostExceeded(EvaluationError):
+    """The evaluation was ended, because it took too long; nothing in it can make up for that."""
+
+    def __init__(self) -> None:
+        super().__init__("operation cancelled: actual cost limit exceeded")
+
+
+class OutOfBudget(EvaluationError):
+    """Evaluations together took too long: no more is asked."""
+
+    def __init__(self) -> None:
+        super().__init__("validation failed due to running out of cost budget, no further validation rules will be run")
+
+
+class Meter:
+    """What one evaluation may still cost, in cel-go's units; a step of an expression is about one."""
+
+    def __init__(self, limit: float = PER_CALL) -> None:
+        self.limit = limit
+        self.spent = 0.0
+
+    def spend(self, cost: float) -> None:
+        """Raises CostExceeded."""
+        self.spent += cost
+        if self.spent > self.limit:
+            raise CostExceeded
+
+
+class Budget:
+    """What evaluations may still cost together."""
+
+    def __init__(self, limit: float = BUDGET) -> None:
+        self.left = limit
+
+    def spend(self, cost: float) -> None:
+        """Raises OutOfBudget."""
+        self.left -= cost
+        if self.left < 0:
+            raise OutOfBudget
 
 
 class UInt(int):
@@ -34,6 +85,14 @@ class Quantity:
 
     def __hash__(self) -> int:
         return hash(self.amount)
+
+
+class Struct(dict[str, Any]):
+    """An object that an expression has made, `Object.spec{replicas: 1}`, with the name of its type."""
+
+    def __init__(self, type: str, fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self.type = type
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +145,8 @@ def type_name(value: Any) -> str:
             return "bytes"
         case list():
             return "list"
+        case Struct():
+            return value.type
         case dict():
             return "map"
         case datetime():

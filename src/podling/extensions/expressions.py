@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from podling.api import meta
+from podling.api.registry import Registry
+from podling.api.requests import Attributes, Authorize
 from podling.api.resources import Resource, Write
+from podling.api.schema import Node
+from podling.api.structs import shape
 from podling.extensions.matching import Match, namespace_of
 from podling.kinds.admissionregistration import expressions
 from podling.store.types import Object
@@ -18,6 +22,8 @@ if TYPE_CHECKING:
 
 KEPT: Final = 1024
 """So many compiled expressions are kept."""
+_CONDITIONS_BUDGET: Final = 2_500_000
+"""What all match conditions of a webhook or policy may cost (`RuntimeCELCostBudgetMatchConditions`)."""
 
 
 @lru_cache(KEPT)
@@ -28,16 +34,54 @@ def compiled(source: str, *, params: bool = False) -> Program:
     return compile_expression(source, expressions.variable_types(params=params))
 
 
-def values(write: Write, match: Match) -> Object:
-    """The values of the variables for a write."""
-    deleting = write.operation == "DELETE"
-    return {
-        "object": None if deleting else write.new,
-        "oldObject": write.new if deleting else write.old,
-        "namespaceObject": namespace_of(write),
-        "authorizer": None,
-        "request": request(write, match),
-    }
+class Views:
+    """Shows writes to expressions and webhooks: in the version that they ask for, with the rights of who writes."""
+
+    def __init__(self, registry: Registry, authorize: Authorize) -> None:
+        self._registry = registry
+        self._authorize = authorize
+
+    async def objects(self, write: Write, match: Match) -> tuple[Object | None, Object | None]:
+        """`object` and `oldObject`."""
+        present = [obj for obj in (write.new, write.old) if obj is not None]
+        if match.resource is not write.resource:
+            present = await self._registry.between(write.resource, match.resource, present)
+        if write.operation == "DELETE":
+            return None, present[0]
+        return present[0], present[1] if len(present) > 1 else None
+
+    async def values(self, write: Write, match: Match) -> Object:
+        """The values of the variables for a write."""
+        from podling.cel import authorization
+
+        obj, old = await self.objects(write, match)
+        return {
+            "object": obj,
+            "oldObject": old,
+            "namespaceObject": namespace_of(write),
+            "authorizer": authorization.authorizer(self._authorize, write.user),
+            "authorizer.requestResource": authorization.resource_check(self._authorize, write.user, _attributes(write)),
+            "request": request(write, match),
+        }
+
+    async def changed(self, write: Write, match: Match, obj: Object) -> Object:
+        """What a mutation made of the `object` that was shown, as an object of the version that is written: without
+        what is unknown there, and with defaults, like one that a client sent."""
+        (shown,) = await self._registry.between(match.resource, write.resource, [obj])
+        shaped, _ = shape(shown, self._registry.node(write.resource))
+        copy: Object = orjson.loads(orjson.dumps(shaped))
+        write.resource.strategy.default(copy)
+        return copy
+
+    def node(self, match: Match) -> Node:
+        """The fields of the version that is shown."""
+        return self._registry.node(match.resource)
+
+
+def _attributes(write: Write) -> Attributes:
+    resource = write.resource
+    place = meta.namespace(write.new), meta.name(write.new)
+    return Attributes("", "", resource.group, "*", resource.plural, write.subresource, *place)
 
 
 def request(write: Write, match: Match, uid: str = "") -> Object:
@@ -87,16 +131,17 @@ def _options(write: Write) -> Object | None:
 def conditions_hold(conditions: list[Any], variables: Object, *, params: bool = False) -> bool:
     """Whether all match conditions are true. One that is false decides before one that fails does.
 
-    Raises CelError (or CompileError) for the first that fails where none is false.
+    Raises EvaluationError (or CompileError) for the first that fails where none is false.
     """
-    from podling.cel.values import CelError
+    from podling.cel.values import Budget, EvaluationError
 
-    failure: CelError | None = None
+    failure: EvaluationError | None = None
+    budget = Budget(_CONDITIONS_BUDGET)
     for condition in conditions:
         try:
-            if compiled(condition["expression"], params=params).run(variables) is not True:
+            if compiled(condition["expression"], params=params).run(variables, budget) is not True:
                 return False
-        except CelError as error:
+        except EvaluationError as error:
             failure = failure or error
     if failure is not None:
         raise failure

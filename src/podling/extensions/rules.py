@@ -6,14 +6,18 @@ is not judged anew (`apiextensions-apiserver/pkg/apiserver/schema/cel/validation
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, cast
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
 from podling.extensions.values import MISSING, corresponding
 from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type, field_steps
 from podling.kinds.validation.fields import text
 from podling.store.types import Object
+
+if TYPE_CHECKING:
+    from podling.cel.values import Budget, EvaluationError
 
 _ROOT: Final = "<nil>"
 
@@ -56,14 +60,19 @@ class Rules:
         return cls(schema, compiled, fields, element) if compiled or fields or element else None
 
     def problems(self, new: Object, old: Object | None) -> list[FieldError]:
-        return self._at(new, MISSING if old is None else old, "")
+        from podling.cel.values import Budget
 
-    def _at(self, value: Any, old: Any, path: str) -> list[FieldError]:
         errors: list[FieldError] = []
+        with contextlib.suppress(_Ended):
+            errors.extend(self._at(new, MISSING if old is None else old, "", Budget()))
+        return errors
+
+    def _at(self, value: Any, old: Any, path: str, budget: Budget) -> Iterator[FieldError]:
+        """The problems of a value and of what is in it. Raises _Ended behind the last where asking takes too long."""
         if value is None:
-            return errors
+            return
         if self._rules:
-            errors += self._judged(value, old, path)
+            yield from self._judged(value, old, path, budget)
         if isinstance(value, dict):
             before = cast(Object, old) if isinstance(old, dict) else {}
             prefix = f"{path}." if path else ""
@@ -71,55 +80,72 @@ class Rules:
             for name, member in cast(Object, value).items():
                 rules = self._fields.get(name) if name in declared else self._element
                 if rules is not None:
-                    errors += rules._at(member, before.get(name, MISSING), prefix + name)
+                    yield from rules._at(member, before.get(name, MISSING), prefix + name, budget)
         elif isinstance(value, list) and self._element is not None:
             for index, (item, before) in enumerate(corresponding(self._schema, cast("list[Any]", value), old)):
-                errors += self._element._at(item, before, f"{path}[{index}]")
-        return errors
+                yield from self._element._at(item, before, f"{path}[{index}]", budget)
 
-    def _judged(self, value: Any, old: Any, path: str) -> list[FieldError]:
+    def _judged(self, value: Any, old: Any, path: str, budget: Budget) -> Iterator[FieldError]:
         same = old is not MISSING and old == value
         has_old = old is not MISSING and old is not None
         asked = [rule for rule in self._rules if (has_old if rule.transition else not same)]
         if not asked:
-            return []
+            return
         convert = self._convert or _same
         current = convert(value)
         before = convert(old) if has_old else None
-        found = (self._verdict(rule, value, current, before, has_old, path) for rule in asked)
-        return [error for error in found if error is not None]
+        for rule in asked:
+            yield from self._verdict(rule, value, current, before, has_old, path, budget)
 
     def _verdict(
-        self, rule: Rule, value: Any, current: Any, before: Any, has_old: bool, path: str
-    ) -> FieldError | None:
-        from podling.cel.values import CelError, Optional
+        self, rule: Rule, value: Any, current: Any, before: Any, has_old: bool, path: str, budget: Budget
+    ) -> Iterator[FieldError]:
+        from podling.cel.values import CostExceeded, EvaluationError, Optional, OutOfBudget
 
         optional = bool(rule.declared.get("optionalOldSelf"))
         old_self = (Optional(before, True) if has_old else Optional()) if optional else before
         variables = {"self": current, "oldSelf": old_self}
-        shown = text(rule.declared, "message") or rule.declared["rule"].strip()
         try:
-            if rule.program.run(variables) is True:
-                return None
-        except CelError as error:
-            detail = f"{error} evaluating rule: {shown}"
-            return invalid_value(path or _ROOT, self._schema.get("type") or "", detail)
-        return _refusal(rule, value, path, _message(rule, variables))
+            if rule.program.run(variables, budget) is not True:
+                yield _refusal(rule, value, path, _message(rule, variables, budget))
+        except EvaluationError as error:
+            yield invalid_value(path or _ROOT, self._schema.get("type") or "", _unanswered(rule, error))
+            if isinstance(error, CostExceeded | OutOfBudget):
+                raise _Ended from None
+
+
+class _Ended(Exception):
+    """No more rules are asked: together they have taken too long."""
+
+
+def _unanswered(rule: Rule, error: EvaluationError) -> str:
+    from podling.cel.values import CostExceeded, OutOfBudget
+
+    if isinstance(error, OutOfBudget):
+        return str(error)
+    shown = text(rule.declared, "message") or rule.declared["rule"].strip()
+    if isinstance(error, CostExceeded):
+        words = "no further validation rules will be run due to call cost exceeding limit for rule"
+        return f"'{error}': {words}: {shown}"
+    if str(error).startswith("no such overload"):
+        words = "call arguments did not match a supported operator, function or macro signature for rule"
+        return f"'{error}': {words}: {shown}"
+    return f"{error} evaluating rule: {shown}"
 
 
 def _same(value: Any) -> Any:
     return value
 
 
-def _message(rule: Rule, variables: Object) -> str:
-    from podling.cel.values import CelError
+def _message(rule: Rule, variables: Object, budget: Budget) -> str:
+    from podling.cel.values import EvaluationError
 
     fallback = text(rule.declared, "message") or f"failed rule: {rule.declared['rule'].strip()}"
     if rule.message is None:
         return fallback
     try:
-        message: Any = rule.message.run(variables)
-    except CelError:
+        message: Any = rule.message.run(variables, budget)
+    except EvaluationError:
         return fallback
     usable = isinstance(message, str) and message.strip() and "\n" not in message.strip()
     return cast(str, message).strip() if usable else fallback

@@ -11,9 +11,10 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.api.server import ApiServer
+from podling.extensions import mutating, validating
 from podling.extensions.aggregation import API_SERVICES, Aggregation
 from podling.extensions.definitions import Definitions
-from podling.extensions.policies import BINDINGS, POLICIES, Policies
+from podling.extensions.expressions import Views
 from podling.extensions.webhooks import MUTATING, VALIDATING, Webhooks
 from podling.store.types import Change, ChangeType, Object
 
@@ -29,18 +30,22 @@ class Extensions:
         self._client = client
         self._tasks: set[asyncio.Task[None]] = set()
         self._definitions = Definitions(server, client, server.registry.clock)
-        self._policies = Policies(server.served)
-        self._webhooks = Webhooks(server.served, server.registry)
+        views = Views(server.registry, server.authorize)
+        self._validating = validating.ValidatingPolicies(server.served, views)
+        self._mutating = mutating.MutatingPolicies(server.served, views)
+        self._webhooks = Webhooks(server.served, views)
         self._aggregation = Aggregation(server, client)
         admission = server.registry.admission
-        admission.mutating = [*admission.mutating, self._webhooks.mutate]
-        admission.validating = [self._policies, self._webhooks.validate, *admission.validating]
+        admission.mutating = [*admission.mutating, self._mutating, self._webhooks.mutate]
+        admission.validating = [self._validating, self._webhooks.validate, *admission.validating]
 
     def start(self) -> None:
         """From now on what is in the store is served; needs a running event loop."""
         self._definitions.start()
-        self._follow(POLICIES, self._policy_changed)
-        self._follow(BINDINGS, self._policies.binding_changed)
+        self._follow(validating.POLICIES, self._policy_changed)
+        self._follow(validating.BINDINGS, self._validating.bound.binding_changed)
+        self._follow(mutating.POLICIES, self._mutating.bound.policy_changed)
+        self._follow(mutating.BINDINGS, self._mutating.bound.binding_changed)
         self._follow(MUTATING, self._webhooks.mutating_changed)
         self._follow(VALIDATING, self._webhooks.validating_changed)
         self._follow(API_SERVICES, self._aggregation.changed)
@@ -53,18 +58,18 @@ class Extensions:
         self._client.subscribe(resource, changed)
 
     def _policy_changed(self, name: str, obj: Object | None) -> None:
-        self._policies.policy_changed(name, obj)
+        self._validating.bound.policy_changed(name, obj)
         if obj is not None and meta.status(obj).get("observedGeneration") != meta.generation(obj):
             self._spawn(self._observe(name))
 
     async def _observe(self, name: str) -> None:
         """Notes in a policy's status that this generation of it has been looked at."""
-        policy = self._client.get(POLICIES, "", name)
+        policy = self._client.get(validating.POLICIES, "", name)
         if policy is None:
             return
         status: Object = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": {}}
         try:
-            await self._client.update_status(POLICIES, {**policy, "status": status})
+            await self._client.update_status(validating.POLICIES, {**policy, "status": status})
         except ApiError as error:
             if error.code not in (404, 409):
                 _log.warning("policy %s: %s", name, error)

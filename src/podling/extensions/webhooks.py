@@ -13,12 +13,11 @@ import orjson
 
 from podling.api import meta, patch
 from podling.api.errors import ApiError, bad_request, internal
-from podling.api.registry import Registry
 from podling.api.resources import Write
 from podling.api.served import Served
-from podling.api.structs import shape
 from podling.extensions import expressions
 from podling.extensions.caller import CallError, post, target_of
+from podling.extensions.expressions import Views
 from podling.extensions.matching import Match, is_exempt, matching
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
@@ -35,14 +34,15 @@ class _Hook(NamedTuple):
 
     spec: Object
     match: Match
+    key: str
 
 
 class Webhooks:
     """The two admission steps that call webhooks."""
 
-    def __init__(self, served: Served, registry: Registry) -> None:
+    def __init__(self, served: Served, views: Views) -> None:
         self._served = served
-        self._registry = registry
+        self._views = views
         self._mutating: dict[str, Object] = {}
         self._validating: dict[str, Object] = {}
 
@@ -60,20 +60,16 @@ class Webhooks:
 
     async def _mutate(self, write: Write) -> None:
         """In the order of names; a webhook that wants to sees the object again when a later one has changed it."""
-        again: list[_Hook] = []
+        rounds = write.reinvocation.begin(MUTATING, write.new)
         for hook in self._hooks(self._mutating, write):
-            before = orjson.dumps(write.new)
-            changed = await self._call(hook, write)
-            if changed is not None:
-                self._take(write, changed)
-            if orjson.dumps(write.new) != before:
-                again = [*again, hook]
-        if len(again) > 1:
-            for hook in again[:-1]:
-                if text(hook.spec, "reinvocationPolicy") == "IfNeeded":
-                    changed = await self._call(hook, write)
-                    if changed is not None:
-                        self._take(write, changed)
+            if write.reinvocation.skips(rounds, hook.key):
+                continue
+            operations = await self._call(hook, write)
+            new = write.new if operations is None else await self._patched(hook, write, operations)
+            changed, write.new = new != write.new, new
+            repeats = text(hook.spec, "reinvocationPolicy") == "IfNeeded"
+            write.reinvocation.asked(rounds, hook.key, changed=changed, repeats=repeats)
+        rounds.output = write.new
 
     async def _validate(self, write: Write) -> None:
         """All at once: none can see what another does. Of several refusals the first by name is told."""
@@ -84,16 +80,16 @@ class Webhooks:
                 raise outcome
 
     def _hooks(self, configurations: dict[str, Object], write: Write) -> Iterator[_Hook]:
-        for _, configuration in sorted(configurations.items()):
+        for name, configuration in sorted(configurations.items()):
             for spec in entries(configuration, "webhooks"):
                 match = matching(spec, "rules", write, self._served)
                 if match is not None:
-                    yield _Hook(spec, match)
+                    yield _Hook(spec, match, f"{name}/{spec['name']}")
 
     async def _call(self, hook: _Hook, write: Write) -> list[Object] | None:
         """Asks one webhook; gives its patch. Raises ApiError where it refuses, or fails and must not."""
         try:
-            if not _conditions_hold(hook, write):
+            if not await self._conditions_hold(hook, write):
                 return None
             if write.dry_run and text(hook.spec, "sideEffects") not in _SAFE:
                 raise bad_request(f'admission webhook "{hook.spec["name"]}" does not support dry run')
@@ -108,16 +104,31 @@ class Webhooks:
         target = target_of(part(hook.spec, "clientConfig"), write.reader)
         uid = str(uuid.uuid4())
         timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
-        answer = await post(target, _review(hook, write, uid), timeout=timeout)
+        review = _review(hook, write, uid, await self._views.objects(write, hook.match))
+        answer = await post(target, review, timeout=timeout)
         return _read(hook, write, part(answer, "response"), uid)
 
-    def _take(self, write: Write, operations: list[Object]) -> None:
-        """The object as the webhook's patch leaves it, pruned and defaulted like one that a client sent."""
-        changed = patch.json_patch(write.new, operations)
-        shaped, _ = shape(changed, self._registry.node(write.resource))
-        copy: Object = orjson.loads(orjson.dumps(shaped))
-        write.resource.strategy.default(copy)
-        write.new = copy
+    async def _patched(self, hook: _Hook, write: Write, operations: list[Object]) -> Object:
+        shown, _ = await self._views.objects(write, hook.match)
+        if shown is None:
+            return write.new
+        return await self._views.changed(write, hook.match, patch.json_patch(shown, operations))
+
+    async def _conditions_hold(self, hook: _Hook, write: Write) -> bool:
+        conditions: list[Any] = entries(hook.spec, "matchConditions")
+        if not conditions:
+            return True
+        from podling.cel.values import EvaluationError
+
+        try:
+            return expressions.conditions_hold(conditions, await self._views.values(write, hook.match))
+        except EvaluationError as error:
+            if text(hook.spec, "failurePolicy") == "Ignore":
+                return False
+            resource = write.resource
+            why = f'admission webhook "{hook.spec["name"]}" match conditions: {error}'
+            details = {"name": meta.name(write.new), "group": resource.group, "kind": resource.plural}
+            raise ApiError(_FORBIDDEN, "Forbidden", why, details) from None
 
 
 def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:
@@ -127,37 +138,14 @@ def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:
         known[name] = obj
 
 
-def _conditions_hold(hook: _Hook, write: Write) -> bool:
-    conditions: list[Any] = entries(hook.spec, "matchConditions")
-    if not conditions:
-        return True
-    from podling.cel.values import CelError
-
-    try:
-        return expressions.conditions_hold(conditions, expressions.values(write, hook.match))
-    except CelError as error:
-        if text(hook.spec, "failurePolicy") == "Ignore":
-            return False
-        resource = write.resource
-        why = f'admission webhook "{hook.spec["name"]}" match conditions: {error}'
-        details = {"name": meta.name(write.new), "group": resource.group, "kind": resource.plural}
-        raise ApiError(_FORBIDDEN, "Forbidden", why, details) from None
-
-
-def _review(hook: _Hook, write: Write, uid: str) -> Object:
-    deleting = write.operation == "DELETE"
+def _review(hook: _Hook, write: Write, uid: str, objects: tuple[Object | None, Object | None]) -> Object:
     version = next(v for v in entries(hook.spec, "admissionReviewVersions") if v in ("v1", "v1beta1"))
     request = {
         **expressions.request(write, hook.match, uid),
-        "object": None if deleting else _as(write.new, hook.match),
-        "oldObject": _as(write.new if deleting else write.old, hook.match),
+        "object": objects[0],
+        "oldObject": objects[1],
     }
     return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
-
-
-def _as(obj: Object | None, match: Match) -> Object | None:
-    """The object in the version that the webhook asked for."""
-    return {**obj, "apiVersion": match.resource.api_version} if obj is not None else None
 
 
 def _read(hook: _Hook, write: Write, response: Object, uid: str) -> list[Object] | None:

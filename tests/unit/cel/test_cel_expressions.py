@@ -9,7 +9,7 @@ import pytest
 from podling.cel.compiler import compile_expression
 from podling.cel.syntax import CompileError
 from podling.cel.types import DYN, INT, STRING, list_of, map_of, object_of
-from podling.cel.values import CelError
+from podling.cel.values import Budget, CelError, CostExceeded, Optional, OutOfBudget
 
 VARIABLES = {
     "self": object_of("self", {"a": INT, "s": STRING, "l": list_of(INT, 5), "m": map_of(STRING, STRING)}),
@@ -45,6 +45,17 @@ def run(source: str) -> Any:
         ("dyn(1) == 1.0 && dyn(1) != dyn(true)", True),
         ("false && any.missing == 1", False),
         ("any.missing == 1 || true", True),
+        ("self.l.first().value() + self.l.last().value()", -2),
+        ("optional.unwrap([optional.of(1), optional.none()])", [1]),
+        ("image('nginx').repository() + ':' + image('nginx').identifier()", "library/nginx:latest"),
+        (
+            "image('host:5000/a/b@sha256:' + '0' .replace('0', '00000000000000000000000000000000')).registry()",
+            "host:5000",
+        ),
+        ("isImage('Not An Image')", False),
+        ("format.named('uuid').value().validate('no')", Optional(["must be a valid uuid"], True)),
+        ("format.dns1123LabelPrefix().validate('a-').hasValue()", False),
+        ("{1: 'a'}.transformMapEntry(k, v, {v: k}) == {'a': 1}", True),
     ],
 )
 def test_an_expression_has_its_value(source: str, value: Any) -> None:
@@ -94,3 +105,48 @@ def test_walking_over_what_has_no_bound_is_dear() -> None:
     nested = "self.l.all(x, self.l.all(y, x + y > 0))"
     assert compile_expression(nested, VARIABLES).cost < 1000
     assert compile_expression(nested, open_list).cost > 10**12
+
+
+def test_lists_have_the_functions_of_kubernetes_and_not_all_of_cel_go() -> None:
+    with pytest.raises(CompileError, match="undeclared reference to 'sort'"):
+        compile_expression("self.l.sort()", VARIABLES)
+
+
+def test_objects_are_made_where_they_may_be() -> None:
+    source = "Object{spec: Object.spec{replicas: self.a, ?x: self.m.?none}}"
+    made = compile_expression(source, VARIABLES, makes=True)
+    assert str(made.type) == "Object"
+    value = made.run(VALUES)
+    assert value == {"spec": {"replicas": 3}}
+    assert (value.type, value["spec"].type) == ("Object", "Object.spec")
+    with pytest.raises(CompileError, match="undeclared reference to 'Object'"):
+        compile_expression(source, VARIABLES)
+    with pytest.raises(CompileError, match="undefined field 'why'"):
+        compile_expression("JSONPatch{why: 1}", VARIABLES, makes=True)
+    with pytest.raises(CompileError, match="expected type of field 'op' is 'string' but provided type is 'int'"):
+        compile_expression("JSONPatch{op: 1}", VARIABLES, makes=True)
+
+
+LONG = {**VALUES, "any": {"list": list(range(2000)), "n": 1}}
+
+
+def test_an_evaluation_that_takes_too_long_is_ended() -> None:
+    nested = compile_expression("any.list.all(x, any.list.all(y, x + y >= 0))", VARIABLES)
+    assert nested.run(VALUES | {"any": {"list": [1, 2]}}) is True
+    with pytest.raises(CostExceeded, match="operation cancelled: actual cost limit exceeded"):
+        nested.run(LONG)
+
+
+def test_walking_over_text_costs_too() -> None:
+    long = {**VALUES, "any": {"text": "x" * 100_000}}
+    budget = Budget(9_000)
+    with pytest.raises(OutOfBudget, match="running out of cost budget"):
+        compile_expression("any.text.contains('y')", VARIABLES).run(long, budget)
+
+
+def test_evaluations_share_a_budget() -> None:
+    budget = Budget(50_000)
+    once = compile_expression("any.list.all(x, x >= 0)", VARIABLES)
+    with pytest.raises(OutOfBudget):
+        for _ in range(100):
+            once.run(LONG, budget)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from podling import kinds
 from podling.api.local import LocalClient
-from podling.api.requests import Decision
+from podling.api.requests import Authorize, Decision
 from podling.api.resources import User
 from podling.api.schema import Schemas
 from podling.api.server import ApiServer
@@ -30,14 +30,16 @@ class World:
 
 
 @asynccontextmanager
-async def world(directory: Path) -> AsyncIterator[World]:
+async def world(
+    directory: Path, authorize: Authorize = lambda _user, _attributes: Decision(True)
+) -> AsyncIterator[World]:
     store = Store(directory / "state.db")
     server = ApiServer(
         store=store,
         resources=kinds.builtin(),
         schemas=Schemas.load(),
         authenticate=lambda _request: ADMIN,
-        authorize=lambda _user, _attributes: Decision(True),
+        authorize=authorize,
     )
     client = LocalClient(server.registry, ADMIN, "tester")
     Extensions(server, client).start()

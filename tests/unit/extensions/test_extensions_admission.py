@@ -13,6 +13,8 @@ from reviewer import webhook
 
 from podling.api import meta
 from podling.api.errors import ApiError
+from podling.api.requests import Attributes, Decision
+from podling.api.resources import User
 from podling.store.types import Object
 
 GROUP = "admissionregistration.k8s.io"
@@ -82,8 +84,8 @@ def test_a_policy_that_fails_denies_unless_it_is_to_be_ignored(tmp_path: Path) -
     asyncio.run(story("Ignore"))
 
 
-async def configure(here: World, kind: str, url: str, ca: str, **more: object) -> None:
-    hook = {
+def hook(url: str, ca: str, **more: object) -> Object:
+    return {
         "name": "hook.example.com",
         "clientConfig": {"url": url, "caBundle": ca},
         "rules": [RULE],
@@ -91,7 +93,11 @@ async def configure(here: World, kind: str, url: str, ca: str, **more: object) -
         "admissionReviewVersions": ["v1"],
         **more,
     }
-    await here.client.create(f"{kind}webhookconfigurations.{GROUP}", {"metadata": {"name": "h"}, "webhooks": [hook]})
+
+
+async def configure(here: World, kind: str, url: str, ca: str, **more: object) -> None:
+    configuration = {"metadata": {"name": "h"}, "webhooks": [hook(url, ca, **more)]}
+    await here.client.create(f"{kind}webhookconfigurations.{GROUP}", configuration)
 
 
 def test_a_validating_webhook_refuses_with_its_words(tmp_path: Path) -> None:
@@ -141,3 +147,60 @@ def test_a_webhook_that_is_not_there_counts_as_its_failure_policy_says(tmp_path:
         return
     with pytest.raises(ApiError, match=r'failed calling webhook "hook.example.com": failed to call webhook'):
         asyncio.run(story())
+
+
+def test_a_webhook_that_wants_to_is_asked_again_when_a_later_one_has_changed_the_object(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def answer(request: Object) -> Object:
+        data = request["object"]["data"]
+        asked.append(",".join(data))
+        if "first" not in data:
+            return patched({"first": "1"}, data)
+        return {"allowed": True} if "second" in data else patched({"second": "2"}, data)
+
+    def patched(more: Object, data: Object) -> Object:
+        operations = [{"op": "replace", "path": "/data", "value": {**data, **more}}]
+        return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(orjson.dumps(operations)).decode()}
+
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, answer) as (url, ca):
+            hooks = [hook(url, ca, name=f"{name}.example.com", reinvocationPolicy="IfNeeded") for name in ("a", "b")]
+            await here.client.create(
+                f"mutatingwebhookconfigurations.{GROUP}", {"metadata": {"name": "h"}, "webhooks": hooks}
+            )
+            made = await here.client.create("configmaps", config_map("one", k="v"))
+            assert made["data"] == {"k": "v", "first": "1", "second": "2"}
+            assert asked == ["k", "k,first", "k,first,second"]
+
+    asyncio.run(story())
+
+
+def test_match_conditions_may_ask_what_the_user_is_allowed_to(tmp_path: Path) -> None:
+    def may(_user: User, attributes: Attributes) -> Decision:
+        return Decision(
+            (attributes.verb, attributes.resource, attributes.namespace) == ("break", "glasses", "default"), "y"
+        )
+
+    async def story() -> None:
+        async with world(tmp_path, may) as here:
+            check = "authorizer.group('x').resource('glasses').namespace(request.namespace).check('break')"
+            validations = [
+                {"expression": f"{check}.allowed() && {check}.reason() == 'y'"},
+                {"expression": "!authorizer.path('/healthz').check('get').allowed()"},
+            ]
+            await with_policy(here, {"validations": validations})
+            await here.client.create("configmaps", config_map("one"))
+
+    asyncio.run(story())
+
+
+def test_only_few_checks_fit_into_an_expression(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            check = "authorizer.requestResource.check('get').allowed()"
+            await with_policy(here, {"validations": [{"expression": " && ".join([check] * 4)}]})
+            with pytest.raises(ApiError, match="operation cancelled: actual cost limit exceeded"):
+                await here.client.create("configmaps", config_map("one"))
+
+    asyncio.run(story())

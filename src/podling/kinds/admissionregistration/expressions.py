@@ -11,12 +11,18 @@ if TYPE_CHECKING:
     from podling.cel.types import Type
 
 
-def variable_types(*, params: bool = False, variables: Mapping[str, Type] | None = None) -> dict[str, Type]:
+def variable_types(
+    *, params: bool = False, authorizer: bool = True, variables: Mapping[str, Type] | None = None
+) -> dict[str, Type]:
     """What an admission expression can speak of."""
     from podling.cel import types
+    from podling.cel.authorization import AUTHORIZER, RESOURCE_CHECK
 
-    names = ("object", "oldObject", "namespaceObject", "authorizer")
+    names = ("object", "oldObject", "namespaceObject")
     found: dict[str, Type] = dict.fromkeys(names, types.DYN)
+    if authorizer:
+        found["authorizer"] = types.Type(AUTHORIZER)
+        found["authorizer.requestResource"] = types.Type(RESOURCE_CHECK)
     found["request"] = request_type()
     if params:
         found["params"] = types.DYN
@@ -51,16 +57,23 @@ def request_type() -> Type:
     return types.object_of("kubernetes.AdmissionRequest", whole)
 
 
-def check(path: str, source: str, types: Mapping[str, Type], *wanted: str) -> tuple[list[FieldError], Type | None]:
+def without_authorizer(types: Mapping[str, Type]) -> dict[str, Type]:
+    """What a messageExpression can speak of."""
+    return {name: type_ for name, type_ in types.items() if name.partition(".")[0] != "authorizer"}
+
+
+def check(
+    path: str, source: str, types: Mapping[str, Type], *wanted: str, makes: bool = False
+) -> tuple[list[FieldError], Type | None]:
     """The problems of an expression that has to give one of the `wanted` types, and the type that it gives."""
     from podling.cel.compiler import compile_expression
     from podling.cel.syntax import CompileError
 
     try:
-        given = compile_expression(source, types).type
+        given = compile_expression(source, types, makes=makes).type
     except CompileError as error:
         return [invalid_value(path, source, f"compilation failed: {error}")], None
-    if not wanted or given.name in (*wanted, "dyn"):
+    if not wanted or str(given) in (*wanted, "dyn"):
         return [], given
     what = wanted[0] if len(wanted) == 1 else f"one of [{' '.join(wanted)}]"
     return [invalid_value(path, source, f"must evaluate to {what} but got {given}")], given

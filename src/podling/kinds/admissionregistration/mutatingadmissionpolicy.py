@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
 from podling.api.errors import FieldError, required
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration import expressions, policies
@@ -10,6 +13,9 @@ from podling.kinds.validation import fields
 from podling.kinds.validation.fields import each, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
+
+if TYPE_CHECKING:
+    from podling.cel.types import Type
 
 
 def default(obj: Object) -> None:
@@ -26,18 +32,26 @@ def validate(write: Write) -> list[FieldError]:
     if not spec.get("mutations"):
         errors.append(required("spec.mutations", "mutations must contain at least one item"))
     for at, mutation in each("spec.mutations", spec.get("mutations")):
-        errors += _mutation(mutation, at)
+        errors += _mutation(mutation, at, types)
     policy = text(spec, "reinvocationPolicy")
     return errors + fields.one_of_required("spec.reinvocationPolicy", policy, ("IfNeeded", "Never"))
 
 
-def _mutation(mutation: Object, path: str) -> list[FieldError]:
+GIVES: Final = {"ApplyConfiguration": ("applyConfiguration", "Object"), "JSONPatch": ("jsonPatch", "list(JSONPatch)")}
+"""Where the expression of each kind of mutation is, and what it has to give."""
+
+
+def _mutation(mutation: Object, path: str, types: Mapping[str, Type]) -> list[FieldError]:
     kind = text(mutation, "patchType")
-    errors = fields.one_of_required(f"{path}.patchType", kind, ("ApplyConfiguration", "JSONPatch"))
-    key = {"ApplyConfiguration": "applyConfiguration", "JSONPatch": "jsonPatch"}.get(kind)
-    if key is not None and not text(part(mutation, key), "expression").strip():
+    errors = fields.one_of_required(f"{path}.patchType", kind, tuple(GIVES))
+    if kind not in GIVES:
+        return errors
+    key, wanted = GIVES[kind]
+    expression = text(part(mutation, key), "expression")
+    if not expression.strip():
         errors.append(required(f"{path}.{key}.expression", "expression is not specified"))
-    return errors
+        return errors
+    return errors + expressions.check(f"{path}.{key}.expression", expression, types, wanted, makes=True)[0]
 
 
 def resource() -> Resource:

@@ -93,7 +93,9 @@ def validation(item: Object, path: str, types: Mapping[str, Type]) -> list[Field
     else:
         errors += expressions.check(f"{path}.expression", item["expression"], types, "bool")[0]
     if text(item, "messageExpression").strip():
-        errors += expressions.check(f"{path}.messageExpression", item["messageExpression"], types, "string")[0]
+        errors += expressions.check(
+            f"{path}.messageExpression", item["messageExpression"], expressions.without_authorizer(types), "string"
+        )[0]
     message = text(item, "message")
     if message and not message.strip():
         errors.append(invalid_value(f"{path}.message", message, "message must be non-empty if specified"))
