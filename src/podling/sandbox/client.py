@@ -19,7 +19,7 @@ import termios
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from podling.sandbox import cgroups, statistics, wire
+from podling.sandbox import cgroups, connections, statistics, wire
 from podling.sandbox.cgroups import Usage
 from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
 
@@ -320,10 +320,14 @@ class Sandbox:
     async def dial(self, pod: str, port: int, host: str = "127.0.0.1") -> socket.socket:
         """A TCP connection made inside the pod's network namespace. Raises `OSError` as connect does."""
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        _, descriptors = await self._ask(
-            {"op": "socket", "pod": pod, "family": int(family), "type": int(socket.SOCK_STREAM)}
-        )
-        return await _connected(socket.socket(fileno=descriptors[0]), host, port)
+        descriptor = await self._socket_in(pod, family, socket.SOCK_STREAM, 0)
+        return await _connected(socket.socket(fileno=descriptor), host, port)
+
+    async def _socket_in(self, pod: str, family: int, kind: int, protocol: int) -> int:
+        """A socket of the pod's network namespace."""
+        request = {"op": "socket", "pod": pod, "family": int(family), "type": int(kind), "protocol": protocol}
+        _, descriptors = await self._ask(request)
+        return descriptors[0]
 
     async def containers(self) -> list[ContainerState]:
         """All containers that were started and not removed, also those that have ended."""
@@ -356,13 +360,20 @@ class Sandbox:
     async def listen_queue(self, pod: str) -> int:
         """Connections of a pod that are not finished, on the ports where it listens: waiting, or being served.
 
-        In a thread: the kernel goes through its whole table of connections for this, some milliseconds. Only from
-        inside the node, whose process numbers these are.
+        In a thread: the kernel goes through its whole table of connections for this. Only from inside the node, whose
+        process numbers these are.
         """
         for pid in [self._pids[container] for container in self._pods.get(pod, ())]:
             with contextlib.suppress(OSError):
-                return await asyncio.to_thread(statistics.unfinished_connections, pid)
+                return connections.unfinished(await self._sockets_of(pod, pid))
         return 0
+
+    async def _sockets_of(self, pod: str, pid: int) -> list[connections.Row]:
+        try:
+            asked = await self._socket_in(pod, socket.AF_NETLINK, socket.SOCK_RAW, connections.NETLINK_SOCK_DIAG)
+            return await asyncio.to_thread(connections.ask_kernel, asked)
+        except (OSError, SandboxError):
+            return await asyncio.to_thread(connections.read_tables, pid)
 
     def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
         """Call back on the event loop at every end of a container from now on."""

@@ -95,11 +95,11 @@ class PodNetworks:
             self._netlink.transact([netlink.delete_route(spec["ip"], 32, 0)], ignore=netlink.MISSING)
         namespaces.close()
 
-    def socket_in(self, namespaces: Namespaces, family: int, kind: int) -> socket.socket:
+    def socket_in(self, namespaces: Namespaces, family: int, kind: int, protocol: int = 0) -> socket.socket:
         """A socket that belongs to the pod's network namespace, wherever it is used."""
         syscalls.setns(namespaces.net)
         try:
-            return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+            return socket.socket(family, kind | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, protocol)
         finally:
             syscalls.setns(self._own.net)
 

@@ -147,8 +147,10 @@ def encode(request: Request, sequence: int, flags: int = 0) -> bytes:
 class Netlink:
     """A netlink socket. It belongs for ever to the network namespace in which it was made, wherever its owner goes."""
 
-    def __init__(self, protocol: int = NETLINK_ROUTE) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+    def __init__(self, protocol: int = NETLINK_ROUTE, made: socket.socket | None = None) -> None:
+        """`made`: a socket that somebody made in another network namespace, which is closed with this."""
+        self._socket = made or socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket.setblocking(True)
         self._socket.bind((0, 0))
         self._sequence = 0
 

@@ -5,15 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import NamedTuple
 
 from podling.sandbox.cgroups import Usage
 
 _NANOSECONDS_PER_TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
-
-_LISTENING, _ESTABLISHED, _HALF_OPEN = "0A", "01", "03"
-"""States in /proc/net/tcp. Of a half-open connection the peer believes that it is made."""
 
 
 def usage_beside(pid: int) -> Usage | None:
@@ -66,38 +62,6 @@ def processes_beside(pid: int) -> Iterator[int]:
             with contextlib.suppress(OSError):
                 if os.readlink(f"/proc/{entry}/ns/pid") == wanted:
                     yield int(entry)
-
-
-def unfinished_connections(pid: int) -> int:
-    """Connections to the listening ports of the network namespace of `pid`. Raises `OSError` when it has ended."""
-    return count_unfinished(_read(f"/proc/{pid}/net/tcp"), _read(f"/proc/{pid}/net/tcp6"))
-
-
-def count_unfinished(*tables: str) -> int:
-    """Waiting in accept queues, or established on a listening port; the tables are those of /proc/net/tcp.
-
-    A connection that was not accepted yet is told twice: in its listener's queue, and as a row without an inode.
-    """
-    rows = [
-        _Row(*(line.split()[column] for column in (1, 3, 4, 9))) for table in tables for line in table.splitlines()[1:]
-    ]
-    listening = [row for row in rows if row.state == _LISTENING]
-    ports = {row.port for row in listening}
-    waiting = sum(int(row.queues.partition(":")[2], 16) for row in listening)
-    served = (row for row in rows if row.port in ports and row.state == _ESTABLISHED and row.inode != "0")
-    half_open = (row for row in rows if row.port in ports and row.state == _HALF_OPEN)
-    return waiting + sum(1 for _ in served) + sum(1 for _ in half_open)
-
-
-class _Row(NamedTuple):
-    local: str
-    state: str
-    queues: str
-    inode: str
-
-    @property
-    def port(self) -> str:
-        return self.local.rpartition(":")[2]
 
 
 def _read(path: str) -> str:

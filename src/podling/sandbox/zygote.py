@@ -469,7 +469,8 @@ class Zygote:
     def _socket(self, call: Call) -> None:
         """A new socket in a pod's network namespace; connecting it is the caller's affair, so nobody waits here."""
         pod = self._pod(call.message["pod"])
-        created = self._networks.socket_in(pod.namespaces, call.message["family"], call.message["type"])
+        wanted = (call.message[name] for name in ("family", "type", "protocol"))
+        created = self._networks.socket_in(pod.namespaces, *wanted)
         self._server.answer(call, None, [created.detach()])
 
     def _pod(self, name: str) -> Pod:

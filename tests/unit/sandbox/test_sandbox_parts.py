@@ -1,12 +1,14 @@
 """Small rules of the sandbox that need no namespace."""
 
+import contextlib
 import os
+import socket
 import threading
 from pathlib import Path
 
 import pytest
 
-from podling.sandbox import boot, cgroups, process, rootfs, services, statistics, syscalls, tiers
+from podling.sandbox import boot, cgroups, connections, process, rootfs, services, statistics, syscalls, tiers
 from podling.sandbox.loop import Loop
 
 HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -23,9 +25,26 @@ def test_connections_count_on_listening_ports_only_and_waiting_ones_once():
     six = (
         HEADER + row("00000000000000000000000000000000:1F90", "0A") + row("0000000000000000FFFF00000200F40A:1F90", "01")
     )
-    assert statistics.count_unfinished(table) == 4
-    assert statistics.count_unfinished(table, six) == 5
-    assert statistics.count_unfinished(HEADER, HEADER) == 0
+    four = list(connections.parse_table(table))
+    assert connections.unfinished(four) == 4
+    assert connections.unfinished([*four, *connections.parse_table(six)]) == 5
+    assert connections.unfinished(list(connections.parse_table(HEADER))) == 0
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_the_kernel_says_of_a_port_what_its_tables_say(family: socket.AddressFamily):
+    host = "127.0.0.1" if family == socket.AF_INET else "::1"
+    with contextlib.ExitStack() as held:
+        listener = held.enter_context(socket.create_server((host, 0), family=family))
+        port = listener.getsockname()[1]
+        held.enter_context(socket.create_connection((host, port)))
+        held.enter_context(listener.accept()[0])
+        held.enter_context(socket.create_connection((host, port)))
+        ask = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, connections.NETLINK_SOCK_DIAG)
+        asked = [row for row in connections.ask_kernel(ask.detach()) if row.port == port]
+        tables = [row for row in connections.read_tables(os.getpid()) if row.port == port]
+    assert sorted(asked) == sorted(tables)
+    assert connections.unfinished(asked) == 2
 
 
 def test_ones_own_usage_is_seen():
