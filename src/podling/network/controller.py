@@ -48,6 +48,8 @@ class Cluster:
         self._addresses: dict[str, set[str]] = {}
         self._users: dict[str, set[str]] = {}
         self._pods: dict[str, tuple[str, _PodState]] = {}
+        self._in_state: dict[_PodState, set[str]] = {state: set() for state in _PodState}
+        """The addresses of pods by what has become of them."""
 
     def service_changed(self, change: Change) -> set[str]:
         key = f"{change.entry.key.namespace}/{change.entry.key.name}"
@@ -106,13 +108,17 @@ class Cluster:
         owner, before = self._pods.get(ip, (uid, _PodState.LIVE))
         if owner != uid and state is not _PodState.LIVE and before is not _PodState.ENDED:
             return set()
+        self._in_state[before].discard(ip)
         self._pods[ip] = uid, state
+        self._in_state[state].add(ip)
         return self.using(ip) if state is not before else set()
 
     def new_pod_at(self, ip: str) -> set[str]:
         """The address has a new owner: what was known of the old one is void."""
         self._withdrawn.discard(ip)
-        self._pods.pop(ip, None)
+        known = self._pods.pop(ip, None)
+        if known is not None:
+            self._in_state[known[1]].discard(ip)
         return self.using(ip)
 
     def withdraw(self, ip: str) -> set[str]:
@@ -131,9 +137,8 @@ class Cluster:
         return list(self._slices.get(service, {}).values())
 
     def pod_states(self) -> PodStates:
-        leaving = {ip for ip, (_, state) in self._pods.items() if state is _PodState.LEAVING}
-        ended = {ip for ip, (_, state) in self._pods.items() if state is _PodState.ENDED}
-        return PodStates(leaving=leaving | self._withdrawn, ended=ended)
+        leaving = self._in_state[_PodState.LEAVING] | self._withdrawn
+        return PodStates(leaving=leaving, ended=self._in_state[_PodState.ENDED])
 
 
 def _service_of(entry: Entry | None) -> str:

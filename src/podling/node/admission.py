@@ -28,6 +28,13 @@ class Refusal(NamedTuple):
     message: str
 
 
+class Holding(NamedTuple):
+    """A pod on the node and what it was granted; counted once, for every new pod asks for the sum of all."""
+
+    pod: Object
+    requests: Amounts
+
+
 class Shortage(NamedTuple):
     """Of one resource: thousandths of a core, else bytes or pieces."""
 
@@ -42,7 +49,7 @@ class Shortage(NamedTuple):
         return f"Node didn't have enough resource: {self.resource}, {numbers}"
 
 
-def refusal(pod: Object, node: Object, others: Sequence[Object], matches: Matches) -> Refusal | None:
+def refusal(pod: Object, node: Object, others: Sequence[Holding], matches: Matches) -> Refusal | None:
     """Why `node`, on which `others` live already, does not take the pod."""
     short = shortage(pod, node, others)
     if short is not None:
@@ -54,13 +61,13 @@ def refusal(pod: Object, node: Object, others: Sequence[Object], matches: Matche
     return None
 
 
-def shortage(pod: Object, node: Object, others: Sequence[Object]) -> Shortage | None:
+def shortage(pod: Object, node: Object, others: Sequence[Holding]) -> Shortage | None:
     """The first resource of which the node has too little left."""
     allocatable = amounts(meta.status(node).get("allocatable") or {})
     capacity = allocatable.get("pods", 0) // _ONE
     if capacity and len(others) + 1 > capacity:
         return Shortage("pods", 1, len(others), capacity)
-    wanted, used = pod_requests(pod), total_requests(others)
+    wanted, used = pod_requests(pod), _total(others)
     name = next(iter(fits(_known(wanted, allocatable), used, allocatable)), None)
     if name is None:
         return None
@@ -74,16 +81,16 @@ def _known(wanted: Mapping[str, int], allocatable: Mapping[str, int]) -> Mapping
     return {name: amount for name, amount in wanted.items() if name in allocatable}
 
 
-def total_requests(pods: Iterable[Object]) -> Amounts:
+def _total(others: Iterable[Holding]) -> Amounts:
     total: Amounts = {}
-    for pod in pods:
-        add(total, pod_requests(pod))
+    for other in others:
+        add(total, other.requests)
     return total
 
 
-def _takes_ports(pod: Object, others: Sequence[Object]) -> bool:
+def _takes_ports(pod: Object, others: Sequence[Holding]) -> bool:
     wanted = list(host_ports(pod))
-    return bool(wanted) and any(ports_collide(w, t) for other in others for t in host_ports(other) for w in wanted)
+    return bool(wanted) and any(ports_collide(w, t) for other in others for t in host_ports(other.pod) for w in wanted)
 
 
 def _failed(predicate: str, why: str) -> Refusal:

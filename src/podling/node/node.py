@@ -19,6 +19,7 @@ from podling.api import meta
 from podling.api.client import Subscription
 from podling.api.errors import ApiError, bad_request, internal, not_found
 from podling.node import admission, logs
+from podling.node.admission import Holding
 from podling.node.interfaces import ExecProcess
 from podling.node.logs import LogOptions
 from podling.node.pod_worker import PodWorker, uid_of
@@ -152,9 +153,9 @@ class Node:
         if refusal is not None:
             worker.reject(refusal)
 
-    def neighbours(self, uid: Uid) -> list[Object]:
+    def neighbours(self, uid: Uid) -> list[Holding]:
         """What all other pods hold of the node's resources, until nothing of them runs."""
-        return [w.granted for w in self._workers.values() if w.uid != uid and w.holds_room]
+        return [w.holding for w in self._workers.values() if w.uid != uid and w.holds_room]
 
     def room_made(self) -> None:
         """What was deferred for want of room is looked at again."""

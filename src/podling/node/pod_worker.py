@@ -17,8 +17,9 @@ from typing import Any, Literal, Protocol
 
 from podling.api import meta
 from podling.api.errors import ApiError
+from podling.api.podresources import pod_requests
 from podling.node import amounts, backoff, lifecycle, logs, resize, storage
-from podling.node.admission import Refusal
+from podling.node.admission import Holding, Refusal
 from podling.node.checks import Outcome, Verdict, check_http, check_tcp, handler_of, http_target, tcp_target
 from podling.node.container import shares_process_namespace
 from podling.node.environment import PodContext
@@ -75,8 +76,8 @@ FALLBACK_BYTES = 2048
 class Neighbourhood(Protocol):
     """The node, as one of its pods sees it."""
 
-    def neighbours(self, uid: Uid) -> Sequence[Object]:
-        """All other pods that hold a part of the node, with the resources that they were granted."""
+    def neighbours(self, uid: Uid) -> Sequence[Holding]:
+        """All other pods that hold a part of the node."""
         ...
 
     def room_made(self) -> None:
@@ -108,6 +109,8 @@ class PodWorker:
         self._retry_resize_at = 0.0
         self._pod_limits = Limits()
         """Those of the pod's group, as far as this daemon has set them."""
+        self._held: tuple[Object, dict[str, Object], Holding | None] = ({}, {}, None)
+        """The pod, what was granted, and what follows from both."""
         self._starter = Starter(surroundings)
         self._volumes = Volumes(surroundings.volumes_directory(self.uid), surroundings.client, surroundings.images)
         self._publisher = Publisher(
@@ -206,7 +209,17 @@ class PodWorker:
     @property
     def granted(self) -> Object:
         """The pod with the resources that the node has granted."""
-        return resize.granted(self.pod, self.record.allocated)
+        return self.holding.pod
+
+    @property
+    def holding(self) -> Holding:
+        """What it holds of the node; counted anew when the pod or what was granted is another one."""
+        pod, allocated, holding = self._held
+        if holding is None or pod is not self.pod or allocated is not self.record.allocated:
+            granted = resize.granted(self.pod, self.record.allocated)
+            holding = Holding(granted, pod_requests(granted))
+            self._held = (self.pod, self.record.allocated, holding)
+        return holding
 
     @property
     def waits_for_room(self) -> bool:
@@ -255,7 +268,11 @@ class PodWorker:
             self._once("set up", self._set_up)
         else:
             await self._follow_plan()
-        if self._publishes:
+        if not self._publishes:
+            return
+        if self._tasks.keys() & {"start", "end"}:
+            self._publisher.request_soon()
+        else:
             self._publisher.request()
 
     async def _follow_plan(self) -> None:

@@ -15,7 +15,7 @@ import orjson
 
 from podling.api import meta
 from podling.api.podresources import amounts, pod_requests
-from podling.node.admission import shortage
+from podling.node.admission import Holding, shortage
 from podling.node.state import Role, Slot, Waiting, containers_of, part
 from podling.sandbox.spec import Limits
 from podling.store.types import Object
@@ -46,7 +46,7 @@ def granted(pod: Object, allocated: Mapping[str, Object]) -> Object:
     return {**pod, "spec": spec}
 
 
-def verdict(pod: Object, node: Object, others: Sequence[Object]) -> Waiting | None:
+def verdict(pod: Object, node: Object, others: Sequence[Holding]) -> Waiting | None:
     """Why the node does not grant what the pod wants; `None` when it does."""
     allocatable = amounts(meta.status(node).get("allocatable") or {})
     requests = pod_requests(pod)
