@@ -1,8 +1,8 @@
 """What the node writes down of each pod before it acts, so that a new daemon knows what an old one began.
 
-A file in the pod's directory with a line of JSON for each state, of which the last whole one counts: to add a line costs
-a twentieth of replacing a file, for which the filesystem writes the new one's blocks at once. It is not the truth about
-what runs, which only the zygote knows, but about what it is called and how often it was started.
+A file in the pod's directory with a line of JSON for each state, of which the last whole one counts: to add a line
+costs a twentieth of replacing a file, for which the filesystem writes the new one's blocks at once. It is not the truth
+about what runs, which only the zygote knows, but about what it is called and how often it was started.
 """
 
 from __future__ import annotations

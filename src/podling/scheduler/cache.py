@@ -46,6 +46,7 @@ class _Place:
     def __init__(self) -> None:
         self.pods: dict[ObjectKey, Object] = {}
         self.requested: Amounts = {}
+        self._info: NodeInfo | None = None
 
     def put(self, key: ObjectKey, pod: Object) -> None:
         if key not in self.pods:
@@ -54,11 +55,19 @@ class _Place:
             self.take(key)
             add(self.requested, pod_requests(pod))
         self.pods[key] = pod
+        self._info = None
 
     def take(self, key: ObjectKey) -> None:
         pod = self.pods.pop(key, None)
         if pod is not None:
+            self._info = None
             add(self.requested, {name: -amount for name, amount in pod_requests(pod).items()})
+
+    def info(self, node: Object, allocatable: Amounts) -> NodeInfo:
+        """The same as the last time as long as neither node nor pods have changed."""
+        if self._info is None or self._info.node is not node:
+            self._info = NodeInfo(node, tuple(self.pods.values()), dict(self.requested), allocatable)
+        return self._info
 
 
 class Cache:
@@ -119,7 +128,4 @@ class Cache:
 
     def _info(self, name: str) -> NodeInfo:
         node, allocatable = self._nodes[name]
-        place = self._places.get(name)
-        if place is None:
-            return NodeInfo(node, allocatable=allocatable)
-        return NodeInfo(node, tuple(place.pods.values()), dict(place.requested), allocatable)
+        return self._places.setdefault(name, _Place()).info(node, allocatable)

@@ -228,9 +228,9 @@ class SpreadState:
             if domain is None or not _counts_for_spread(constraint, pod, info.node):
                 continue
             counts[domain] += sum(
-                meta.matches_selector(selector, meta.labels(p))
-                for p in info.pods
-                if meta.namespace(p) == meta.namespace(pod) and not meta.deleting(p)
+                kin.count - kin.leaving
+                for kin in info.kin
+                if kin.namespace == meta.namespace(pod) and meta.matches_selector(selector, kin.labels)
             )
         self_match = int(meta.matches_selector(selector, meta.labels(pod)))
         return cls(constraint=constraint, counts=counts, self_match=self_match)
@@ -330,13 +330,14 @@ class AffinityState:
         names = snapshot.namespaces
         for info in snapshot.nodes:
             labels = meta.labels(info.node)
-            for other in info.pods:
+            for other in info.pods if wanted or refused else ():
                 for number, term in enumerate(wanted):
                     if all(term_matches(t, pod, other, names) for t in wanted):
                         wanted_in[number] |= _domain(term, labels)
                 for term in refused:
                     if term_matches(term, pod, other, names):
                         refused_in |= _domain(term, labels)
+            for other in info.choosy:
                 for term in affinity_terms(other, "podAntiAffinity"):
                     if term_matches(term, other, pod, names):
                         refusing_in |= _domain(term, labels)

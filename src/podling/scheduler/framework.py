@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 from podling.api import meta
@@ -11,13 +12,30 @@ from podling.api.podresources import Amounts, add, amounts, pod_requests
 from podling.store.types import Object
 
 
+_BETWEEN_PODS = frozenset({"podAffinity", "podAntiAffinity"})
+
+
 def priority(pod: Object) -> int:
     return meta.spec(pod).get("priority") or 0
 
 
 @dataclass(frozen=True, slots=True)
+class Kin:
+    """The pods of one namespace on one node with the same labels, as those of one ReplicaSet are."""
+
+    namespace: str
+    labels: Mapping[str, str]
+    count: int
+    leaving: int
+    """How many of them are being deleted."""
+
+
+@dataclass(frozen=True)
 class NodeInfo:
-    """A node and the pods that are or will be on it. Immutable: `with_pods` makes another."""
+    """A node and the pods that are or will be on it. Immutable: `with_pods` makes another.
+
+    What follows from the pods is worked out once: a decision changes one node, and asks all.
+    """
 
     node: Object
     pods: tuple[Object, ...] = ()
@@ -38,6 +56,21 @@ class NodeInfo:
     @property
     def name(self) -> str:
         return meta.name(self.node)
+
+    @cached_property
+    def choosy(self) -> Sequence[Object]:
+        """The pods that have an affinity or anti-affinity to other pods."""
+        return [pod for pod in self.pods if meta.part(pod, "spec", "affinity").keys() & _BETWEEN_PODS]
+
+    @cached_property
+    def kin(self) -> Sequence[Kin]:
+        groups: dict[tuple[str, frozenset[tuple[str, str]]], list[Object]] = {}
+        for pod in self.pods:
+            groups.setdefault((meta.namespace(pod), frozenset(meta.labels(pod).items())), []).append(pod)
+        return [
+            Kin(namespace, meta.labels(pods[0]), len(pods), sum(map(meta.deleting, pods)))
+            for (namespace, _), pods in groups.items()
+        ]
 
 
 class Volumes(Protocol):

@@ -117,13 +117,13 @@ def inter_pod_affinity(attempt: Attempt, infos: Sequence[NodeInfo]) -> Scores:
     own = _preferred_terms(pod)
     for info in attempt.snapshot.nodes:
         labels = meta.labels(info.node)
-        for other in info.pods:
-            found = [(w, t) for w, t in own if term_matches(t, pod, other, names)]
+        found = [(w, t) for w, t in own for other in info.pods if term_matches(t, pod, other, names)]
+        for other in info.choosy:
             found += [(w, t) for w, t in _preferred_terms(other) if term_matches(t, other, pod, names)]
-            for weight, term in found:
-                key: str = term["topologyKey"]
-                if key in labels:
-                    weights[key, labels[key]] = weights.get((key, labels[key]), 0.0) + weight
+        for weight, term in found:
+            key: str = term["topologyKey"]
+            if key in labels:
+                weights[key, labels[key]] = weights.get((key, labels[key]), 0.0) + weight
     return stretched(
         [sum(w for (key, value), w in weights.items() if meta.labels(i.node).get(key) == value) for i in infos]
     )
@@ -161,9 +161,9 @@ def _matching_by_domain(attempt: Attempt, constraint: Object) -> dict[str, int]:
         domain = meta.labels(info.node).get(constraint["topologyKey"])
         if domain is not None:
             counts[domain] = counts.get(domain, 0) + sum(
-                meta.matches_selector(selector, meta.labels(p))
-                for p in info.pods
-                if meta.namespace(p) == meta.namespace(attempt.pod)
+                kin.count
+                for kin in info.kin
+                if kin.namespace == meta.namespace(attempt.pod) and meta.matches_selector(selector, kin.labels)
             )
     return counts
 
