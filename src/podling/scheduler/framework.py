@@ -11,7 +11,6 @@ from podling.api import meta
 from podling.api.podresources import Amounts, add, amounts, pod_requests
 from podling.store.types import Object
 
-
 _BETWEEN_PODS = frozenset({"podAffinity", "podAntiAffinity"})
 
 
