@@ -182,3 +182,12 @@ class Claim:
         elif matches and not meta.deleting(owner) and not meta.deleting(obj):
             self.owned.append(obj)
             self.changes.append(adopt(resource, obj, owner))
+
+
+def claims_of(pod: Object) -> Iterable[str]:
+    """The names of the claims that the pod mounts, those of its generic ephemeral volumes included."""
+    for volume in meta.items(pod, "spec", "volumes"):
+        if "persistentVolumeClaim" in volume:
+            yield volume["persistentVolumeClaim"]["claimName"]
+        elif "ephemeral" in volume:
+            yield f"{meta.name(pod)}-{volume['name']}"

@@ -27,6 +27,7 @@ from podling.controllers.volumebinder import (
     CLAIMS,
     CLASSES,
     DEFAULT_CLASS,
+    PROVISIONED_BY,
     PROVISIONER,
     SELECTED_NODE,
     VOLUMES,
@@ -35,7 +36,6 @@ from podling.controllers.volumebinder import (
 from podling.store.types import Change, Object
 
 NAME = "podling.dev/local"
-PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 HOSTNAME = "kubernetes.io/hostname"
 

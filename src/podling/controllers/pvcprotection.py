@@ -28,14 +28,6 @@ class Snapshot:
     """What uses it, in words."""
 
 
-def claims_of(pod: Object) -> Iterable[str]:
-    for volume in meta.items(pod, "spec", "volumes"):
-        if "persistentVolumeClaim" in volume:
-            yield volume["persistentVolumeClaim"]["claimName"]
-        elif "ephemeral" in volume:
-            yield f"{meta.name(pod)}-{volume['name']}"
-
-
 def observe_claim(client: Client, key: ObjectKey) -> Snapshot | None:
     claim = client.get(CLAIMS, key.namespace, key.name)
     if claim is None:
@@ -47,7 +39,7 @@ def observe_claim(client: Client, key: ObjectKey) -> Snapshot | None:
 def _user(client: Client, claim: Object) -> str | None:
     for pod in client.list("pods", meta.namespace(claim)):
         ended = podlib.phase(pod) in ("Succeeded", "Failed")
-        if not ended and meta.spec(pod).get("nodeName") and meta.name(claim) in claims_of(pod):
+        if not ended and meta.spec(pod).get("nodeName") and meta.name(claim) in podlib.claims_of(pod):
             return f"pod {meta.name(pod)}"
     return None
 
@@ -92,7 +84,7 @@ def _of_pod(_client: Client, change: Change) -> Iterable[ObjectKey]:
     """The claims of a pod that ended or went."""
     pod = change.entry.object
     if change.type == "DELETED" or podlib.phase(pod) in ("Succeeded", "Failed"):
-        yield from (ObjectKey(change.entry.key.namespace, name) for name in claims_of(pod))
+        yield from (ObjectKey(change.entry.key.namespace, name) for name in podlib.claims_of(pod))
 
 
 def _controller(

@@ -1,7 +1,8 @@
 """Binding claims to volumes, and what becomes of a volume whose claim is gone.
 
 A claim gets the smallest available volume that satisfies it. Volumes are made to order by provisioners; this
-controller only names the one that is asked to. Source: "Persistent Volumes" (binding, reclaiming).
+controller only names the one that is asked to. Source: "Persistent Volumes" (binding, reclaiming); the cases, phases
+and messages are those of Kubernetes' persistentvolume-controller.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from datetime import datetime
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import of
-from podling.controllers.actions import Action, Announce, Emit, Update
+from podling.controllers import pods as podlib
+from podling.controllers.actions import Action, Announce, Emit, Requeue, Update
 from podling.controllers.placing import matches_node_selector
 from podling.controllers.runtime import (
     Controller,
@@ -34,8 +36,13 @@ BIND_COMPLETED = "pv.kubernetes.io/bind-completed"
 BOUND_BY_CONTROLLER = "pv.kubernetes.io/bound-by-controller"
 SELECTED_NODE = "volume.kubernetes.io/selected-node"
 PROVISIONER = "volume.kubernetes.io/storage-provisioner"
+OLD_PROVISIONER = "volume.beta.kubernetes.io/storage-provisioner"
+PROVISIONED_BY = "pv.kubernetes.io/provisioned-by"
 DEFAULT_CLASS = "storageclass.kubernetes.io/is-default-class"
-NO_PROVISIONER = "kubernetes.io/no-provisioner"
+IN_TREE = "kubernetes.io/"
+"""Begins the names of provisioners that Kubernetes once had inside; none is left, `no-provisioner` never was one."""
+RESYNC = 15.0
+"""Seconds after which a claim that waits is looked at again, and said again why (`--pvclaimbinder-sync-period`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,8 @@ class ClaimSnapshot:
     node: Object | None
     """The node that the scheduler chose for the first pod that uses the claim."""
     default_class: str | None = None
+    consumers: Sequence[str] = ()
+    """The pods that use the claim and have no node yet."""
 
 
 def observe_claim(client: Client, key: ObjectKey) -> ClaimSnapshot | None:
@@ -59,7 +68,18 @@ def observe_claim(client: Client, key: ObjectKey) -> ClaimSnapshot | None:
         storage_class=client.get(CLASSES, "", class_of(claim)),
         node=client.get("nodes", "", node) if node else None,
         default_class=default_class(client.list(CLASSES)),
+        consumers=_consumers(client, claim) if not meta.spec(claim).get("volumeName") else (),
     )
+
+
+def _consumers(client: Client, claim: Object) -> list[str]:
+    return [
+        meta.name(pod)
+        for pod in client.list("pods", meta.namespace(claim))
+        if not meta.spec(pod).get("nodeName")
+        and podlib.phase(pod) not in ("Succeeded", "Failed")
+        and meta.name(claim) in podlib.claims_of(pod)
+    ]
 
 
 def default_class(classes: Iterable[Object]) -> str | None:
@@ -76,20 +96,79 @@ def class_of(obj: Object) -> str:
 def decide_claim(snapshot: ClaimSnapshot, _now: datetime) -> list[Action]:
     claim = snapshot.claim
     wanted = meta.spec(claim).get("volumeName")
+    volume = next((v for v in snapshot.volumes if meta.name(v) == wanted), None)
+    if BIND_COMPLETED in meta.annotations(claim):
+        return _bound(claim, volume)
     if wanted:
-        volume = next((v for v in snapshot.volumes if meta.name(v) == wanted), None)
-        return _bound_to(claim, volume)
+        return _wanted(claim, volume)
     if meta.deleting(claim):
         return []
-    if _must_wait(snapshot):
-        message = "waiting for first consumer to be created before binding"
-        return [*_pending(claim), _tell(claim, "WaitForFirstConsumer", message, "Normal")]
+    return _unbound(snapshot)
+
+
+def _bound(claim: Object, volume: Object | None) -> list[Action]:
+    """A claim that has had its volume: all is well, or it is lost."""
+    if not meta.spec(claim).get("volumeName"):
+        message = "Bound claim has lost reference to PersistentVolume. Data on the volume is lost!"
+        return _lost(claim, "ClaimLost", message)
+    if volume is None:
+        return _lost(claim, "ClaimLost", "Bound claim has lost its PersistentVolume. Data on the volume is lost!")
+    reference = meta.part(volume, "spec", "claimRef")
+    if reference and reference.get("uid") != meta.uid(claim):
+        message = "Two claims are bound to the same volume, this one is bound incorrectly"
+        return _lost(claim, "ClaimMisbound", message)
+    return _bind(claim, volume)
+
+
+def _wanted(claim: Object, volume: Object | None) -> list[Action]:
+    """A claim that asks for a certain volume: that one, if it is free and will do, or none."""
+    if volume is None:
+        return _pending(claim)
+    reference = meta.part(volume, "spec", "claimRef")
+    if reference:
+        return _bind(claim, volume) if _refers(reference, claim) else _pending(claim)
+    mismatch = _mismatch(volume, claim)
+    if mismatch is not None:
+        message = f'Cannot bind to requested volume "{meta.name(volume)}": {mismatch}'
+        return [*_pending(claim), _tell(claim, "VolumeMismatch", message)]
+    return _bind(claim, volume)
+
+
+def _mismatch(volume: Object, claim: Object) -> str | None:
+    """Why the volume cannot be the claim's."""
+    if meta.deleting(volume):
+        return f'the volume is marked for deletion "{meta.name(volume)}"'
+    if _capacity(volume) < _requested(claim):
+        return "requested PV is too small"
+    if class_of(volume) != class_of(claim):
+        return "storageClassName does not match"
+    if _attributes_class(volume) != _attributes_class(claim):
+        return "volumeAttributesClassName does not match"
+    if _mode(volume) != _mode(claim):
+        return "incompatible volumeMode"
+    return None if _has_modes(volume, claim) else "incompatible accessMode"
+
+
+def _unbound(snapshot: ClaimSnapshot) -> list[Action]:
+    claim = snapshot.claim
     volume = best_volume(snapshot)
     if volume is not None:
         return [*_bind_volume(volume, claim), *_bind_claim(claim, volume)]
     if meta.spec(claim).get("storageClassName") is None and snapshot.default_class is not None:
         return _give_class(claim, snapshot.default_class)
-    return [*_pending(claim), *_ask_provisioner(snapshot)]
+    again = Requeue(why="a volume may have come", seconds=RESYNC)
+    if _must_wait(snapshot):
+        return [*_pending(claim), _tell_wait(snapshot), again]
+    return [*_pending(claim), *_ask_provisioner(snapshot), again]
+
+
+def _tell_wait(snapshot: ClaimSnapshot) -> Emit:
+    names = snapshot.consumers
+    if not names:
+        message = "waiting for first consumer to be created before binding"
+        return _tell(snapshot.claim, "WaitForFirstConsumer", message, "Normal")
+    message = f"waiting for pod{'s' if len(names) > 1 else ''} {','.join(names)} to be scheduled"
+    return _tell(snapshot.claim, "WaitForPodScheduled", message, "Normal")
 
 
 def _give_class(claim: Object, name: str) -> list[Action]:
@@ -99,8 +178,20 @@ def _give_class(claim: Object, name: str) -> list[Action]:
 
 
 def _pending(claim: Object) -> list[Action]:
-    status = {**meta.status(claim), "phase": "Pending"}
-    return [*write_status(CLAIMS, claim, status, "no volume is bound to it")]
+    return [*write_status(CLAIMS, claim, _without_volume(claim, "Pending"), "no volume is bound to it")]
+
+
+def _lost(claim: Object, reason: str, message: str) -> list[Action]:
+    """It is said once: a claim never finds back by itself."""
+    if meta.status(claim).get("phase") == "Lost":
+        return []
+    status = _without_volume(claim, "Lost")
+    return [*write_status(CLAIMS, claim, status, "its volume is gone"), _tell(claim, reason, message)]
+
+
+def _without_volume(claim: Object, phase: str) -> Object:
+    rest = {k: v for k, v in meta.status(claim).items() if k not in ("accessModes", "capacity")}
+    return {**rest, "phase": phase}
 
 
 def _tell(claim: Object, reason: str, message: str, type: str = "Warning") -> Emit:
@@ -114,18 +205,27 @@ def _must_wait(snapshot: ClaimSnapshot) -> bool:
 
 
 def best_volume(snapshot: ClaimSnapshot) -> Object | None:
-    """The volume that names this claim, else the smallest available one that satisfies it."""
+    """The volume that names this claim; else, of the free ones that satisfy it, the one with the fewest access modes,
+    then the smallest. A claim that waits for its consumer takes only one that names it.
+    """
     claim = snapshot.claim
-    for volume in snapshot.volumes:
-        reference = meta.part(volume, "spec", "claimRef")
-        if _refers(reference, claim) and _suits(volume, snapshot):
-            return volume
-    free = [
-        v
-        for v in snapshot.volumes
-        if not meta.part(v, "spec", "claimRef") and meta.status(v).get("phase") == "Available" and _suits(v, snapshot)
+    enough = [
+        volume
+        for volume in snapshot.volumes
+        if not meta.deleting(volume)
+        and _capacity(volume) >= _requested(claim)
+        and _mode(volume) == _mode(claim)
+        and _has_modes(volume, claim)
     ]
-    return min(free, key=lambda v: (_capacity(v), meta.name(v)), default=None)
+    named = next((v for v in enough if _refers(meta.part(v, "spec", "claimRef"), claim)), None)
+    if named is not None or _must_wait(snapshot):
+        return named
+    free = [v for v in enough if _is_free(v) and _suits(v, snapshot)]
+    return min(free, key=lambda v: (len(_access_modes(v)), _capacity(v), meta.name(v)), default=None)
+
+
+def _is_free(volume: Object) -> bool:
+    return not meta.part(volume, "spec", "claimRef") and meta.status(volume).get("phase") == "Available"
 
 
 def _refers(reference: Object, claim: Object) -> bool:
@@ -138,20 +238,50 @@ def _capacity(volume: Object) -> int:
     return of(meta.part(volume, "spec", "capacity").get("storage", "0")).nanos
 
 
+def _requested(claim: Object) -> int:
+    return of(meta.part(claim, "spec", "resources", "requests").get("storage", "0")).nanos
+
+
+def _mode(obj: Object) -> str:
+    return meta.spec(obj).get("volumeMode") or "Filesystem"
+
+
+def _attributes_class(obj: Object) -> str:
+    return meta.spec(obj).get("volumeAttributesClassName") or ""
+
+
+def _access_modes(obj: Object) -> set[str]:
+    return set(meta.spec(obj).get("accessModes") or ())
+
+
+def _has_modes(volume: Object, claim: Object) -> bool:
+    return _access_modes(claim) <= _access_modes(volume)
+
+
 def _suits(volume: Object, snapshot: ClaimSnapshot) -> bool:
-    claim, spec = snapshot.claim, meta.spec(snapshot.claim)
-    request = meta.part(claim, "spec", "resources", "requests").get("storage", "0")
-    selector = spec.get("selector")
+    """Whether a volume that is large enough is also of the wanted kind and in the right place."""
+    claim = snapshot.claim
+    selector = meta.spec(claim).get("selector")
     required = meta.part(volume, "spec", "nodeAffinity").get("required")
     return (
-        not meta.deleting(volume)
-        and class_of(volume) == class_of(claim)
-        and meta.spec(volume).get("volumeMode", "Filesystem") == spec.get("volumeMode", "Filesystem")
-        and set(spec.get("accessModes") or ()) <= set(meta.spec(volume).get("accessModes") or ())
-        and _capacity(volume) >= of(request).nanos
+        class_of(volume) == class_of(claim)
+        and _attributes_class(volume) == _attributes_class(claim)
         and (selector is None or meta.matches_selector(selector, meta.labels(volume)))
         and (required is None or snapshot.node is None or matches_node_selector(required, snapshot.node))
     )
+
+
+def _bind(claim: Object, volume: Object) -> list[Action]:
+    """Both say the same of each other."""
+    spec = meta.spec(volume)
+    status: Object = {
+        **meta.status(claim),
+        "phase": "Bound",
+        "accessModes": spec.get("accessModes") or [],
+        "capacity": spec.get("capacity") or {},
+    }
+    why = f"volume {meta.name(volume)} is bound to it"
+    return [*_bind_volume(volume, claim), *_bind_claim(claim, volume), *write_status(CLAIMS, claim, status, why)]
 
 
 def _bind_volume(volume: Object, claim: Object) -> list[Action]:
@@ -193,34 +323,6 @@ def _bind_claim(claim: Object, volume: Object) -> list[Action]:
     return [Update(why=f"volume {meta.name(volume)} satisfies it", resource=CLAIMS, object=changed)]
 
 
-def _bound_to(claim: Object, volume: Object | None) -> list[Action]:
-    """A claim that names its volume: bound, when the volume says the same; lost, when it is gone."""
-    if volume is None:
-        return _missing_volume(claim)
-    reference = meta.part(volume, "spec", "claimRef")
-    if reference and not _refers(reference, claim):
-        return _missing_volume(claim) if BIND_COMPLETED in meta.annotations(claim) else _pending(claim)
-    spec = meta.spec(volume)
-    status: Object = {
-        **meta.status(claim),
-        "phase": "Bound",
-        "accessModes": spec.get("accessModes") or [],
-        "capacity": spec.get("capacity") or {},
-    }
-    why = f"volume {meta.name(volume)} is bound to it"
-    return [*_bind_volume(volume, claim), *_bind_claim(claim, volume), *write_status(CLAIMS, claim, status, why)]
-
-
-def _missing_volume(claim: Object) -> list[Action]:
-    if BIND_COMPLETED not in meta.annotations(claim):
-        return _pending(claim)
-    if meta.status(claim).get("phase") == "Lost":
-        return []
-    message = "Bound claim has lost its PersistentVolume. Data on the volume is lost!"
-    status: Object = {"phase": "Lost"}
-    return [*write_status(CLAIMS, claim, status, "its volume is gone"), _tell(claim, "ClaimLost", message)]
-
-
 def _ask_provisioner(snapshot: ClaimSnapshot) -> list[Action]:
     claim, name = snapshot.claim, class_of(snapshot.claim)
     if not name:
@@ -229,20 +331,19 @@ def _ask_provisioner(snapshot: ClaimSnapshot) -> list[Action]:
     if snapshot.storage_class is None:
         return [_tell(claim, "ProvisioningFailed", f'storageclass.storage.k8s.io "{name}" not found')]
     provisioner: str = snapshot.storage_class.get("provisioner", "")
-    if provisioner == NO_PROVISIONER:
-        return []
+    if provisioner.startswith(IN_TREE):
+        return [_tell(claim, "ProvisioningFailed", f"no volume plugin matched name: {provisioner}")]
     message = (
         f"Waiting for a volume to be created either by the external provisioner '{provisioner}' or manually by the "
         "system administrator. If volume creation is delayed, please verify that the provisioner is running and "
         "correctly registered."
     )
-    actions: list[Action] = []
-    if meta.annotations(claim).get(PROVISIONER) != provisioner:
-        annotations = {**meta.annotations(claim), PROVISIONER: provisioner}
-        changed = {**claim, "metadata": {**claim["metadata"], "annotations": annotations}}
-        actions.append(Update(why=f"{provisioner} is to make a volume", resource=CLAIMS, object=changed))
-        actions.append(_tell(claim, "ExternalProvisioning", message, "Normal"))
-    return actions
+    told = _tell(claim, "ExternalProvisioning", message, "Normal")
+    annotations = {**meta.annotations(claim), OLD_PROVISIONER: provisioner, PROVISIONER: provisioner}
+    if annotations == meta.annotations(claim):
+        return [told]
+    changed = {**claim, "metadata": {**claim["metadata"], "annotations": annotations}}
+    return [Update(why=f"{provisioner} is to make a volume", resource=CLAIMS, object=changed), told]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -264,21 +365,78 @@ def observe_volume(client: Client, key: ObjectKey) -> VolumeSnapshot | None:
 
 
 def decide_volume(snapshot: VolumeSnapshot, _now: datetime) -> list[Action]:
-    volume = snapshot.volume
+    volume, claim = snapshot.volume, snapshot.claim
     reference = meta.part(volume, "spec", "claimRef")
     if not reference:
-        phase, why = "Available", "no claim has it"
-    elif not reference.get("uid"):
-        phase, why = "Available", "it waits for the claim that it names"
-    elif snapshot.claim is None:
-        phase, why = "Released", f"claim {reference.get('namespace')}/{reference.get('name')} is gone"
-    elif meta.spec(snapshot.claim).get("volumeName") in (None, "", meta.name(volume)):
-        phase, why = "Bound", f"claim {key_of(snapshot.claim)} has it"
+        return _phase(volume, "Available", "no claim has it")
+    if not reference.get("uid"):
+        return _phase(volume, "Available", "it waits for the claim that it names")
+    if claim is None:
+        return _reclaim(volume, f"claim {reference.get('namespace')}/{reference.get('name')} is gone")
+    wanted = meta.spec(claim).get("volumeName")
+    if not wanted and _mode(claim) != _mode(volume):
+        return _tell_modes(volume, claim)
+    if wanted in (None, "", meta.name(volume)):
+        return _phase(volume, "Bound", f"claim {key_of(claim)} has it")
+    if PROVISIONED_BY in meta.annotations(volume) and _policy(volume) == "Delete":
+        return _reclaim(volume, f"claim {key_of(claim)}, for which it was made, has another one")
+    return _unbind(volume, claim)
+
+
+def _policy(volume: Object) -> str:
+    return meta.spec(volume).get("persistentVolumeReclaimPolicy") or "Retain"
+
+
+def _phase(volume: Object, phase: str, why: str) -> list[Action]:
+    status = {k: v for k, v in meta.status(volume).items() if k not in ("message", "reason")}
+    return [*write_status(VOLUMES, volume, {**status, "phase": phase}, why)]
+
+
+def _tell_modes(volume: Object, claim: Object) -> list[Action]:
+    cannot, why = "Cannot bind PersistentVolume", "due to incompatible volumeMode."
+    to_volume = f'{cannot} to requested PersistentVolumeClaim "{meta.name(claim)}" {why}'
+    to_claim = f'{cannot} "{meta.name(volume)}" to requested PersistentVolumeClaim {why}'
+    return [_tell(volume, "VolumeMismatch", to_volume), _tell(claim, "VolumeMismatch", to_claim)]
+
+
+def _reclaim(volume: Object, why: str) -> list[Action]:
+    """Released; what its policy wants beyond that is done by those who made it, and cannot be done to one of hand."""
+    if meta.status(volume).get("phase") not in ("Released", "Failed"):
+        return _phase(volume, "Released", why)
+    failure = _reclaim_failure(volume)
+    if failure is None or meta.status(volume).get("phase") == "Failed":
+        return []
+    reason, message = failure
+    status: Object = {**meta.status(volume), "phase": "Failed", "message": message}
+    return [*write_status(VOLUMES, volume, status, "nothing can reclaim it"), _tell(volume, reason, message)]
+
+
+def _reclaim_failure(volume: Object) -> tuple[str, str] | None:
+    """Why nobody here can carry out the policy: reason and message."""
+    policy = _policy(volume)
+    if policy == "Recycle":
+        return "VolumeFailedRecycle", "No recycler plugin found for the volume!"
+    if policy != "Delete" or PROVISIONED_BY in meta.annotations(volume) or meta.deleting(volume):
+        return None
+    if "hostPath" in meta.spec(volume):
+        path = meta.part(volume, "spec", "hostPath").get("path", "")
+        return "VolumeFailedDelete", f"host_path deleter only supports /tmp/.+ but received provided {path}"
+    name = meta.name(volume)
+    text = f'error getting deleter volume plugin for volume "{name}": no deletable volume plugin matched'
+    return "VolumeFailedDelete", text
+
+
+def _unbind(volume: Object, claim: Object) -> list[Action]:
+    """Its claim has another volume: free again, or reserved for that claim again where the user had said so."""
+    metadata, spec = dict(volume["metadata"]), dict(volume["spec"])
+    annotations = {k: v for k, v in meta.annotations(volume).items() if k != BOUND_BY_CONTROLLER}
+    if BOUND_BY_CONTROLLER in meta.annotations(volume):
+        del spec["claimRef"]
+        metadata["annotations"] = annotations
     else:
-        return []
-    if phase == "Released" and meta.status(volume).get("phase") == "Failed":
-        return []
-    return [*write_status(VOLUMES, volume, {**meta.status(volume), "phase": phase}, why)]
+        spec["claimRef"] = {k: v for k, v in spec["claimRef"].items() if k != "uid"}
+    changed = {**volume, "metadata": metadata, "spec": spec}
+    return [Update(why=f"claim {key_of(claim)} has another volume", resource=VOLUMES, object=changed)]
 
 
 def _claims_of_volume(client: Client, change: Change) -> Iterable[ObjectKey]:

@@ -7,12 +7,13 @@ and the first that says no names the reasons. The texts are those that kube-sche
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podling.api import meta
 from podling.api.podresources import Amounts, fits, host_ports, pod_requests, ports_collide
 from podling.controllers.placing import matches_node, matches_node_selector
+from podling.controllers.pods import claims_of
 from podling.controllers.tolerating import pod_tolerates
 from podling.scheduler.framework import NodeInfo, Rejection, Snapshot
 from podling.store.types import Object
@@ -98,15 +99,6 @@ def node_resources(attempt: Attempt, info: NodeInfo) -> Rejection | None:
 # Volumes
 
 
-def claims_of(pod: Object) -> Iterable[str]:
-    """The names of the claims that the pod mounts, ephemeral ones included."""
-    for volume in meta.items(pod, "spec", "volumes"):
-        if "persistentVolumeClaim" in volume:
-            yield volume["persistentVolumeClaim"]["claimName"]
-        elif "ephemeral" in volume:
-            yield f"{meta.name(pod)}-{volume['name']}"
-
-
 def is_bound(claim: Object) -> bool:
     annotations = meta.annotations(claim)
     return bool(meta.spec(claim).get("volumeName")) and "pv.kubernetes.io/bind-completed" in annotations
@@ -178,14 +170,15 @@ def _in_topology(term: Object, node: Object) -> bool:
     return all(labels.get(e["key"]) in e["values"] for e in meta.items(term, "matchLabelExpressions"))
 
 
-def volume_restrictions(attempt: Attempt, info: NodeInfo) -> Rejection | None:
-    """A ReadWriteOncePod claim serves one pod at a time."""
+def volume_restrictions(attempt: Attempt, _info: NodeInfo) -> Rejection | None:
+    """A ReadWriteOncePod claim serves one pod of the whole cluster at a time."""
     namespace = meta.namespace(attempt.pod)
     for name in claims_of(attempt.pod):
         claim = attempt.snapshot.volumes.claim(namespace, name)
         if claim is None or "ReadWriteOncePod" not in meta.spec(claim).get("accessModes", ()):
             continue
-        if any(meta.namespace(pod) == namespace and name in claims_of(pod) for pod in info.pods):
+        pods = (pod for info in attempt.snapshot.nodes for pod in info.pods)
+        if any(meta.namespace(pod) == namespace and name in claims_of(pod) for pod in pods):
             reason = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
             return Rejection((reason,), "VolumeRestrictions")
     return None

@@ -16,9 +16,10 @@ from podling.api import meta
 from podling.api.client import Client, EventRecorder, Subscription
 from podling.api.errors import ApiError
 from podling.clock import Clock, Timer
+from podling.controllers.pods import claims_of
 from podling.controllers.runtime import Decision, Decisions, ObjectKey, key_of
 from podling.scheduler.cache import CLAIMS, CLASSES, VOLUMES, Cache
-from podling.scheduler.filters import claims_of, is_bound
+from podling.scheduler.filters import is_bound
 from podling.scheduler.framework import Bind, Preempt, Wait, priority
 from podling.scheduler.queue import Happening, SchedulingQueue
 from podling.scheduler.selection import decide
