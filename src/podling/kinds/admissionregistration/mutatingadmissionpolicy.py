@@ -65,6 +65,6 @@ def resource() -> Resource:
         schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
         categories=("api-extensions",),
         strategy=Strategy(unconditional_update=False, default=default, validate=validate),
-        columns=policies.policy_columns("Mutations"),
+        columns=policies.policy_columns("Mutations", "Mutation indicates the number of mutations"),
         row=policies.policy_row("mutations"),
     )

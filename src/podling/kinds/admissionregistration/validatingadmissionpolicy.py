@@ -68,6 +68,6 @@ def resource() -> Resource:
         categories=("api-extensions",),
         status=True,
         strategy=Strategy(unconditional_update=False, default=default, prepare=keep_status, validate=validate),
-        columns=policies.policy_columns("Validations"),
+        columns=policies.policy_columns("Validations", "Validations indicates the number of validation"),
         row=policies.policy_row("validations"),
     )

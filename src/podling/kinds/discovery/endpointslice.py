@@ -156,7 +156,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _ports_shown(obj: Object) -> str:
     ports: list[Object] = entries(obj, "ports")
-    shown = [str(p["port"]) if p.get("port") is not None else (p.get("name") or "*") for p in ports]
+    shown = [str(p["port"]) if p.get("port") is not None else p.get("name", "*") for p in ports]
     return _limited(shown, "<unset>")
 
 

@@ -195,20 +195,29 @@ def _columns() -> tuple[Column, ...]:
 
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
-    class_ = spec.get("ingressClassName") or part(obj, "metadata", "annotations").get(_CLASS_ANNOTATION) or NONE
+    class_ = spec.get("ingressClassName")
     ingress: list[Object] = entries(part(obj, "status", "loadBalancer"), "ingress")
-    addresses = ",".join(dict.fromkeys(text(i, "ip") or text(i, "hostname") for i in ingress))
+    addresses = ",".join(sorted({text(i, "ip") or text(i, "hostname") for i in ingress} - {""}))
     ports = "80, 443" if spec.get("tls") else "80"
-    return [name(obj), class_, _hosts(entries(spec, "rules")), addresses, ports, age(obj, now)]
+    return [
+        name(obj),
+        NONE if class_ is None else class_,
+        _hosts(entries(spec, "rules")),
+        addresses,
+        ports,
+        age(obj, now),
+    ]
 
 
 def _hosts(rules: Sequence[Object]) -> str:
-    hosts = [text(r, "host") for r in rules]
-    listed = [h for h in hosts if h]
-    if not listed:
-        return "*"
-    more = len(listed) - _SHOWN_HOSTS
-    return ",".join(listed[:_SHOWN_HOSTS]) + (f" + {more} more..." if more > 0 else "")
+    """The first three; the others are counted with the rules that have no host."""
+    listed: list[str] = []
+    for rule in rules:
+        if len(listed) == _SHOWN_HOSTS:
+            return f"{','.join(listed)} + {len(rules) - _SHOWN_HOSTS} more..."
+        if host := text(rule, "host"):
+            listed.append(host)
+    return ",".join(listed) or "*"
 
 
 def resource() -> Resource:

@@ -9,7 +9,7 @@ from typing import Any
 from podling.api.errors import FieldError, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
-from podling.kinds.printing import age, age_column, doc, joined, name, name_column
+from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part
 from podling.store.types import Object
@@ -51,7 +51,7 @@ def _cidr(cidr: str, path: str) -> list[FieldError]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), joined(part(obj, "spec").get("cidrs")), age(obj, now)]
+    return [name(obj), ",".join(entries(part(obj, "spec"), "cidrs")), age(obj, now)]
 
 
 def resource() -> Resource:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import workload
-from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.conditions import conditions
 from podling.kinds.validation.fields import part
@@ -77,8 +77,8 @@ def _shown(spec: Object) -> Object:
 def _columns() -> tuple[Column, ...]:
     return (
         name_column(),
-        Column("Min Available", description=doc("policy.v1.PodDisruptionBudgetSpec.minAvailable")),
-        Column("Max Unavailable", description=doc("policy.v1.PodDisruptionBudgetSpec.maxUnavailable")),
+        Column("Min Available", description="The minimum number of pods that must be available."),
+        Column("Max Unavailable", description="The maximum number of pods that may be unavailable."),
         Column(
             "Allowed Disruptions",
             "integer",

@@ -8,7 +8,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import csi_driver
-from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
@@ -90,7 +90,9 @@ def resource() -> Resource:
         ),
         columns=(
             name_column(),
-            Column("Drivers", "integer", description=doc("storage.v1.CSINodeSpec.drivers")),
+            Column(
+                "Drivers", "integer", description="Drivers indicates the number of CSI drivers registered on the node"
+            ),
             age_column(),
         ),
         row=row,

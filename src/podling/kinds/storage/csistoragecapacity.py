@@ -8,7 +8,7 @@ from typing import Any
 from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.requirements import canonical, nanos
-from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
+from podling.kinds.printing import UNSET, doc, name, name_column
 from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import text
 from podling.store.types import Object
@@ -30,8 +30,8 @@ def validate(write: Write) -> list[FieldError]:
     return errors + fields.immutable("storageClassName", text(new, "storageClassName"), text(old, "storageClassName"))
 
 
-def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), text(obj, "storageClassName"), obj.get("capacity") or UNSET, age(obj, now)]
+def row(obj: Object, now: datetime) -> list[Any]:  # noqa: ARG001  a Row: this kind shows no age
+    return [name(obj), text(obj, "storageClassName"), obj.get("capacity") or UNSET]
 
 
 def _columns() -> tuple[Column, ...]:
@@ -39,7 +39,6 @@ def _columns() -> tuple[Column, ...]:
         name_column(),
         Column("StorageClassName", description=doc("storage.v1.CSIStorageCapacity.storageClassName")),
         Column("Capacity", description=doc("storage.v1.CSIStorageCapacity.capacity")),
-        age_column(),
     )
 
 
