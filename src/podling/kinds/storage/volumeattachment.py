@@ -79,7 +79,7 @@ def _inline(spec: Object, path: str) -> list[FieldError]:
         errors.append(required(f"{path}.csi", "has to be specified in the context of inline volumes"))
     if not spec.get("accessModes"):
         return [*errors, required(f"{path}.accessModes")]
-    return errors + access_modes(spec["accessModes"], f"{path}.accessModes", "")
+    return errors + access_modes(spec["accessModes"], f"{path}.accessModes")
 
 
 def _status(status: Object, path: str) -> list[FieldError]:
