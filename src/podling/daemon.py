@@ -76,6 +76,9 @@ log = logging.getLogger("podling.daemon")
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 API_PORT = 443
 """Of the service `kubernetes`, on which the daemon itself listens inside the node."""
+SWITCH = 0.0005
+"""Seconds after which the loop lets another thread have Python's lock: a committed write waits for that, and the
+default is ten times as long."""
 COLLECT = (10_000, 20, 20)
 """Objects come and go by the thousand and hold no cycles: Python's own (700, 10, 10) takes a tenth of all CPU time."""
 
@@ -90,6 +93,7 @@ def main() -> None:
     layout = Layout.of(arguments.name, arguments.home)
     import uvloop
 
+    sys.setswitchinterval(SWITCH)
     try:
         uvloop.run(_run(layout))
     except (OSError, StorageFailed) as error:
@@ -128,8 +132,7 @@ class ControlPlane:
         self.recorders: list[Recorder] = []
         self.usage = Usage(_Late(lambda: self.server.registry.reader))
         self.server = self._api_server(store)
-        proxy = self.pki.proxy_client_cert, self.pki.proxy_client_key
-        self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"), proxy)
+        self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"))
 
     def _api_server(self, store: Store) -> ApiServer:
         reader = _Late(lambda: server.registry.reader)
@@ -185,8 +188,6 @@ class ControlPlane:
             service_cidr=self.addresses.service_cidr,
             endpoint_ip=self.addresses.gateway,
             endpoint_port=API_PORT,
-            client_ca=self.pki.ca_cert.read_text(),
-            proxy_ca=self.pki.proxy_ca_cert.read_text(),
         )
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)

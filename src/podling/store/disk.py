@@ -1,4 +1,4 @@
-"""The state file: SQLite in WAL mode, written by one thread, one transaction per batch of writes.
+"""The state file: SQLite in WAL mode, one transaction per batch of writes.
 
 Two tables. `objects` holds the present version of every object. `history` holds the versions that were replaced
 or deleted lately, each with the revision that superseded it. A write moves the old version to `history` and puts
@@ -7,6 +7,9 @@ watches can be continued over a restart. History up to `floor` is deleted in bat
 
 The file is locked for as long as it is open (`locking_mode=EXCLUSIVE`): a second process cannot open it, and the
 kernel releases the lock of a killed one.
+
+`write` only changes pages in memory and is quick; `commit` waits for the disk, and may do so in another thread as
+long as nothing else is asked of the file meanwhile.
 """
 
 from __future__ import annotations
@@ -95,18 +98,27 @@ class Disk:
         for superseded, resource, namespace, name, revision, deleted, raw in self._db.execute(query, (floor,)):
             yield _Superseded(superseded, Entry(Key(resource, namespace, name), revision, raw), bool(deleted))
 
-    def commit(self, changes: Sequence[Change], floor: int | None) -> None:
-        """Writes a batch in one transaction; with `floor`, history up to it is forgotten in the same one.
-
-        Raises `StorageFull` or `StorageFailed`; nothing of the batch is then written.
-        """
+    def write(self, changes: Sequence[Change]) -> None:
+        """Puts a batch into a new transaction. Raises `StorageFull` or `StorageFailed`; nothing is then written."""
         try:
-            self._write(changes, floor)
+            self._write(changes)
         except sqlite3.Error as error:
             self._roll_back()
             raise self._failure(error) from error
 
-    def _write(self, changes: Sequence[Change], floor: int | None) -> None:
+    def commit(self, floor: int | None) -> None:
+        """Makes the batch last; with `floor`, history up to it is forgotten in the same transaction. Raises as `write`
+        does."""
+        try:
+            if floor is not None:
+                self._db.execute("DELETE FROM history WHERE superseded <= ?", (floor,))
+                self._db.execute(_SET_META, ("floor", floor))
+            self._db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._roll_back()
+            raise self._failure(error) from error
+
+    def _write(self, changes: Sequence[Change]) -> None:
         execute = self._db.execute
         execute("BEGIN IMMEDIATE")
         for change in changes:
@@ -119,10 +131,6 @@ class Disk:
             else:
                 execute(_PUT, (*key, revision, change.entry.raw))
         execute(_SET_META, ("revision", changes[-1].entry.revision))
-        if floor is not None:
-            execute("DELETE FROM history WHERE superseded <= ?", (floor,))
-            execute(_SET_META, ("floor", floor))
-        execute("COMMIT")
 
     def _roll_back(self) -> None:
         try:

@@ -1,10 +1,12 @@
 """The truth of a cluster: versioned objects, one counter for all of them, and every change in its order.
 
-All methods belong to one event loop; only the transaction runs on a thread of its own. A write goes so:
+All methods belong to one event loop; only waiting for the disk is left to a thread of its own. A write goes so:
 
 1. It is checked against the newest version, also one that is still being written, gets the next revision and
    joins the queue (`create`, `update`, `delete`; what they raise, they raise at once).
-2. When the thread is free it takes all that is queued as one batch, one transaction, one flush to the disk.
+2. When the disk is free, all that is queued becomes one batch and one transaction; the thread commits it, with one
+   flush. (SQLite's single steps are shorter than handing them to a thread, which besides had to wait for Python's
+   lock at each of them.)
 3. Back on the loop the batch becomes visible at once: memory, history, then watchers, then the writers' answers.
 
 So nobody ever sees, and no watcher is ever told, what a crash could take back. If a transaction fails, its batch and
@@ -105,7 +107,7 @@ class Store:
         self._watchers: dict[str, dict[Watch, ChangeHandler]] = {}
         self._batches: queue.SimpleQueue[tuple[list[_Write], int | None, asyncio.AbstractEventLoop] | None]
         self._batches = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._write_batches, name="store", daemon=True)
+        self._thread = threading.Thread(target=self._commit_batches, name="store", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
@@ -221,19 +223,24 @@ class Store:
         if self._writing or not self._queued:
             return
         batch, self._queued = self._queued, []
+        try:
+            self._disk.write([write.change for write in batch])
+        except StorageFailed as failure:
+            self._refuse(batch, failure)
+            return
         self._writing = True
         self._batches.put((batch, self._prunable(), asyncio.get_running_loop()))
 
     def _prunable(self) -> int | None:
         return self._history.floor if self._history.floor - self._pruned >= _PRUNE_EVERY else None
 
-    def _write_batches(self) -> None:
+    def _commit_batches(self) -> None:
         """The thread: commits batches until told to stop."""
         while (item := self._batches.get()) is not None:
             batch, floor, loop = item
             failure: StorageFailed | None = None
             try:
-                self._disk.commit([write.change for write in batch], floor)
+                self._disk.commit(floor)
             except StorageFailed as error:
                 failure = error
             except Exception as error:  # noqa: BLE001  a thread that ended would let every later write wait for ever
@@ -247,8 +254,7 @@ class Store:
     def _committed(self, batch: Sequence[_Write], floor: int | None, failure: StorageFailed | None) -> None:
         self._writing = False
         if failure is not None:
-            _log.error("a write failed: %s", failure)
-            self._fail([*batch, *self._queued], failure)
+            self._refuse(batch, failure)
             return
         if floor is not None:
             self._pruned = floor
@@ -260,6 +266,10 @@ class Store:
                 if not future.done():
                     future.set_result(write.change.entry)
         self._flush()
+
+    def _refuse(self, batch: Sequence[_Write], failure: StorageFailed) -> None:
+        _log.error("a write failed: %s", failure)
+        self._fail([*batch, *self._queued], failure)
 
     def _fail(self, writes: Iterable[_Write], failure: StoreError) -> None:
         for write in writes:

@@ -127,7 +127,6 @@ def test_a_write_that_builds_on_a_failed_one_fails_with_it(tmp_path: Path) -> No
         database: sqlite3.Connection = store._disk._db  # type: ignore[reportPrivateUsage]
         database.execute("PRAGMA max_page_count = 1")
         creating = store.create(key("a"), config_map("a", 100_000))
-        await asyncio.sleep(0)
         updating = store.update(key("a"), config_map("a"))
         results = await asyncio.gather(creating, updating, return_exceptions=True)
         assert [type(result) for result in results] == [StorageFull, StorageFull]
