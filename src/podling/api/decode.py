@@ -210,8 +210,9 @@ def decode_patched(
     node = _node_of(version, named, resource, schemas)
     if node is None:
         raise refusal(f'no kind "{named}" is registered for version "{version}" {_SCHEME}')
+    settled = live if node is schemas.node(resource.schema) else None
     try:
-        obj, strict = shape(patched, node, unstructured=strategic is not None)
+        obj, strict = shape(patched, node, unstructured=strategic is not None, settled=settled)
     except DecodeError as error:
         raise refusal(str(error)) from None
     if field_validation == "Ignore":

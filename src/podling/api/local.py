@@ -76,9 +76,8 @@ class LocalClient:
     async def update(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
         served = self._resource(resource)
         namespace, name = _namespace_of(served, obj), cast(str, obj["metadata"]["name"])
-        entry, _ = await self._registry.update(
-            served, namespace, name, self._owned(served, obj), self._call(), subresource=subresource
-        )
+        own = self._owned(served, obj, self._stored(served, namespace, name))
+        entry, _ = await self._registry.update(served, namespace, name, own, self._call(), subresource=subresource)
         return shown(served, entry)
 
     async def update_status(self, resource: str, obj: Object) -> Object:
@@ -101,7 +100,7 @@ class LocalClient:
             served,
             namespace,
             name,
-            lambda old: self._owned(served, change(old)),
+            lambda old: self._owned(served, change(old), old),
             self._call(),
             subresource=subresource,
             owned=True,
@@ -142,8 +141,12 @@ class LocalClient:
         deleted = await self._registry.delete(served, namespace, name, given, self._call())
         return deleted.object
 
-    def _owned(self, resource: Resource, obj: Object) -> Object:
-        return _owned(resource, self._registry.node(resource), obj)
+    def _owned(self, resource: Resource, obj: Object, stored: Object | None = None) -> Object:
+        return _owned(resource, self._registry.node(resource), obj, stored)
+
+    def _stored(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        """What an update most likely shares parts with."""
+        return self._registry.reader.get(resource.group_resource, namespace, name)
 
     def _call(self) -> Call:
         return Call(user=self._user, field_manager=self._field_manager)
@@ -179,14 +182,14 @@ def _namespace_of(resource: Resource, obj: Object) -> str:
     return cast(str, obj["metadata"].get("namespace") or "") if resource.namespaced else ""
 
 
-def _owned(resource: Resource, node: Node, obj: Object) -> Object:
+def _owned(resource: Resource, node: Node, obj: Object, stored: Object | None) -> Object:
     """A deep copy as the API would write it: callers share parts of stored objects with what they write.
 
     A field that does not exist or has another type is the caller's fault and refused, never dropped in silence.
     """
     typed = {"kind": resource.kind, "apiVersion": resource.api_version, **obj}
     try:
-        copy, unknown = shape(typed, node)
+        copy, unknown = shape(typed, node, settled=stored)
     except DecodeError as error:
         raise bad_request(f"{resource.kind}: {error}") from None
     if unknown:

@@ -129,17 +129,17 @@ def _matches_expression(expression: Object, have: Mapping[str, str]) -> bool:
 
 def timestamp(moment: datetime) -> str:
     """`metav1.Time`: RFC 3339 in UTC, whole seconds."""
-    return _in_utc(moment).isoformat(timespec="seconds") + "Z"
+    return f"{_in_utc(moment).isoformat(timespec='seconds')[:19]}Z"
 
 
 def micro_timestamp(moment: datetime) -> str:
     """`metav1.MicroTime`: RFC 3339 in UTC with six decimals."""
-    return _in_utc(moment).isoformat(timespec="microseconds") + "Z"
+    return f"{_in_utc(moment).isoformat(timespec='microseconds')[:26]}Z"
 
 
 def _in_utc(moment: datetime) -> datetime:
-    """Without its zone: `isoformat` writes this several times as fast as `strftime`, and every write has times."""
-    return moment.astimezone(UTC).replace(tzinfo=None)
+    """`isoformat` writes this, less its offset, several times as fast as `strftime`, and every write has times."""
+    return moment if moment.tzinfo is UTC else moment.astimezone(UTC)
 
 
 def parse_time(text: str) -> datetime:

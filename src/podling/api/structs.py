@@ -18,6 +18,7 @@ import math
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import orjson
@@ -187,16 +188,19 @@ def _number_text(value: float) -> str:
     return str(value) if isinstance(value, int) else repr(value).replace("e+", "e")
 
 
-def shape(value: Any, node: Node, *, unstructured: bool = False) -> tuple[Object, list[str]]:
+def shape(
+    value: Any, node: Node, *, unstructured: bool = False, settled: Object | None = None
+) -> tuple[Object, list[str]]:
     """An object as Go would write it again, and the strict errors (`unknown field "spec.foo"`).
 
-    `unstructured` words mismatches as the converter does that strategic merge patches go through.
+    `unstructured` words mismatches as the converter does that strategic merge patches go through. `settled` is an
+    object of the kind that was shaped before: what `value` shares with it is only copied.
 
     Raises DecodeError. Never changes `value`; the result shares no container with it unless nothing is known of
     the part (`Kind.ANY`).
     """
     walk = _Conversion() if unstructured else _Walk()
-    result = (_pruned if node.structural else _struct)(value, node, None, walk)
+    result = _pruned(value, node, None, walk) if node.structural else _struct(value, node, None, walk, settled)
     if walk.error:
         raise DecodeError(walk.error)
     return cast(Object, result), walk.strict + walk.embedded
@@ -231,7 +235,7 @@ _ZEROS: Final[dict[Kind, Any]] = {
 }
 
 
-def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
+def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk, settled: Object | None = None) -> Any:
     if not isinstance(value, dict):
         walk.mismatch(value, node, place)
         return {}
@@ -243,7 +247,11 @@ def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
         field = fields.get(name)
         if field is None:
             walk.unknown(place, name)
-        elif item is not None:
+        elif item is None:
+            continue
+        elif settled is not None and type(item) in _CONTAINERS:
+            _set_part(result, field, item, owner, place, walk, settled.get(name))
+        else:
             _set_field(result, field, item, owner, place, walk)
     if isinstance(items, RepeatedKeys):
         _note_repeated(items, place, walk)
@@ -256,6 +264,22 @@ def _struct(value: Any, node: Node, place: _Place | None, walk: _Walk) -> Any:
 def _note_repeated(items: RepeatedKeys, place: _Place | None, walk: _Walk) -> None:
     for name in items.repeated:
         walk.duplicate(place, name)
+
+
+_CONTAINERS: Final = (dict, list)
+
+
+def _set_part(
+    result: Object, field: Field, item: Any, owner: str, place: _Place | None, walk: _Walk, settled: Any
+) -> None:
+    """A field of an object of which an earlier state is known: what is still the same part of it is only copied."""
+    if item is settled:
+        result[field.name] = orjson.loads(orjson.dumps(item))
+    elif field.node.kind is Kind.STRUCT and type(settled) is dict:
+        below = cast(Object, settled)
+        result[field.name] = _struct(item, field.node, _Place(place, field.name, owner), walk, below)
+    else:
+        _set_field(result, field, item, owner, place, walk)
 
 
 def _set_field(result: Object, field: Field, item: Any, owner: str, place: _Place | None, walk: _Walk) -> None:
@@ -389,7 +413,23 @@ def _int_or_string(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     raise DecodeError(unmarshal_error(value, "int32", walk.path(place)))
 
 
+_CANONICAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
+
+
+@lru_cache(maxsize=1024)
+def _is_canonical(text: str) -> bool:
+    """Whether it is a time as the API writes it. Objects hold many, and most of them again and again."""
+    if not _CANONICAL_TIME.fullmatch(text):
+        return False
+    try:
+        return datetime.fromisoformat(text) != _ZERO_TIME
+    except ValueError:
+        return False
+
+
 def _time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
+    if type(value) is str and _is_canonical(value):
+        return value
     moment = _moment(value, "2006-01-02T15:04:05Z07:00", place, walk)
     return timestamp(moment) if moment else None
 
@@ -399,6 +439,7 @@ def _micro_time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     return micro_timestamp(moment) if moment else None
 
 
+_ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -422,7 +463,7 @@ def _moment(value: Any, layout: str, place: _Place, walk: _Walk) -> datetime | N
             else next((p for p in ("month", "hour", "minute", "second") if p in str(error)), "year")
         )
         raise DecodeError(f'parsing time "{value}": {part} out of range') from None
-    return None if moment == datetime(1, 1, 1, tzinfo=UTC) else moment
+    return None if moment == _ZERO_TIME else moment
 
 
 def _zone(text: str) -> timezone:
