@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from podling.api import gotext
+import orjson
+
 from podling.store.types import Object
 
 
@@ -33,7 +34,9 @@ class FieldError:
 
 def go_value(value: Any) -> str:
     """The value as Kubernetes prints it behind `Invalid value: `."""
-    return gotext.quoted(value) if isinstance(value, str) else gotext.json_text(value)
+    if value is None:
+        return "null"
+    return orjson.dumps(value).decode()
 
 
 def required(field: str, detail: str = "") -> FieldError:

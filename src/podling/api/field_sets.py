@@ -18,7 +18,7 @@ from typing import Any, Final, cast
 import orjson
 
 from podling.api import gotext
-from podling.api.schema import UNTYPED_SCALARS, Kind, Node
+from podling.api.schema import SCALARS, UNTYPED_SCALARS, Kind, Node
 from podling.api.structs import zero_of
 from podling.store.types import Object
 
@@ -26,21 +26,6 @@ Set = dict[str, Any]
 
 ABSENT: Final[Any] = object()
 """A value that one side of a comparison does not have (`None` is JSON's null)."""
-
-_SCALARS: Final = frozenset(
-    {
-        Kind.STRING,
-        Kind.BOOLEAN,
-        Kind.INTEGER,
-        Kind.NUMBER,
-        Kind.BYTES,
-        Kind.TIME,
-        Kind.MICRO_TIME,
-        Kind.DURATION,
-        *UNTYPED_SCALARS,
-    }
-)
-
 
 # --- algebra
 
@@ -78,6 +63,8 @@ def _union_node(left: Set, right: Set) -> Set:
 
 def difference(left: Set, right: Set) -> Set:
     """The members of `left` that are no members of `right`; what is below them stays."""
+    if not right:
+        return left
     return _difference_node(left, right, False) or {}
 
 
@@ -111,6 +98,8 @@ def recursive_difference(left: Set, right: Set) -> Set:
 
 
 def intersection(left: Set, right: Set) -> Set:
+    if not left or not right:
+        return {}
     return _intersection_node(left, right, False) or {}
 
 
@@ -157,8 +146,8 @@ def element_text(element: str) -> str:
 
 
 def in_order(members: Set) -> Set:
-    """The set with its keys as the API writes them."""
-    return {key: in_order(members[key]) if members[key] else {} for key in sorted(members)}
+    """The set with its keys as the API writes them; shares nothing with `members`."""
+    return orjson.loads(orjson.dumps(members, option=orjson.OPT_SORT_KEYS))
 
 
 def with_named_fields(members: Set, node: Node) -> Set:
@@ -234,12 +223,12 @@ _LEAF, _MAP, _LIST = range(3)
 
 def _walk_of(node: Node, value: Any) -> int:
     """Whether a value is one leaf, a map with fields, or a list with items."""
-    if node.atomic or node.kind in _SCALARS:
+    if node.leaf:
         return _LEAF
+    if node.kind is Kind.STRUCT or node.kind is Kind.MAP:
+        return _MAP
     if node.kind is Kind.LIST:
         return _LIST
-    if node.kind in {Kind.STRUCT, Kind.MAP}:
-        return _MAP
     return _MAP if isinstance(value, dict) else _LEAF
 
 
@@ -261,9 +250,16 @@ def _set_of(value: Any, node: Node) -> Set | None:
     return _set_of_map(value, node) if walk == _MAP else _set_of_list(value, node)
 
 
+def _leaves(value: Object) -> Set:
+    """The members of a map of leaves."""
+    return {f"f:{name}": {} for name in value}
+
+
 def _set_of_map(value: Any, node: Node) -> Set | None:
     if not isinstance(value, dict):
         return None
+    if node.kind is Kind.MAP and node.element.leaf:
+        return _leaves(cast(Object, value))
     result: Set = {}
     for name, item in cast(Object, value).items():
         below = _set_of(item, node.child(name))
@@ -324,8 +320,11 @@ def compare(old: Object, new: Object, node: Node) -> Comparison:
 
 
 def _compare(left: Any, right: Any, node: Node) -> _Change:
-    if left == right:  # most of an object is as it was, and Python's own comparison says so at once
-        return _SAME
+    """Most of an object is as it was, and Python's own comparison says so at once."""
+    return _SAME if left == right else _compare_different(left, right, node)
+
+
+def _compare_different(left: Any, right: Any, node: Node) -> _Change:
     if left is ABSENT:
         return _members(right, node), None, None
     if right is ABSENT:
@@ -345,6 +344,8 @@ def _members(value: Any, node: Node) -> Set:
         return {}
     if walk == _LIST:
         below = {key: _members(item, node.element) for key, item in _indexed(value, node).items()}
+    elif node.kind is Kind.MAP and node.element.leaf and isinstance(value, dict):
+        below = _leaves(cast(Object, value))
     else:
         items = cast(Object, value).items() if isinstance(value, dict) else ()
         below = {f"f:{name}": _members(item, node.child(name)) for name, item in items}
@@ -360,7 +361,7 @@ def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
     for name, item in new.items():
         before = old[name] if name in old else _never_absent(node, name)
         if before != item:
-            gathered.take(f"f:{name}", _compare(before, item, node.child(name)))
+            gathered.take(f"f:{name}", _compare_different(before, item, node.child(name)))
     for name, item in old.items():
         if name not in new:
             gathered.take(f"f:{name}", _compare(item, _never_absent(node, name), node.child(name)))
@@ -369,10 +370,8 @@ def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
 
 def _never_absent(node: Node, name: str) -> Any:
     """What Go holds in a field that was not set, if it would write it."""
-    if node.structural or not node.declares(name):
-        return ABSENT
-    field = node.fields[name]
-    return zero_of(field) if field.written_when_empty else ABSENT
+    field = None if node.structural else node.fields.get(name)
+    return zero_of(field) if field is not None and field.written_when_empty else ABSENT
 
 
 def _compare_lists(left: Any, right: Any, node: Node) -> _Change:
@@ -536,14 +535,17 @@ _Problem = tuple[str, str]
 def _problems(value: Any, node: Node) -> list[_Problem]:
     if value is None:
         return []
-    if node.kind in {Kind.STRUCT, Kind.MAP}:
+    if node.kind is Kind.STRUCT or node.kind is Kind.MAP:
         return _map_problems(value, node)
     if node.kind is Kind.LIST:
         return _list_problems(value, node)
-    if node.kind in _SCALARS:
+    if node.kind in SCALARS:
         message = _scalar_problem(value, node)
         return [("", message)] if message else []
     return []
+
+
+_NO_TEXT: Final = frozenset({Kind.INTEGER, Kind.NUMBER, Kind.BOOLEAN})
 
 
 def _map_problems(value: Any, node: Node) -> list[_Problem]:
@@ -554,7 +556,9 @@ def _map_problems(value: Any, node: Node) -> list[_Problem]:
         if node.kind is Kind.STRUCT and name not in node.fields and not node.preserve:
             found.append((f".{name}", "field not declared in schema"))
             break
-        found += [(f".{name}{path}", message) for path, message in _problems(item, node.child(name))]
+        below = _problems(item, node.child(name))
+        if below:
+            found += [(f".{name}{path}", message) for path, message in below]
     return found
 
 
@@ -579,6 +583,8 @@ def _list_problems(value: Any, node: Node) -> list[_Problem]:
 
 
 def _scalar_problem(value: Any, node: Node) -> str:
+    if type(value) is str and node.kind not in _NO_TEXT:
+        return ""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if node.kind in UNTYPED_SCALARS:
         fits = isinstance(value, str | int | float)

@@ -76,7 +76,10 @@ def _with_replacements(value: Any) -> Any:
 def loads_strict(text: bytes) -> Any:
     """As `loads`, but objects that repeat keys come as `RepeatedKeys`."""
     value = loads(text)
-    if b"\\u" not in text and text.count(b'"') == orjson.dumps(value).count(b'"'):
+    written = orjson.dumps(value)
+    if written == text:
+        return value
+    if b"\\u" not in text and text.count(b'"') == written.count(b'"'):
         # A key that was there twice would have taken its quotes with it (only `\\u0022` could stand for them).
         return value
     repetitions: list[RepeatedKeys] = []

@@ -226,11 +226,17 @@ def _update(
     elsewhere: Elsewhere,
 ) -> Managers:
     change = field_sets.compare(old, new, node).without(ignored)
-    result = _taken_away(managers, change, elsewhere)
     owned = field_sets.difference(change.changed, _NEVER_OWNED)
+    before = managers.get(identity)
+    if before is not None and _stays(before.fields, owned, change):
+        result = _taken_away(managers, change, elsewhere, keep=identity)
+        if owned:
+            result[identity] = Owned(before.fields, api_version, time)
+        return result
+    result = _taken_away(managers, change, elsewhere)
     if owned:
-        before = result.get(identity)
-        fields = field_sets.union(before.fields, owned) if before else owned
+        left = result.get(identity)
+        fields = field_sets.union(left.fields, owned) if left else owned
         result[identity] = Owned(field_sets.in_order(fields), api_version, time)
     return result
 
@@ -238,6 +244,13 @@ def _update(
 def compared(old: Object, new: Object, node: Node) -> field_sets.Comparison:
     """What `elsewhere` is made of: the same change in the field names of another version."""
     return field_sets.compare(_without_entries(old), _without_entries(new), node)
+
+
+def _stays(fields: Set, owned: Set, change: field_sets.Comparison) -> bool:
+    """Whether a manager who takes `owned` in a change has what it had, as most do who write again and again."""
+    if field_sets.intersection(fields, change.removed):
+        return False
+    return field_sets.intersection(fields, change.changed) == owned
 
 
 def _taken_away(
@@ -250,12 +263,12 @@ def _taken_away(
             result[manager] = owned
             continue
         fields, change = owned.fields, elsewhere.get(owned.api_version, here)
-        if change.changed:
-            fields = field_sets.difference(fields, field_sets.intersection(fields, change.changed))
-        if change.removed:
-            fields = field_sets.difference(fields, change.removed)
+        for gone in (change.changed, change.removed):
+            taken = field_sets.intersection(fields, gone)
+            if taken:
+                fields = field_sets.difference(fields, taken)
         if fields:
-            result[manager] = owned if fields == owned.fields else replace(owned, fields=fields)
+            result[manager] = owned if fields is owned.fields else replace(owned, fields=fields)
     return result
 
 

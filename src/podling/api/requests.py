@@ -111,8 +111,7 @@ class Query(dict[str, str]):
 EMPTY_QUERY = Query()
 
 
-@dataclass(frozen=True, slots=True)
-class Attributes:
+class Attributes(NamedTuple):
     """What somebody wants to do: the subject of an authorization decision (`authorizer.Attributes`)."""
 
     verb: str
@@ -134,8 +133,7 @@ class Attributes:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """Whether it is allowed, and why (shown to the user of a refused request, and in access reviews)."""
 
     allowed: bool

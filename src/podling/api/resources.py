@@ -241,18 +241,22 @@ class Resource:
     stored_as: str = ""
     """The apiVersion that objects are stored in, where older ones may be stored in another; `""` where it is one."""
 
-    @property
-    def group_resource(self) -> str:
-        return f"{self.plural}.{self.group}" if self.group else self.plural
+    group_resource: str = field(init=False)
+    """`deployments.apps`; the plural alone in the core group."""
+    listed_as: str = field(init=False)
+    """The kind of its lists."""
+    storage_key: str = field(init=False)
+    """The `resource` of its objects' keys in the store."""
+    api_version: str = field(init=False)
 
-    @property
-    def listed_as(self) -> str:
-        return self.list_kind or f"{self.kind}List"
-
-    @property
-    def storage_key(self) -> str:
-        return self.storage or self.group_resource
-
-    @property
-    def api_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
+    def __post_init__(self) -> None:
+        """Every request asks for these names many times, so they are put together once."""
+        group_resource = f"{self.plural}.{self.group}" if self.group else self.plural
+        names = {
+            "group_resource": group_resource,
+            "listed_as": self.list_kind or f"{self.kind}List",
+            "storage_key": self.storage or group_resource,
+            "api_version": f"{self.group}/{self.version}" if self.group else self.version,
+        }
+        for name, value in names.items():
+            object.__setattr__(self, name, value)

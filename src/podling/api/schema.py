@@ -50,6 +50,19 @@ class Kind(StrEnum):
 
 CONTAINERS = frozenset({Kind.STRUCT, Kind.MAP, Kind.LIST, Kind.ANY})
 UNTYPED_SCALARS = frozenset({Kind.QUANTITY, Kind.INT_OR_STRING})
+SCALARS = frozenset(
+    {
+        Kind.STRING,
+        Kind.BOOLEAN,
+        Kind.INTEGER,
+        Kind.NUMBER,
+        Kind.BYTES,
+        Kind.TIME,
+        Kind.MICRO_TIME,
+        Kind.DURATION,
+        *UNTYPED_SCALARS,
+    }
+)
 NEVER_EMPTY = frozenset({Kind.STRUCT, Kind.TIME, Kind.MICRO_TIME, Kind.DURATION, Kind.QUANTITY, Kind.ANY})
 """Structs in Go, which omitempty never leaves out, whatever they hold."""
 
@@ -106,6 +119,8 @@ class Node:
         self.go_type = go_type
         """As Go prints it: `v1.PodSpec`, `[]v1.Container`, `map[string]string`; `""` in a custom resource."""
         self.atomic = atomic
+        self.leaf = atomic or kind in SCALARS
+        """Whether it is owned as a whole."""
         self.structural = structural
         """Whether this is (a part of) a custom resource, whose values no Go struct normalises."""
         self.preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))

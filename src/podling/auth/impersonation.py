@@ -8,7 +8,7 @@ is not granted the older, unlimited verb `impersonate` still counts; a refusal s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from urllib.parse import unquote
 
 import orjson
@@ -135,7 +135,7 @@ def _node_of(user: User) -> str:
 
 
 def _constrained(mode: str, target: Wanted, request: Attributes) -> Iterator[Attributes]:
-    yield replace(request, verb=f"impersonate-on:{mode}:{request.verb}")
+    yield request._replace(verb=f"impersonate-on:{mode}:{request.verb}")
     verb = f"impersonate:{mode}"
     match mode:
         case "associated-node":

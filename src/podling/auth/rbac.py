@@ -159,10 +159,13 @@ def _has(values: Iterable[str] | None, value: str) -> bool:
     return values is not None and ("*" in values or value in values)
 
 
-def covers_resource(patterns: Iterable[str], resource: str, subresource: str) -> bool:
+def covers_resource(patterns: Sequence[str], resource: str, subresource: str) -> bool:
     """`pods`, `pods/log`, `*`, and `*/scale`: the subresource of any resource."""
-    asked = f"{resource}/{subresource}" if subresource else resource
-    return any(pattern in ("*", asked) or (subresource and pattern == f"*/{subresource}") for pattern in patterns)
+    if "*" in patterns:
+        return True
+    if subresource:
+        return f"{resource}/{subresource}" in patterns or f"*/{subresource}" in patterns
+    return resource in patterns
 
 
 def _covers_path(pattern: str, path: str) -> bool:

@@ -47,7 +47,7 @@ def resource_check(authorize: Authorize, user: User, attributes: Attributes) -> 
 
 def _with(type_: str, given: Opaque, **fields: str) -> Opaque:
     asked: _Asked = given.value
-    return Opaque(type_, replace(asked, attributes=replace(asked.attributes, **fields)))
+    return Opaque(type_, replace(asked, attributes=asked.attributes._replace(**fields)))
 
 
 def _path(given: Opaque, path: str) -> Opaque:
@@ -64,7 +64,7 @@ def _resource(given: Opaque, name: str) -> Opaque:
 
 def _check(given: Opaque, verb: str) -> Opaque:
     asked: _Asked = given.value
-    return Opaque(_DECISION, asked.authorize(asked.user, replace(asked.attributes, verb=verb)))
+    return Opaque(_DECISION, asked.authorize(asked.user, asked.attributes._replace(verb=verb)))
 
 
 def _refined(name: str) -> Callable[[Opaque, str], Opaque]:

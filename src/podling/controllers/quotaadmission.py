@@ -8,7 +8,7 @@ anew.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from weakref import WeakValueDictionary
 
 from podling.api import meta
@@ -104,20 +104,22 @@ class QuotaAdmission:
         self._client = client
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def __call__(self, write: Write) -> None:
+    def __call__(self, write: Write) -> Awaitable[None] | None:
         namespace = meta.namespace(write.new)
         if write.operation not in ("CREATE", "UPDATE") or write.subresource or not namespace:
-            return
+            return None
         quotas = self._client.list(RESOURCE, namespace)
         resource = write.resource.group_resource
         if not quotas or resource == "events":
-            return
+            return None
         raised = increase(resource, write.old, write.new)
-        if raised:
-            for quota in quotas:
-                lock = self._locks.setdefault(meta.uid(quota), asyncio.Lock())
-                async with lock:  # one after the other, instead of all trying again and again
-                    await self._charge(write, meta.name(quota), raised)
+        return self._charge_all(write, quotas, raised) if raised else None
+
+    async def _charge_all(self, write: Write, quotas: Sequence[Object], raised: Amounts) -> None:
+        for quota in quotas:
+            lock = self._locks.setdefault(meta.uid(quota), asyncio.Lock())
+            async with lock:  # one after the other, instead of all trying again and again
+                await self._charge(write, meta.name(quota), raised)
 
     async def _charge(self, write: Write, name: str, raised: Amounts) -> None:
         for attempt in range(ATTEMPTS):

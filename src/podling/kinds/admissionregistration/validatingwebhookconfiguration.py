@@ -16,12 +16,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
         categories=("api-extensions",),
-        strategy=Strategy(
-            unconditional_update=False,
-            default=webhooks.default,
-            validate=webhooks.validate,
-            generation=webhooks.generation,
-        ),
+        strategy=Strategy(default=webhooks.default, validate=webhooks.validate, generation=webhooks.generation),
         columns=webhooks.columns(),
         row=webhooks.row,
     )

@@ -437,7 +437,6 @@ def resource() -> Resource:
         status=True,
         subresources=("proxy",),
         strategy=Strategy(
-            create_on_update=True,
             default=default,
             prepare=prepare,
             allocate=allocator.allocate,
