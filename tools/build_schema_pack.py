@@ -3,8 +3,9 @@
 Two sources, neither complete alone:
 
 * the OpenAPI definitions in the PyPI package `kubernetes-validate` (types, references, list types and their keys,
-  merge keys, enums, required fields, group-version-kinds); its JSON-Schema dialect is undone here;
-* `tools/go_fields.json` (see `extract_go_fields.py`): pointers, omitempty, Go type names, protobuf numbers.
+  merge keys, required fields, group-version-kinds); its JSON-Schema dialect is undone here;
+* `tools/go_fields.json` (see `extract_go_fields.py`): pointers, omitempty, Go type names, protobuf numbers; and
+  `tools/go_enums.json`: the values that fields may have, which that package lacks.
 
 Only facts are kept, no descriptions. The pack is one line for each definition, `name TAB json`, so that a reader
 finds one without parsing the others. In it a property is an OpenAPI schema whose `$ref` is a bare definition name,
@@ -67,7 +68,17 @@ def plain(schema: Any) -> Any:
     return result
 
 
-def definition(name: str, schema: dict[str, Any], go_fields: dict[str, list[list[Any]]]) -> dict[str, Any]:
+def with_enum(schema: dict[str, Any], values: list[str]) -> None:
+    """Notes the values at the type that has them: of lists and maps, at what is in them."""
+    inner = schema
+    for key in ("items", "additionalProperties"):
+        inner = schema[key] if isinstance(schema.get(key), dict) else inner
+    inner["enum"] = values
+
+
+def definition(
+    name: str, schema: dict[str, Any], go_fields: dict[str, list[list[Any]]], enums: dict[str, list[str]]
+) -> dict[str, Any]:
     if name in SPECIAL:
         return SPECIAL[name]
     result = plain(schema)
@@ -80,6 +91,8 @@ def definition(name: str, schema: dict[str, Any], go_fields: dict[str, list[list
                 child["default"] = rows[field][3]
         if field in {"kind", "apiVersion"}:
             child.pop("enum", None)
+        if field in enums:
+            with_enum(child, enums[field])
     if rows:
         order = {field: index for index, field in enumerate(rows)}
         result["properties"] = dict(sorted(properties.items(), key=lambda item: order.get(item[0], len(order))))
@@ -93,8 +106,9 @@ def source() -> dict[str, Any]:
 
 def main() -> int:
     go_fields = json.loads((ROOT / "go_fields.json").read_bytes())
+    enums = json.loads((ROOT / "go_enums.json").read_bytes())
     lines = [
-        f"{name}\t{json.dumps(definition(name, schema, go_fields), separators=(',', ':'))}"
+        f"{name}\t{json.dumps(definition(name, schema, go_fields, enums.get(name, {})), separators=(',', ':'))}"
         for name, schema in sorted(source().items())
     ]
     text = "\n".join(lines).encode()

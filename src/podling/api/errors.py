@@ -11,8 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
+from podling.api import gotext
 from podling.store.types import Object
 
 
@@ -34,9 +33,7 @@ class FieldError:
 
 def go_value(value: Any) -> str:
     """The value as Kubernetes prints it behind `Invalid value: `."""
-    if value is None:
-        return "null"
-    return orjson.dumps(value).decode()
+    return gotext.quoted(value) if isinstance(value, str) else gotext.json_text(value)
 
 
 def required(field: str, detail: str = "") -> FieldError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -30,6 +30,34 @@ def syntax(value: Any) -> str:
     if isinstance(value, list):
         return "[]interface {}{" + ", ".join(map(syntax, cast(list[Any], value))) + "}"
     return "interface {}(nil)" if value is None else orjson.dumps(value).decode()
+
+
+_ESCAPES: Final = {"\a": "\\a", "\b": "\\b", "\f": "\\f", "\n": "\\n", "\r": "\\r", "\t": "\\t", "\v": "\\v"}
+_HTML: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+
+
+def quoted(text: str) -> str:
+    """`%q`: what can be printed stays as it is."""
+    return '"' + "".join(map(_quoted_character, text)) + '"'
+
+
+def _quoted_character(character: str) -> str:
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable():
+        return character
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    code = ord(character)
+    if code < 0x80:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def json_text(value: Any) -> str:
+    """As encoding/json writes it: fit to stand in a web page."""
+    text = orjson.dumps(value).decode()
+    return text if _HTML.keys().isdisjoint(text) else "".join(_HTML.get(c, c) for c in text)
 
 
 def type_name(value: Any) -> str:

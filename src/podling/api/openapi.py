@@ -194,7 +194,7 @@ class _Writer:
     def _field(self, packed: Object, definition: str, name: str) -> Object:
         result = self._schema(packed, definition)
         beside: Object = {}
-        description = self._descriptions.of_field(definition, name)
+        description = _with_values(self._descriptions.of_field(definition, name), packed)
         if description:
             beside["description"] = description
         if self._dialect.has_defaults and "go" in packed:
@@ -225,6 +225,14 @@ class _Writer:
             return {"allOf": [result], "default": {}} if is_struct else result
         default = _ZEROS.get(packed.get("type", ""))
         return {**result, "default": default} if default is not None else result
+
+
+def _with_values(description: str, packed: Object) -> str:
+    """A description, with the values that a field may have, as the published documents list them."""
+    values = cast("list[str]", packed.get("enum") or [])
+    if not values or not description:
+        return description
+    return "\n".join([description, "", "Possible enum values:", *(f' - `"{value}"`' for value in values)])
 
 
 def _gvk(group: str, version: str, kind: str) -> Object:

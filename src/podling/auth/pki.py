@@ -56,6 +56,22 @@ class Pki:
         return self.directory / "admin.key"
 
     @property
+    def proxy_ca_cert(self) -> Path:
+        return self.directory / "front-proxy-ca.crt"
+
+    @property
+    def proxy_ca_key(self) -> Path:
+        return self.directory / "front-proxy-ca.key"
+
+    @property
+    def proxy_client_cert(self) -> Path:
+        return self.directory / "front-proxy-client.crt"
+
+    @property
+    def proxy_client_key(self) -> Path:
+        return self.directory / "front-proxy-client.key"
+
+    @property
     def service_account_key(self) -> Path:
         return self.directory / "sa.key"
 
@@ -69,7 +85,9 @@ def ensure(directory: Path, *, server_names: Iterable[str], now: datetime | None
     pki = Pki(directory)
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if not pki.ca_cert.exists():
-        _make_authority(pki, moment)
+        _make_authority(pki.ca_cert, pki.ca_key, "kubernetes", moment)
+    if not pki.proxy_ca_cert.exists():
+        _make_authority(pki.proxy_ca_cert, pki.proxy_ca_key, "front-proxy-ca", moment)
     if not pki.service_account_key.exists():
         _write(pki.service_account_key, _pem(_new_key()), 0o600)
     authority = Authority.load(pki.ca_cert, pki.ca_key)
@@ -93,6 +111,15 @@ def ensure(directory: Path, *, server_names: Iterable[str], now: datetime | None
             usage=ExtendedKeyUsageOID.CLIENT_AUTH,
             now=moment,
         )
+    if _ends_soon(pki.proxy_client_cert, moment):
+        _issue(
+            pki.proxy_client_cert,
+            pki.proxy_client_key,
+            Authority.load(pki.proxy_ca_cert, pki.proxy_ca_key),
+            common_name="front-proxy-client",
+            usage=ExtendedKeyUsageOID.CLIENT_AUTH,
+            now=moment,
+        )
     return pki
 
 
@@ -111,9 +138,9 @@ class Authority:
         return cls(x509.load_pem_x509_certificate(cert.read_bytes()), private)
 
 
-def _make_authority(pki: Pki, now: datetime) -> None:
+def _make_authority(cert_path: Path, key_path: Path, common_name: str, now: datetime) -> None:
     key = _new_key()
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
     certificate = (
         _builder(name, name, key.public_key(), now, CA_LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
@@ -121,8 +148,8 @@ def _make_authority(pki: Pki, now: datetime) -> None:
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(pki.ca_key, _pem(key), 0o600)
-    _write(pki.ca_cert, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    _write(key_path, _pem(key), 0o600)
+    _write(cert_path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _issue(

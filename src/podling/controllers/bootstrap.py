@@ -9,6 +9,7 @@ runs at every start.
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ from podling.api.errors import ApiError
 from podling.store.types import Object
 
 USER = "system:apiserver"
+PROXY_NAME = "front-proxy-client"
+"""Whom the API server is called in the certificate that it shows to aggregated servers."""
 NAMESPACES = ("kube-system", "kube-public", "kube-node-lease", "default")
 _SLICES = "endpointslices.discovery.k8s.io"
 _PRIORITY_CLASSES = "priorityclasses.scheduling.k8s.io"
@@ -35,6 +38,9 @@ class Api:
     endpoint_ip: str
     endpoint_port: int
     """Where it really listens, as pods see it."""
+    client_ca: str = ""
+    proxy_ca: str = ""
+    """Who signs the certificates of clients, and of the API server where it is a proxy for another (PEM)."""
 
 
 async def ensure(client: Client, api: Api) -> None:
@@ -51,6 +57,8 @@ async def ensure(client: Client, api: Api) -> None:
     await create_missing(client, "services", _service(api))
     await _apply(client, "endpoints", _endpoints(api), ("subsets",))
     await _apply(client, _SLICES, _slice(api), ("endpoints", "ports"))
+    if api.proxy_ca:
+        await _apply(client, "configmaps", _authentication(api), ("data",))
 
 
 async def create_missing(client: Client, resource: str, obj: Object) -> None:
@@ -71,6 +79,23 @@ async def _apply(client: Client, resource: str, obj: Object, fields: Sequence[st
         await create_missing(client, resource, obj)
     elif any(present.get(f) != obj[f] for f in fields):
         await client.update(resource, {**present, **{f: obj[f] for f in fields}})
+
+
+def _authentication(api: Api) -> Object:
+    """What an aggregated API server has to know to believe what this one says of its users."""
+    headers = {
+        "username": ["X-Remote-User"],
+        "uid": ["X-Remote-Uid"],
+        "group": ["X-Remote-Group"],
+    }
+    data = {f"requestheader-{kind}-headers": json.dumps(names) for kind, names in headers.items()}
+    data |= {
+        "client-ca-file": api.client_ca,
+        "requestheader-allowed-names": json.dumps([PROXY_NAME]),
+        "requestheader-client-ca-file": api.proxy_ca,
+        "requestheader-extra-headers-prefix": json.dumps(["X-Remote-Extra-"]),
+    }
+    return {"metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data}
 
 
 def _namespace(name: str) -> Object:

@@ -8,41 +8,42 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import Coroutine
 from typing import Any, Final, cast
+from urllib.parse import quote
 
 import httptools
 import orjson
 
-from podling.api import meta
+from podling.api import meta, relay
 from podling.api.client import Client
 from podling.api.errors import ApiError
-from podling.api.http import Request, Stream
-from podling.api.resources import Resource, User
+from podling.api.http import Request
+from podling.api.resources import Reader, Resource, User
 from podling.api.server import ApiServer
-from podling.extensions.caller import CallError, Target, target_of, tls
+from podling.extensions.caller import SERVICE_LABEL, SLICES, CallError, Identity, Target, target_of, tls
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
 _log = logging.getLogger(__name__)
 API_SERVICES: Final = "apiservices.apiregistration.k8s.io"
+State = tuple[str, str, str]
+"""Status, reason and message of the condition Available."""
 _PATIENCE: Final = 10.0
 _AGAIN: Final = 5.0
-"""Seconds between looks at a server that does not answer."""
-_CHUNK: Final = 64 << 10
-_OWN_HEADERS: Final = frozenset(
-    {b"authorization", b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade"}
-)
-_HOP_BY_HOP: Final = frozenset({"connection", "content-length", "content-type", "keep-alive", "transfer-encoding"})
+"""Seconds between looks at a server that does not answer, and at one that does."""
+_LATER: Final = 30.0
 _UNREACHABLE: Final = (OSError, TimeoutError, CallError, httptools.HttpParserError)
 
 
 class Aggregation:
-    """Keeps track of APIServices and serves those of others."""
+    """Keeps track of APIServices and serves those of others. `identity` is what they know us by."""
 
-    def __init__(self, server: ApiServer, client: Client) -> None:
+    def __init__(self, server: ApiServer, client: Client, identity: Identity | None) -> None:
         self._server = server
         self._client = client
+        self._identity = identity
         self._followed: dict[str, tuple[Object, asyncio.Task[None] | None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -54,7 +55,7 @@ class Aggregation:
         if before is not None:
             self._leave(name, before[0])
         if spec is not None:
-            work = self._join(name, spec) if spec.get("service") else self._announce(name, _LOCAL)
+            work = self._keep(name, spec) if spec.get("service") else self._announce(name, _LOCAL)
             self._followed[name] = spec, self._spawn(work)
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
@@ -67,40 +68,55 @@ class Aggregation:
         task = self._followed.pop(name)[1]
         if task is not None:
             task.cancel()
-        if not spec.get("service"):
-            return
+        if spec.get("service"):
+            self._server.delegate(text(spec, "group"), text(spec, "version"), None)
+            self._withdraw(spec)
+
+    def _withdraw(self, spec: Object) -> None:
         group, version = text(spec, "group"), text(spec, "version")
-        self._server.delegate(group, version, None)
         for resource in self._server.served.all():
             if (resource.group, resource.version) == (group, version):
                 self._server.served.remove(group, resource.plural, version)
 
-    async def _join(self, name: str, spec: Object) -> None:
-        """Serves the group once its server tells what it has."""
-        self._server.delegate(text(spec, "group"), text(spec, "version"), _Proxy(self._server, spec))
+    async def _keep(self, name: str, spec: Object) -> None:
+        """Serves the group, and looks now and then whether its server is there and what it has."""
+        proxy = _Proxy(self._server, spec, self._identity)
+        self._server.delegate(text(spec, "group"), text(spec, "version"), proxy)
+        known: list[Object] = []
         while True:
-            try:
-                listed = await self._discovered(spec)
-            except _UNREACHABLE as error:
-                await self._announce(name, ("False", "FailedDiscoveryCheck", f"failing or missing response: {error}"))
-                await asyncio.sleep(_AGAIN)
-                continue
-            self._server.add_resources(*(self._resource(spec, entry, listed) for entry in _whole_kinds(listed)))
-            await self._announce(name, ("True", "Passed", "all checks passed"))
-            return
+            state, listed = await self._state(spec)
+            proxy.available = state == _PASSED
+            if proxy.available and listed != known:
+                self._withdraw(spec)
+                self._server.add_resources(*(self._resource(spec, entry, listed) for entry in _whole_kinds(listed)))
+                known = listed
+            await self._announce(name, state)
+            await asyncio.sleep(_LATER if proxy.available else _AGAIN)
+
+    async def _state(self, spec: Object) -> tuple[State, list[Object]]:
+        problem = _unreachable_by(spec, self._server.registry.reader)
+        if problem is not None:
+            return problem, []
+        try:
+            return _PASSED, await self._discovered(spec)
+        except _UNREACHABLE as error:
+            url = _target(self._server, spec).url.rstrip("/") + _path(spec)
+            words = str(error) if isinstance(error, _BadStatus) else f"failing or missing response from {url}: {error}"
+            return ("False", "FailedDiscoveryCheck", words), []
 
     async def _discovered(self, spec: Object) -> list[Object]:
-        target = _target(self._server, spec)
-        path = f"/apis/{spec['group']}/{spec['version']}"
-        answer = _Collected()
+        target, path = _target(self._server, spec), _path(spec)
+        url = target.url.rstrip("/") + path
+        asked = User("system:kube-aggregator", ("system:masters",))
+        request = _head(b"GET", path, {b"host": target.name.encode()}, _who(asked))
         async with asyncio.timeout(_PATIENCE):
-            await _exchange(target, spec, _head(b"GET", path, {b"host": target.name.encode()}), answer)
+            answer = await _collected(target, _context(target, spec, self._identity), request)
         if answer.status != 200:
-            raise CallError(f"bad status from {target.url}{path}: {answer.status}")
+            raise _BadStatus(f"bad status from {url}: {answer.status}")
         try:
             return cast("list[Object]", orjson.loads(bytes(answer.body))["resources"])
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            raise CallError(f"{target.url}{path} tells of no resources") from None
+            raise CallError(f"{url} tells of no resources") from None
 
     def _resource(self, spec: Object, entry: Object, listed: list[Object]) -> Resource:
         """What discovery shows of a resource of the other server; it is never asked for objects here."""
@@ -127,7 +143,7 @@ class Aggregation:
             custom=True,
         )
 
-    async def _announce(self, name: str, available: tuple[str, str, str]) -> None:
+    async def _announce(self, name: str, available: State) -> None:
         service = self._client.get(API_SERVICES, "", name)
         if service is None:
             return
@@ -145,7 +161,43 @@ class Aggregation:
                 _log.warning("APIService %s: %s", name, error)
 
 
-_LOCAL: Final = ("True", "Local", "Local APIServices are always available")
+_LOCAL: Final[State] = ("True", "Local", "Local APIServices are always available")
+_PASSED: Final[State] = ("True", "Passed", "all checks passed")
+
+
+class _BadStatus(CallError):
+    """The server answers, but not well."""
+
+
+def _path(spec: Object) -> str:
+    return f"/apis/{spec['group']}/{spec['version']}"
+
+
+def _unreachable_by(spec: Object, reader: Reader) -> State | None:
+    """What the cluster itself says against reaching the server (`available_controller.go`)."""
+    wanted = spec["service"]
+    name, namespace, number = wanted["name"], wanted["namespace"], wanted.get("port") or 443
+    service = reader.get("services", namespace, name)
+    if service is None:
+        return "False", "ServiceNotFound", f'service/{name} in "{namespace}" is not present'
+    if text(part(service, "spec"), "type") == "ExternalName":
+        return None
+    port = next((p for p in meta.items(service, "spec", "ports") if p.get("port") == number), None)
+    if port is None:
+        return "False", "ServicePortError", f'service/{name} in "{namespace}" is not listening on port {number}'
+    slices = [s for s in reader.list(SLICES, namespace) if meta.labels(s).get(SERVICE_LABEL) == name]
+    if not slices:
+        return "False", "EndpointsNotFound", f'cannot find endpointslices for service/{name} in "{namespace}"'
+    called = port.get("name") or ""
+    if not any(_has_address(s, called) for s in slices):
+        words = f'endpointslices for service/{name} in "{namespace}" have no addresses with port name "{called}"'
+        return "False", "MissingEndpoints", words
+    return None
+
+
+def _has_address(slice_: Object, port: str) -> bool:
+    named = any((p.get("name") or "") == port for p in meta.items(slice_, "ports"))
+    return named and any(meta.part(e, "conditions").get("ready", True) for e in meta.items(slice_, "endpoints"))
 
 
 def _whole_kinds(listed: list[Object]) -> list[Object]:
@@ -160,38 +212,63 @@ def _target(server: ApiServer, spec: Object) -> Target:
 class _Proxy:
     """Hands a request to the other server, and its answer back."""
 
-    def __init__(self, server: ApiServer, spec: Object) -> None:
+    def __init__(self, server: ApiServer, spec: Object, identity: Identity | None) -> None:
         self._server = server
         self._spec = spec
+        self._identity = identity
+        self.available = True
 
     async def __call__(self, request: Request, user: User) -> None:
-        answer = _Relayed(request)
+        if not self.available:
+            request.respond(503, b"service unavailable\n", "text/plain; charset=utf-8")
+            return
         try:
             target = _target(self._server, self._spec)
-            await _exchange(target, self._spec, _forwarded(request, user, target) + request.body, answer)
+            reader, writer = await _connect(target, _context(target, self._spec, self._identity))
         except _UNREACHABLE as error:
-            if not request.answered:
-                raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from error
-        answer.end()
+            raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from error
+        try:
+            writer.write(_forwarded(request, user, target) + request.body)
+            if request.upgrade:
+                await relay.tunnel(request, reader, writer)
+            else:
+                await relay.answer(request, reader)
+        finally:
+            writer.close()
+
+
+def _context(target: Target, spec: Object, identity: Identity | None) -> ssl.SSLContext:
+    return tls(target.ca, verify=not spec.get("insecureSkipTLSVerify"), identity=identity)
 
 
 def _forwarded(request: Request, user: User, target: Target) -> bytes:
     headers = {name: value for name, value in request.headers.items() if _is_passed_on(name)}
-    headers |= {b"host": target.name.encode(), b"x-remote-user": user.name.encode()}
+    headers |= {b"host": target.name.encode(), b"x-forwarded-for": request.connection.peer.encode()}
     if request.body:
         headers[b"content-length"] = b"%d" % len(request.body)
+    headers |= {b"connection": b"Upgrade", b"upgrade": request.headers[b"upgrade"]} if request.upgrade else {}
     path = request.path + (f"?{request.query}" if request.query else "")
-    groups = b"".join(b"X-Remote-Group: %b\r\n" % group.encode() for group in user.groups)
-    return _head(request.method.encode(), path, headers, groups)
+    return _head(request.method.encode(), path, headers, _who(user))
+
+
+def _who(user: User) -> bytes:
+    """Who asks, in the headers that the configuration of front proxies names."""
+    pairs = [("X-Remote-User", user.name)]
+    pairs += [("X-Remote-Uid", user.uid)] if user.uid else []
+    pairs += [("X-Remote-Group", group) for group in user.groups]
+    pairs += [
+        (f"X-Remote-Extra-{quote(key, safe='')}", value) for key, values in user.extra.items() for value in values
+    ]
+    return "".join(f"{name}: {value}\r\n" for name, value in pairs).encode()
 
 
 def _is_passed_on(name: bytes) -> bool:
     """What a client says of itself as a front proxy would is never believed, so it is not passed on either."""
-    return name not in _OWN_HEADERS and not name.startswith((b"x-remote-", b"impersonate-"))
+    return name.decode("latin-1") not in relay.HOP_BY_HOP and not name.startswith((b"x-remote-", b"impersonate-"))
 
 
 def _head(method: bytes, path: str, headers: dict[bytes, bytes], more: bytes = b"") -> bytes:
-    lines = b"".join(b"%b: %b\r\n" % item for item in {**headers, b"connection": b"close"}.items())
+    lines = b"".join(b"%b: %b\r\n" % item for item in {b"connection": b"close", **headers}.items())
     return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, path.encode(), lines, more)
 
 
@@ -214,43 +291,19 @@ class _Collected:
         self.complete = True
 
 
-class _Relayed(_Collected):
-    """An answer that is handed on as it comes."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__()
-        self._request = request
-        self._headers: list[tuple[str, str]] = []
-        self._stream: Stream | None = None
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        kept = [(name, value) for name, value in self._headers if name.lower() not in _HOP_BY_HOP]
-        kind = next((value for name, value in self._headers if name.lower() == "content-type"), "application/json")
-        self._stream = self._request.stream(self.parser.get_status_code(), kind, kept)
-
-    def on_body(self, body: bytes) -> None:
-        if self._stream is not None:
-            self._stream.write(body)
-            self.complete = self._stream.closed
-
-    def end(self) -> None:
-        if self._stream is not None:
-            self._stream.close()
-
-
-async def _exchange(target: Target, spec: Object, request: bytes, answer: _Collected) -> None:
-    context = tls(target.ca, verify=not spec.get("insecureSkipTLSVerify"))
-    async with asyncio.timeout(_PATIENCE):
-        reader, writer = await asyncio.open_connection(
-            target.address, target.port, ssl=context, server_hostname=target.name
-        )
+async def _collected(target: Target, context: ssl.SSLContext, request: bytes) -> _Collected:
+    found = _Collected()
+    reader, writer = await _connect(target, context)
     try:
         writer.write(request)
         await writer.drain()
-        while not answer.complete and (data := await reader.read(_CHUNK)):
-            answer.parser.feed_data(data)
+        while not found.complete and (data := await reader.read(relay.CHUNK)):
+            found.parser.feed_data(data)
     finally:
         writer.close()
+    return found
+
+
+async def _connect(target: Target, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async with asyncio.timeout(_PATIENCE):
+        return await asyncio.open_connection(target.address, target.port, ssl=context, server_hostname=target.name)

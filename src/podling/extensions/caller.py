@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -21,6 +22,10 @@ from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
 _LARGEST_ANSWER: Final = 8 << 20
+SLICES: Final = "endpointslices.discovery.k8s.io"
+SERVICE_LABEL: Final = "kubernetes.io/service-name"
+Identity = tuple[Path, Path]
+"""The files of a client certificate and of its key."""
 
 
 class CallError(Exception):
@@ -63,8 +68,8 @@ def _address(service: Object, reader: Reader, namespace: str, name: str) -> str:
     address = text(service["spec"], "clusterIP")
     if address and address != "None":
         return address
-    for slice_ in reader.list("endpointslices.discovery.k8s.io", namespace):
-        if slice_["metadata"].get("labels", {}).get("kubernetes.io/service-name") != name:
+    for slice_ in reader.list(SLICES, namespace):
+        if slice_["metadata"].get("labels", {}).get(SERVICE_LABEL) != name:
             continue
         for endpoint in entries(slice_, "endpoints"):
             if part(endpoint, "conditions").get("ready", True):
@@ -73,13 +78,15 @@ def _address(service: Object, reader: Reader, namespace: str, name: str) -> str:
 
 
 @lru_cache(64)
-def tls(ca: str, *, verify: bool = True) -> ssl.SSLContext:
+def tls(ca: str, *, verify: bool = True, identity: Identity | None = None) -> ssl.SSLContext:
     """The context for a server whose certificate `ca` (base64 of PEM) signed; without `verify`, for any server."""
     context = ssl.create_default_context(cadata=base64.b64decode(ca).decode() if ca else None)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    if identity is not None:
+        context.load_cert_chain(*identity)
     return context
 
 

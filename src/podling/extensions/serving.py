@@ -13,6 +13,7 @@ from podling.api.errors import ApiError
 from podling.api.server import ApiServer
 from podling.extensions import mutating, validating
 from podling.extensions.aggregation import API_SERVICES, Aggregation
+from podling.extensions.caller import Identity
 from podling.extensions.definitions import Definitions
 from podling.extensions.expressions import Views
 from podling.extensions.webhooks import MUTATING, VALIDATING, Webhooks
@@ -24,9 +25,10 @@ Tell = Callable[[str, "Object | None"], None]
 
 
 class Extensions:
-    """What users add to the API of a server. `client` writes as the API server itself."""
+    """What users add to the API of a server. `client` writes as the API server itself; `identity` is the certificate
+    by which aggregated servers know it."""
 
-    def __init__(self, server: ApiServer, client: Client) -> None:
+    def __init__(self, server: ApiServer, client: Client, identity: Identity | None = None) -> None:
         self._client = client
         self._tasks: set[asyncio.Task[None]] = set()
         self._definitions = Definitions(server, client, server.registry.clock)
@@ -34,7 +36,7 @@ class Extensions:
         self._validating = validating.ValidatingPolicies(server.served, views)
         self._mutating = mutating.MutatingPolicies(server.served, views)
         self._webhooks = Webhooks(server.served, views)
-        self._aggregation = Aggregation(server, client)
+        self._aggregation = Aggregation(server, client, identity)
         admission = server.registry.admission
         admission.mutating = [*admission.mutating, self._mutating, self._webhooks.mutate]
         admission.validating = [self._validating, self._webhooks.validate, *admission.validating]

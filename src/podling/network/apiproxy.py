@@ -9,31 +9,19 @@ upgrade (WebSocket) becomes a plain tunnel. Names may carry a scheme and a port:
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import httptools
-
-from podling.api import meta
+from podling.api import meta, relay
 from podling.api.errors import ApiError, bad_request, not_found
-from podling.api.http import Request, Stream
 from podling.api.resources import Reader
 from podling.api.server import ApiServer, Exchange
 from podling.store.types import Object
 
 CONNECT_PATIENCE = 30.0
-CHUNK = 64 << 10
 METHODS = {"get": "GET", "create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
-HOP_BY_HOP = frozenset(
-    {
-        *("connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te", "trailer"),
-        *("transfer-encoding", "upgrade", "content-length", "authorization", "host"),
-    }
-)
-"""Headers of one connection only (RFC 9110, 7.6.1), and those that were meant for the API server."""
 SLICES = "endpointslices.discovery.k8s.io"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
@@ -147,9 +135,9 @@ async def _forward(exchange: Exchange, target: Target) -> None:
     try:
         writer.write(_head(exchange, target) + exchange.request.body)
         if exchange.request.upgrade:
-            await _tunnel(exchange.request, reader, writer)
+            await relay.tunnel(exchange.request, reader, writer)
         else:
-            await _Answer(exchange.request).relay(reader)
+            await relay.answer(exchange.request, reader)
     finally:
         writer.close()
 
@@ -168,7 +156,7 @@ def _head(exchange: Exchange, target: Target) -> bytes:
     forwarded = {
         k.decode("latin-1"): v.decode("latin-1")
         for k, v in request.headers.items()
-        if k.decode("latin-1") not in HOP_BY_HOP and not k.startswith(b"impersonate-")
+        if k.decode("latin-1") not in relay.HOP_BY_HOP and not k.startswith(b"impersonate-")
     }
     headers = {
         **forwarded,
@@ -184,69 +172,3 @@ def _head(exchange: Exchange, target: Target) -> bytes:
         headers["content-length"] = str(len(request.body))
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
     return f"{request.method} {path} HTTP/1.1\r\n{lines}\r\n".encode("latin-1", "replace")
-
-
-class _Answer:
-    """An HTTP answer on its way back; httptools calls the `on_*` methods."""
-
-    def __init__(self, request: Request) -> None:
-        self._request = request
-        self._parser = httptools.HttpResponseParser(self)
-        self._headers: list[tuple[str, str]] = []
-        self._stream: Stream | None = None
-        self._complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.decode("latin-1"), value.decode("latin-1")))
-
-    def on_headers_complete(self) -> None:
-        kept = [(n, v) for n, v in self._headers if n.lower() not in HOP_BY_HOP and n.lower() != "content-type"]
-        media_type = next((v for n, v in self._headers if n.lower() == "content-type"), "application/octet-stream")
-        self._stream = self._request.stream(self._parser.get_status_code(), media_type, kept)
-
-    def on_body(self, body: bytes) -> None:
-        if self._stream is not None:
-            self._stream.write(body)
-
-    def on_message_complete(self) -> None:
-        self._complete = True
-
-    async def relay(self, reader: asyncio.StreamReader) -> None:
-        while not self._complete:
-            data = await reader.read(CHUNK)
-            if not data:
-                break
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserError as error:
-                if self._stream is None:
-                    raise ApiError(502, "", f"error trying to reach service: {error}") from error
-                break
-            if self._stream is not None:
-                if self._stream.closed:
-                    return
-                await self._stream.drain()
-        if self._stream is None:
-            raise ApiError(502, "", "error trying to reach service: EOF")
-        self._stream.close()
-
-
-async def _tunnel(request: Request, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Bytes both ways until either side ends."""
-    gone = asyncio.Event()
-    transport = request.take_over(writer.write, gone.set)
-
-    async def back() -> None:
-        while data := await reader.read(CHUNK):
-            transport.write(data)
-            await request.connection.drain()
-
-    returning, leaving = asyncio.ensure_future(back()), asyncio.ensure_future(gone.wait())
-    try:
-        await asyncio.wait([returning, leaving], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in (returning, leaving):
-            task.cancel()
-        with contextlib.suppress(asyncio.CancelledError, OSError):
-            await returning
-        transport.close()

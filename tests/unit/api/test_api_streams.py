@@ -24,7 +24,7 @@ import orjson
 import pytest
 import uvloop
 from wsproto.connection import Connection, ConnectionType
-from wsproto.events import BytesMessage, CloseConnection, Ping
+from wsproto.events import BytesMessage, CloseConnection, Ping, TextMessage
 
 from podling.api.errors import ApiError
 from podling.api.http import HttpServer, Request
@@ -143,21 +143,22 @@ class WebSocketClient:
         writer.write(
             f"GET /?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
             f"Sec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n"
-            f"Sec-WebSocket-Protocol: {protocol}\r\n\r\n".encode()
+            f"{f'Sec-WebSocket-Protocol: {protocol}' if protocol else 'X-None: 1'}\r\n\r\n".encode()
         )
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         return cls(reader, writer, head)
 
-    def send(self, data: bytes) -> None:
-        self.writer.write(self._connection.send(BytesMessage(data=data)))
+    def send(self, data: bytes, *, text: bool = False) -> None:
+        message = TextMessage(data=data.decode()) if text else BytesMessage(data=data)
+        self.writer.write(self._connection.send(message))
 
     async def messages(self) -> AsyncGenerator[bytes]:
         part = b""
         while data := await self.reader.read(65536):
             self._connection.receive_data(data)
             for event in self._connection.events():
-                if isinstance(event, BytesMessage):
-                    part += bytes(event.data)
+                if isinstance(event, BytesMessage | TextMessage):
+                    part += event.data.encode() if isinstance(event.data, str) else bytes(event.data)
                     if event.message_finished:
                         yield part
                         part = b""
@@ -216,7 +217,7 @@ async def open_spdy(
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
         f"POST /?{query} HTTP/1.1\r\nHost: x\r\nUpgrade: SPDY/3.1\r\nConnection: Upgrade\r\n"
-        f"X-Stream-Protocol-Version: {protocol}\r\nContent-Length: 0\r\n\r\n".encode()
+        f"{f'X-Stream-Protocol-Version: {protocol}' if protocol else 'X-None: 1'}\r\nContent-Length: 0\r\n\r\n".encode()
     )
     head = (await reader.readuntil(b"\r\n\r\n")).decode()
     assert head.startswith("HTTP/1.1 101"), head
@@ -240,6 +241,33 @@ def test_output_and_exit_code_arrive_on_their_channels() -> None:
             assert (found[1], found[2]) == (b"out\n", b"err\n")
             status = orjson.loads(found[3])
             assert status["details"]["causes"] == [{"reason": "ExitCode", "message": "3"}]
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["", "channel.k8s.io", "soap.k8s.io, channel.k8s.io"])
+def test_before_version_4_the_error_channel_tells_a_sentence(protocol: str) -> None:
+    async def scenario() -> None:
+        sentence = b"command terminated with non-zero exit code: exit status 3"
+        for command, words in (("echo out; exit 3", sentence), ("true", None)):
+            async with serving(command) as server:
+                client = await WebSocketClient.open(server.port, "stdout=true", protocol)
+                assert ("Sec-WebSocket-Protocol: channel.k8s.io" in client.head) is bool(protocol)
+                assert (await client.collect()).get(3) == words
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["v4.base64.channel.k8s.io", "base64.channel.k8s.io"])
+def test_channels_in_base64_are_text(protocol: str) -> None:
+    async def scenario() -> None:
+        async with serving("head -c 5; exit 1") as server:
+            client = await WebSocketClient.open(server.port, "stdin=1&stdout=1", protocol)
+            client.send(b"0" + base64.b64encode(b"hello"), text=True)
+            found = [(message[:1], base64.b64decode(message[1:])) async for message in client.messages()]
+            assert (b"1", b"hello") in found
+            assert (found[-1][0], b"exit status 1" in found[-1][1]) == (b"3", True)
+            assert found[-1][1].startswith(b"{") is protocol.startswith("v4.")
 
     uvloop.run(scenario())
 
@@ -296,9 +324,8 @@ def test_a_process_ends_with_its_client() -> None:
     async def scenario() -> None:
         async with serving("echo ready; sleep 1000") as server:
             client = await WebSocketClient.open(server.port, "stdout=1", "v5.channel.k8s.io")
-            async for message in client.messages():
-                assert message == b"\x01ready\n"
-                break
+            messages = client.messages()
+            assert [await anext(messages), await anext(messages)] == [b"\x01", b"\x01ready\n"]
             client.writer.close()
             assert await server.processes[0].wait() == 128 + signal.SIGKILL
 
@@ -322,6 +349,23 @@ def test_what_cannot_be_started_is_told_on_the_error_channel() -> None:
             client = await WebSocketClient.open(server.port, "stdout=1", "v5.channel.k8s.io")
             status = orjson.loads((await client.collect())[3])
             assert (status["status"], status["message"]) == ("Failure", "no such program")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["", "channel.k8s.io", "v2.channel.k8s.io", "v3.channel.k8s.io"])
+def test_older_spdy_clients_are_served_too(protocol: str) -> None:
+    async def scenario() -> None:
+        async with serving("cat; exit 2") as server:
+            client, reader, writer = await open_spdy(server.port, "stdin=1&stdout=1", protocol)
+            error, stdin, stdout = (client.open(streamtype=kind) for kind in ("error", "stdin", "stdout"))
+            client.write(stdin, b"hello", end=True)
+            await read_until(client, reader, lambda: error in client.ended)
+            assert (client.data[stdout], client.data[error]) == (
+                b"hello",
+                b"command terminated with non-zero exit code: exit status 2",
+            )
+            writer.close()
 
     uvloop.run(scenario())
 

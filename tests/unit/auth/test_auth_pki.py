@@ -30,15 +30,17 @@ def test_the_administrator_is_kubernetes_own_superuser(tmp_path: Path) -> None:
 
 def test_keys_are_for_their_owner_only(tmp_path: Path) -> None:
     made = pki.ensure(tmp_path, server_names=NAMES)
-    for key in (made.ca_key, made.server_key, made.admin_key, made.service_account_key):
+    for key in (made.ca_key, made.server_key, made.admin_key, made.proxy_client_key, made.service_account_key):
         assert key.stat().st_mode & 0o777 == 0o600
 
 
 def test_what_exists_is_kept_until_it_nears_its_end(tmp_path: Path) -> None:
-    made = pki.ensure(tmp_path, server_names=NAMES, now=NOW)
+    pki.ensure(tmp_path, server_names=NAMES, now=NOW)
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
     pki.ensure(tmp_path, server_names=NAMES, now=NOW + timedelta(days=300))
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
     pki.ensure(tmp_path, server_names=NAMES, now=NOW + timedelta(days=340))
     changed = {name for name, content in before.items() if (tmp_path / name).read_bytes() != content}
-    assert changed == {made.server_cert.name, made.server_key.name, made.admin_cert.name, made.admin_key.name}
+    assert changed == {
+        f"{name}.{end}" for name in ("apiserver", "admin", "front-proxy-client") for end in ("crt", "key")
+    }

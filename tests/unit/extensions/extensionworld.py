@@ -10,10 +10,11 @@ from pathlib import Path
 
 from podling import kinds
 from podling.api.local import LocalClient
-from podling.api.requests import Authorize, Decision
+from podling.api.requests import Attributes, Authorize, Decision
 from podling.api.resources import User
 from podling.api.schema import Schemas
 from podling.api.server import ApiServer
+from podling.extensions.caller import Identity
 from podling.extensions.serving import Extensions
 from podling.store.store import Store
 from podling.store.types import Object
@@ -29,9 +30,13 @@ class World:
     client: LocalClient
 
 
+def anybody(_user: User, _attributes: Attributes) -> Decision:
+    return Decision(True)
+
+
 @asynccontextmanager
 async def world(
-    directory: Path, authorize: Authorize = lambda _user, _attributes: Decision(True)
+    directory: Path, authorize: Authorize = anybody, identity: Identity | None = None
 ) -> AsyncIterator[World]:
     store = Store(directory / "state.db")
     server = ApiServer(
@@ -42,7 +47,7 @@ async def world(
         authorize=authorize,
     )
     client = LocalClient(server.registry, ADMIN, "tester")
-    Extensions(server, client).start()
+    Extensions(server, client, identity).start()
     if client.get("namespaces", "", "default") is None:
         await client.create("namespaces", {"metadata": {"name": "default"}})
     try:

@@ -7,52 +7,83 @@ import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import orjson
+import pytest
 from extensionworld import World, until, world
 
 from podling.api import meta
 from podling.auth import pki
+from podling.extensions import aggregation
 from podling.store.types import Key, Object
 
 API_SERVICES = "apiservices.apiregistration.k8s.io"
 NAME = "v1.fruit.example.com"
 
 
+@dataclass
+class Fruit:
+    """Another API server: where it is, whom it takes for its front proxy, and the requests that it has seen."""
+
+    port: int
+    ca: str
+    identity: tuple[Path, Path]
+    seen: list[str] = field(default_factory=list[str])
+    peers: list[str] = field(default_factory=list[str])
+    status: int = 200
+
+
 @asynccontextmanager
-async def fruit_server(directory: Path) -> AsyncIterator[tuple[int, str, list[str]]]:
-    """Another API server; gives its port, its CA and the requests that it has seen."""
+async def fruit_server(directory: Path) -> AsyncIterator[Fruit]:
     keys = pki.ensure(directory / "pki", server_names=["fruit.default.svc"])
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(keys.server_cert, keys.server_key)
-    seen: list[str] = []
+    tls.load_verify_locations(keys.proxy_ca_cert)
+    tls.verify_mode = ssl.CERT_REQUIRED
+    ca = base64.b64encode(keys.ca_cert.read_bytes()).decode()
+    fruit = Fruit(0, ca, (keys.proxy_client_cert, keys.proxy_client_key))
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        seen.append(head)
-        apple = {"name": "apples", "singularName": "apple", "namespaced": False, "kind": "Apple", "verbs": ["list"]}
-        body = {"resources": [apple]} if " /apis/fruit.example.com/v1 " in head else {"items": ["golden"]}
-        raw = orjson.dumps(body)
-        writer.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(raw) + raw
-        )
+        fruit.seen.append(head)
+        shown: Any = writer.get_extra_info("peercert")
+        fruit.peers.append(shown["subject"][-1][0][1])
+        if "upgrade: echo" in head.lower():
+            writer.write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: echo\r\nConnection: Upgrade\r\n\r\n")
+            writer.write((await reader.readline()).upper())
+        else:
+            apple = {"name": "apples", "singularName": "apple", "namespaced": False, "kind": "Apple", "verbs": ["list"]}
+            body = {"resources": [apple]} if " /apis/fruit.example.com/v1 " in head else {"items": ["golden"]}
+            raw = orjson.dumps(body)
+            start = b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\n" % fruit.status
+            writer.write(start + b"Content-Length: %d\r\n\r\n" % len(raw) + raw)
         await writer.drain()
         writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    fruit.port = server.sockets[0].getsockname()[1]
     try:
-        ca = base64.b64encode(keys.ca_cert.read_bytes()).decode()
-        yield server.sockets[0].getsockname()[1], ca, seen
+        yield fruit
     finally:
         server.close()
         await server.wait_closed()
 
 
+async def back(here: World, port: int) -> None:
+    """Put into the store as they are: no service of a cluster has an address on the loopback."""
+    store = here.server.registry.store
+    metadata = {"name": "fruit", "namespace": "default", "labels": {"kubernetes.io/service-name": "fruit"}}
+    spec = {"clusterIP": "127.0.0.1", "ports": [{"name": "https", "port": port}]}
+    await store.create(Key("services", "default", "fruit"), {"metadata": metadata, "spec": spec})
+    endpoints = {"endpoints": [{"addresses": ["127.0.0.1"]}], "ports": [{"name": "https", "port": port}]}
+    key = Key("endpointslices.discovery.k8s.io", "default", "fruit")
+    await store.create(key, {"metadata": metadata, **endpoints})
+
+
 async def register(here: World, port: int, ca: str) -> None:
-    # Put into the store as it is: no service of a cluster has an address on the loopback.
-    obj: Object = {"metadata": {"name": "fruit", "namespace": "default"}, "spec": {"clusterIP": "127.0.0.1"}}
-    await here.server.registry.store.create(Key("services", "default", "fruit"), obj)
     service = {"name": "fruit", "namespace": "default", "port": port}
     wanted = {"group": "fruit.example.com", "version": "v1", "groupPriorityMinimum": 100, "versionPriority": 10}
     await here.client.create(
@@ -60,10 +91,18 @@ async def register(here: World, port: int, ca: str) -> None:
     )
 
 
-async def get(here: World, path: str) -> bytes:
+async def condition(here: World, reason: str) -> Object:
+    def found() -> Object:
+        return meta.condition(here.client.get(API_SERVICES, "", NAME) or {}, "Available") or {}
+
+    await until(lambda: found().get("reason") == reason)
+    return found()
+
+
+async def get(here: World, path: str, more: str = "Connection: close", body: bytes = b"") -> bytes:
     port = await here.server.listen("127.0.0.1", 0)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Remote-User: thief\r\nConnection: close\r\n\r\n".encode())
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nX-Remote-User: thief\r\n{more}\r\n\r\n".encode() + body)
     answer = await reader.read()
     writer.close()
     await here.server.close()
@@ -72,16 +111,53 @@ async def get(here: World, path: str) -> bytes:
 
 def test_a_group_of_another_server_is_found_and_answered(tmp_path: Path) -> None:
     async def story() -> None:
-        async with world(tmp_path) as here, fruit_server(tmp_path) as (port, ca, seen):
-            await register(here, port, ca)
-            await until(lambda: meta.condition_is(here.client.get(API_SERVICES, "", NAME) or {}, "Available"))
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            await back(here, fruit.port)
+            await register(here, fruit.port, fruit.ca)
+            assert (await condition(here, "Passed"))["message"] == "all checks passed"
             assert here.server.served.find("fruit.example.com", "v1", "apples")
             answer = await get(here, "/apis/fruit.example.com/v1/apples")
             assert b'{"items":["golden"]}' in answer
-            assert "x-remote-user: admin" in seen[-1]
-            assert "thief" not in seen[-1]
+            assert "X-Remote-User: admin" in fruit.seen[-1]
+            assert "thief" not in fruit.seen[-1]
+            assert set(fruit.peers) == {"front-proxy-client"}
             await here.client.delete(API_SERVICES, "", NAME)
             await until(lambda: not here.server.served.has_group("fruit.example.com"))
+
+    asyncio.run(story())
+
+
+def test_an_upgrade_becomes_a_stream_to_the_other_server(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            await back(here, fruit.port)
+            await register(here, fruit.port, fruit.ca)
+            await condition(here, "Passed")
+            answer = await get(here, "/apis/fruit.example.com/v1/x", "Connection: Upgrade\r\nUpgrade: echo", b"hello\n")
+            assert answer.startswith(b"HTTP/1.1 101")
+            assert answer.endswith(b"\r\n\r\nHELLO\n")
+
+    asyncio.run(story())
+
+
+def test_a_server_that_is_not_there_is_said_to_be_so_and_not_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregation, "_AGAIN", 0.01)
+
+    async def story() -> None:
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            fruit.status = 404
+            await register(here, fruit.port, fruit.ca)
+            found = await condition(here, "ServiceNotFound")
+            assert (found["status"], found["message"]) == ("False", 'service/fruit in "default" is not present')
+            answer = await get(here, "/apis/fruit.example.com/v1/apples")
+            assert answer.startswith(b"HTTP/1.1 503")
+            await back(here, fruit.port)
+            path = f"https://fruit.default.svc:{fruit.port}/apis/fruit.example.com/v1"
+            assert (await condition(here, "FailedDiscoveryCheck"))["message"] == f"bad status from {path}: 404"
+            fruit.status = 200
+            await condition(here, "Passed")
 
     asyncio.run(story())
 

@@ -21,6 +21,22 @@ STREAMS_PATIENCE = 30.0
 """Seconds in which a SPDY client has to open its streams."""
 
 V5, V4 = "v5.channel.k8s.io", "v4.channel.k8s.io"
+V3, V2, V1 = "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"
+BASE64_V4, BASE64_V1 = "v4.base64.channel.k8s.io", "base64.channel.k8s.io"
+UNNAMED = ""
+"""What a client speaks that names nothing: the first version, in binary."""
+
+
+def resizes(protocol: str) -> bool:
+    """Whether a SPDY client of that protocol has a channel for the size of its terminal."""
+    return protocol in (V5, V4, V3)
+
+
+def outcome(protocol: str, status: Object) -> bytes:
+    """What the error channel says at the end: a Status, before version 4 its message and nothing of a success."""
+    if protocol in (V5, V4, BASE64_V4):
+        return orjson.dumps(status)
+    return b"" if status.get("status") == "Success" else str(status.get("message", "")).encode()
 
 
 class Receiver(Protocol):
@@ -75,14 +91,16 @@ class _Mailbox:
 
 
 class WebSocketChannels:
-    """The first byte of each message is its channel."""
+    """The first byte of each message is its channel. An empty one on `first` tells that all is ready."""
 
-    def __init__(self, request: Request, protocol: str) -> None:
-        self._socket = websocket.WebSocket()
+    def __init__(self, request: Request, protocol: str, first: int = ERROR) -> None:
+        self._protocol = protocol
+        self._socket = websocket.WebSocket(encoded=protocol in (BASE64_V4, BASE64_V1))
         self._mailbox = _Mailbox()
         self._gone = asyncio.Event()
         self.link = Link(request, self._bytes, self._lost)
-        self.link.write(websocket.accept(request.header(b"sec-websocket-key"), protocol))
+        accepted = websocket.accept(request.header(b"sec-websocket-key"), protocol)
+        self.link.write(accepted + self._socket.message(bytes((first,))))
 
     def attach(self, receiver: Receiver) -> None:
         self._mailbox.attach(receiver)
@@ -102,7 +120,7 @@ class WebSocketChannels:
         if not message:
             return
         channel, data = message[0], message[1:]
-        if channel == CLOSE and data:
+        if channel == CLOSE and data and self._protocol == V5:
             self._mailbox.tell(lambda r: r.ended(data[0]))
         elif data:
             self._mailbox.tell(lambda r: r.received(channel, data))
@@ -116,7 +134,8 @@ class WebSocketChannels:
         await self.link.drain()
 
     async def finish(self, status: Object) -> None:
-        await self.send(ERROR, orjson.dumps(status))
+        if told := outcome(self._protocol, status):
+            await self.send(ERROR, told)
         self.link.write(self._socket.close())
         await close_politely(self.link, self._gone)
 
@@ -125,11 +144,12 @@ class SpdyChannels:
     """Each channel is a stream that the client opens and names in its `streamtype` header."""
 
     def __init__(self, request: Request, protocol: str, wanted: frozenset[int]) -> None:
+        self._protocol = protocol
         self._framing = spdy.Spdy()
         self._mailbox = _Mailbox()
         self._streams: dict[int, int] = {}
         self._channels: dict[int, int] = {}
-        self._wanted = wanted
+        self._wanted = wanted if resizes(protocol) else wanted - {RESIZE}
         self._complete = asyncio.Event()
         self._gone = asyncio.Event()
         self.link = Link(request, self._bytes, self._lost)
@@ -206,17 +226,16 @@ class SpdyChannels:
             if channel in self._streams:
                 self.link.write(self._framing.data(self._streams[channel], b"", end=True))
         if ERROR in self._streams:
-            self.link.write(self._framing.data(self._streams[ERROR], orjson.dumps(status), end=True))
+            self.link.write(self._framing.data(self._streams[ERROR], outcome(self._protocol, status), end=True))
         await self.link.drain()
         await close_politely(self.link, self._gone)
 
 
 def accept_spdy(protocol: str) -> bytes:
     """The `101` that begins SPDY."""
-    return (
-        "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
-        f"X-Stream-Protocol-Version: {protocol}\r\n\r\n"
-    ).encode("latin-1")
+    chosen = f"X-Stream-Protocol-Version: {protocol}\r\n" if protocol else ""
+    head = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n"
+    return f"{head}{chosen}\r\n".encode("latin-1")
 
 
 async def close_politely(link: Link, gone: asyncio.Event, patience: float = 2.0) -> None:

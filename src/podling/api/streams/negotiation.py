@@ -8,7 +8,18 @@ from podling.api.errors import ApiError, bad_request
 from podling.api.http import Request
 from podling.api.streams import port_forward, remote_command
 from podling.api.streams.backend import Dial, Start
-from podling.api.streams.channels import V4, V5, SpdyChannels, WebSocketChannels
+from podling.api.streams.channels import (
+    BASE64_V1,
+    BASE64_V4,
+    UNNAMED,
+    V1,
+    V2,
+    V3,
+    V4,
+    V5,
+    SpdyChannels,
+    WebSocketChannels,
+)
 from podling.api.streams.remote_command import Wanted
 
 TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
@@ -38,10 +49,10 @@ def wanted(query: Query, *, attach: bool = False) -> Wanted:
 async def serve_remote_command(request: Request, start: Start, streams: Wanted) -> None:
     """Upgrades the request and runs the process over it. Raises `ApiError` before the upgrade only."""
     if _is_websocket(request):
-        protocol = _first_offered(request, b"sec-websocket-protocol", (V5, V4))
-        await remote_command.run(start, WebSocketChannels(request, protocol), streams)
+        protocol = _first_offered(request, b"sec-websocket-protocol", (V5, V4, BASE64_V4, V1, BASE64_V1, UNNAMED))
+        await remote_command.run(start, WebSocketChannels(request, protocol, streams.first()), streams)
         return
-    protocol = _spdy_protocol(request, (V4,))
+    protocol = _spdy_protocol(request, (V4, V3, V2, V1))
     channels = SpdyChannels(request, protocol, streams.channels())
     if await channels.opened():
         await remote_command.run(start, channels, streams)
@@ -54,7 +65,7 @@ def serve_port_forward(request: Request, dial: Dial, query: Query) -> None:
         port_forward.over_spdy(request, dial)
         return
     protocol = _first_offered(
-        request, b"sec-websocket-protocol", (port_forward.TUNNEL, V4, port_forward.SPDY_PROTOCOL, "")
+        request, b"sec-websocket-protocol", (port_forward.TUNNEL, V4, BASE64_V4, port_forward.SPDY_PROTOCOL, UNNAMED)
     )
     if protocol == port_forward.TUNNEL:
         port_forward.over_tunnel(request, dial)
@@ -74,18 +85,20 @@ def _offers(request: Request, header: bytes) -> list[str]:
 
 
 def _first_offered(request: Request, header: bytes, ours: Sequence[str]) -> str:
-    """The one to speak; "" stands for a client that names none, as kr8s does: the kubelet then takes the binary one."""
+    """The one to speak: the first of the client's that is known here. Some clients (kr8s) name none."""
     offered = _offers(request, header)
-    for protocol in ours:
-        if protocol in (offered or [""]):
+    for protocol in offered or [UNNAMED]:
+        if protocol in ours:
             return protocol
     raise ApiError(400, "BadRequest", f"unable to upgrade: none of the protocols {offered} is supported")
 
 
 def _spdy_protocol(request: Request, ours: Sequence[str]) -> str:
     offered = _offers(request, b"x-stream-protocol-version")
-    for protocol in ours:
-        if protocol in offered:
+    if not offered:
+        return UNNAMED
+    for protocol in offered:
+        if protocol in ours:
             return protocol
     message = f"unable to negotiate protocol: client supports {offered}, server accepts {list(ours)}"
     accepted = [("X-Accepted-Stream-Protocol-Versions", ", ".join(ours))]

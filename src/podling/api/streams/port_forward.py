@@ -16,7 +16,7 @@ from typing import cast
 from podling.api.http import Request
 from podling.api.streams import spdy, websocket
 from podling.api.streams.backend import Dial
-from podling.api.streams.channels import accept_spdy
+from podling.api.streams.channels import BASE64_V4, accept_spdy
 from podling.api.streams.link import Link
 
 TUNNEL = "SPDY/3.1+portforward.k8s.io"
@@ -234,7 +234,7 @@ class _ChannelForward:
     """WebSocket channels: a fixed pair for each port, one TCP connection each."""
 
     def __init__(self, request: Request, protocol: str, dial: Dial, ports: list[int]) -> None:
-        self._socket = websocket.WebSocket()
+        self._socket = websocket.WebSocket(encoded=protocol == BASE64_V4)
         self._dial = dial
         self.link = Link(request, self._receive, self._lost)
         self.link.write(websocket.accept(request.header(b"sec-websocket-key"), protocol))

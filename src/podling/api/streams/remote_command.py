@@ -43,6 +43,10 @@ class Wanted:
             wanted.add(RESIZE)
         return frozenset(wanted)
 
+    def first(self) -> int:
+        """The first channel on which something may come."""
+        return STDOUT if self.stdout else STDERR if self.stderr else ERROR
+
 
 def exit_status(code: int) -> Object:
     """The `metav1.Status` from which kubectl takes its own exit code."""

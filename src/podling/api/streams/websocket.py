@@ -16,6 +16,9 @@ MAX_MESSAGE = 4 << 20
 NORMAL_CLOSURE = 1000
 
 
+_ZERO = ord("0")
+
+
 class ProtocolError(Exception):
     """The other side broke the protocol; the connection cannot go on."""
 
@@ -31,9 +34,13 @@ def accept(key: str, protocol: str) -> bytes:
 
 
 class WebSocket:
-    """The server's side, sans I/O. `outgoing` holds what has to be sent after a `receive`."""
+    """The server's side, sans I/O. `outgoing` holds what has to be sent after a `receive`.
 
-    def __init__(self) -> None:
+    With `encoded` messages are text, for browsers of old: a digit for the first byte (a channel), the rest in base64.
+    """
+
+    def __init__(self, *, encoded: bool = False) -> None:
+        self._encoded = encoded
         self._connection = Connection(ConnectionType.SERVER)
         self._parts: list[bytes] = []
         self._size = 0
@@ -67,13 +74,27 @@ class WebSocket:
             whole = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
-            yield whole
+            yield _decoded(whole) if self._encoded and whole else whole
 
     def message(self, data: bytes) -> bytes:
-        return b"" if self.closed else self._connection.send(BytesMessage(data=data))
+        if self.closed:
+            return b""
+        if self._encoded:
+            text = chr(_ZERO + data[0]) + base64.b64encode(data[1:]).decode()
+            return self._connection.send(TextMessage(data=text))
+        return self._connection.send(BytesMessage(data=data))
 
     def close(self) -> bytes:
         if self.closed:
             return b""
         self.closed = True
         return self._connection.send(CloseConnection(code=NORMAL_CLOSURE))
+
+
+def _decoded(message: bytes) -> bytes:
+    if message[0] < _ZERO:
+        raise ProtocolError("no channel in front of a message")
+    try:
+        return bytes((message[0] - _ZERO,)) + base64.b64decode(message[1:], validate=True)
+    except ValueError as error:
+        raise ProtocolError(str(error)) from error

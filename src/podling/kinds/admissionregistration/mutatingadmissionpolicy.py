@@ -64,7 +64,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.MutatingAdmissionPolicy",
         categories=("api-extensions",),
-        strategy=Strategy(default=default, validate=validate),
-        columns=policies.policy_columns("Mutations"),
+        strategy=Strategy(unconditional_update=False, default=default, validate=validate),
+        columns=policies.policy_columns("Mutations", "Mutation indicates the number of mutations"),
         row=policies.policy_row("mutations"),
     )

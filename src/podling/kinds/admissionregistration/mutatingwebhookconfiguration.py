@@ -17,7 +17,10 @@ def resource() -> Resource:
         schema="io.k8s.api.admissionregistration.v1.MutatingWebhookConfiguration",
         categories=("api-extensions",),
         strategy=Strategy(
-            default=webhooks.default_mutating, validate=webhooks.validate_mutating, generation=webhooks.generation
+            unconditional_update=False,
+            default=webhooks.default_mutating,
+            validate=webhooks.validate_mutating,
+            generation=webhooks.generation,
         ),
         columns=webhooks.columns(),
         row=webhooks.row,

@@ -109,14 +109,10 @@ def validation(item: Object, path: str, types: Mapping[str, Type]) -> list[Field
     return errors
 
 
-def policy_columns(what: str) -> tuple[Column, ...]:
+def policy_columns(what: str, description: str) -> tuple[Column, ...]:
     return (
         name_column(),
-        Column(
-            what,
-            "integer",
-            description=f"{what} indicates the number of {what.lower()} rules defined in this configuration",
-        ),
+        Column(what, "integer", description=f"{description} rules defined in this configuration"),
         Column("ParamKind", description="ParamKind specifies the kind of resources used to parameterize this policy"),
         age_column(),
     )
@@ -152,5 +148,17 @@ def binding_row(obj: Object, now: datetime) -> list[Any]:
             prefix = f"{reference['namespace']}/" if reference.get("namespace") else "*/"
             shown = prefix + text(reference, "name")
         elif reference.get("selector") is not None:
-            shown = str(reference["selector"])
+            shown = _go_selector(reference["selector"])
     return [name(obj), text(spec, "policyName"), shown, age(obj, now)]
+
+
+def _go_selector(selector: Object) -> str:
+    """A label selector as its Go type prints itself."""
+    labels = "".join(f"{key}: {value}," for key, value in sorted(part(selector, "matchLabels").items()))
+    expressions = "".join(
+        "LabelSelectorRequirement{"
+        f"Key:{text(e, 'key')},Operator:{text(e, 'operator')},Values:[{' '.join(entries(e, 'values'))}],}},"
+        for e in entries(selector, "matchExpressions")
+    )
+    shown = f"map[string]string{{{labels}}},MatchExpressions:[]LabelSelectorRequirement{{{expressions}}},"
+    return f"&LabelSelector{{MatchLabels:{shown}}}"

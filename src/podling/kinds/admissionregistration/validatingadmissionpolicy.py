@@ -67,7 +67,7 @@ def resource() -> Resource:
         schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
         categories=("api-extensions",),
         status=True,
-        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
-        columns=policies.policy_columns("Validations"),
+        strategy=Strategy(unconditional_update=False, default=default, prepare=keep_status, validate=validate),
+        columns=policies.policy_columns("Validations", "Validations indicates the number of validation"),
         row=policies.policy_row("validations"),
     )

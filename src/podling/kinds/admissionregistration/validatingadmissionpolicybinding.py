@@ -53,7 +53,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicyBinding",
         categories=("api-extensions",),
-        strategy=Strategy(default=policies.default_binding, validate=validate),
+        strategy=Strategy(unconditional_update=False, default=policies.default_binding, validate=validate),
         columns=policies.binding_columns(),
         row=policies.binding_row,
     )

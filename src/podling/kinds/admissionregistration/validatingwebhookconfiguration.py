@@ -16,7 +16,12 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.admissionregistration.v1.ValidatingWebhookConfiguration",
         categories=("api-extensions",),
-        strategy=Strategy(default=webhooks.default, validate=webhooks.validate, generation=webhooks.generation),
+        strategy=Strategy(
+            unconditional_update=False,
+            default=webhooks.default,
+            validate=webhooks.validate,
+            generation=webhooks.generation,
+        ),
         columns=webhooks.columns(),
         row=webhooks.row,
     )

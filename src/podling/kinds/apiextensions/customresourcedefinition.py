@@ -320,7 +320,14 @@ def resource() -> Resource:
         short_names=("crd", "crds"),
         categories=("api-extensions",),
         status=True,
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, deleting=deleting, held=held),
+        strategy=Strategy(
+            unconditional_update=False,
+            default=default,
+            prepare=prepare,
+            validate=validate,
+            deleting=deleting,
+            held=held,
+        ),
         columns=created_columns(),
         row=created_row,
     )

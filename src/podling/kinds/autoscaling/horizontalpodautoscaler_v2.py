@@ -321,7 +321,9 @@ def _metric_text(metric: Object, current: Object) -> str:
         now = f"{share}%" if share is not None else UNKNOWN
         wanted = target.get("averageUtilization")
         return f"{prefix}{now}/{f'{wanted}%' if wanted is not None else '<auto>'}"
-    average = key == "pods" or (target.get("averageValue") is not None and target.get("value") is None)
+    if not key:
+        return "<unknown type>"
+    average = key == "pods" or target.get("averageValue") is not None
     which = "averageValue" if average else "value"
     suffix = " (avg)" if average and key in ("external", "object") else ""
     return f"{measured.get(which, UNKNOWN)}/{target.get(which)}{suffix}"

@@ -4,24 +4,35 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required, too_long
+from podling.api.gotext import quoted
 from podling.api.meta import timestamp
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, duration, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
 
 _PEM: Final = b"-----BEGIN CERTIFICATE REQUEST-----"
 _FINAL: Final = ("Approved", "Denied", "Failed")
 _LEAST_SECONDS: Final = 600
+_LEGACY_SIGNER: Final = "kubernetes.io/legacy-unknown"
+_USAGES: Final = (
+    *("any", "cert sign", "client auth", "code signing", "content commitment", "crl sign", "data encipherment"),
+    *("decipher only", "digital signature", "email protection", "encipher only", "ipsec end system", "ipsec tunnel"),
+    *("ipsec user", "key agreement", "key encipherment", "microsoft sgc", "netscape sgc", "ocsp signing", "s/mime"),
+    *("server auth", "signing", "timestamping"),
+)
 
 
 def prepare(write: Write) -> None:
@@ -64,10 +75,21 @@ def _stamp(conditions: list[Object], before: list[Object], now: datetime) -> Non
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    status = part(write.new, "status")
+    before = part(write.old or {}, "status")
+    errors = common(write) + whole(write, names.segment_name) + _spec(part(write.new, "spec"))
+    errors += _conditions(entries(status, "conditions"), entries(before, "conditions"))
+    certificate, held = text(status, "certificate"), text(before, "certificate")
+    if certificate != held or write.old is None:
+        errors += _certificate(certificate)
     if write.old is None:
-        return errors + _spec(part(write.new, "spec"))
-    return errors + _conditions(part(write.new, "status"), part(write.old, "status"), write.subresource)
+        return errors
+    errors += _kept_conditions(status, before, approving=write.subresource == "approval")
+    if certificate != held and write.subresource != "status":
+        errors.append(forbidden_field("status.certificate", "updates may not set certificate content"))
+    elif certificate != held and held:
+        errors.append(forbidden_field("status.certificate", "updates may not modify existing certificate content"))
+    return errors + changed(write)
 
 
 def _spec(spec: Object) -> list[FieldError]:
@@ -76,9 +98,9 @@ def _spec(spec: Object) -> list[FieldError]:
     if not usages:
         errors.append(required("spec.usages"))
     for at, usage in each("spec.usages", usages):
-        if usages.count(usage) > 1 and usages.index(usage) < int(at.rpartition("[")[2][:-1]):
-            errors.append(duplicate(at, usage))
-    errors += _signer(text(spec, "signerName"))
+        errors += fields.one_of(at, usage, _USAGES)
+    errors += [duplicate(f"spec.usages[{i}]", usage) for i, usage in enumerate(usages) if usage in usages[:i]]
+    errors += signer_name(text(spec, "signerName"), "spec.signerName")
     seconds = spec.get("expirationSeconds")
     if seconds is not None and seconds < _LEAST_SECONDS:
         detail = f"may not specify a duration less than {_LEAST_SECONDS} seconds (10 minutes)"
@@ -94,46 +116,105 @@ def _request(encoded: str) -> list[FieldError]:
     if _PEM not in content:
         return [invalid_value("spec.request", encoded, "PEM block type must be CERTIFICATE REQUEST")]
     try:
-        x509.load_pem_x509_csr(content)
+        request = x509.load_pem_x509_csr(content)
     except ValueError as error:
         return [invalid_value("spec.request", encoded, str(error))]
-    return []
+    if request.is_signature_valid:
+        return []
+    rsa_key = isinstance(request.public_key(), rsa.RSAPublicKey)
+    detail = "crypto/rsa: verification error" if rsa_key else "x509: ECDSA verification failure"
+    return [invalid_value("spec.request", encoded, detail)]
 
 
-def _signer(signer: str) -> list[FieldError]:
-    path = "spec.signerName"
+def signer_name(signer: str, path: str) -> list[FieldError]:
+    """`example.com/name`: whom a certificate is asked of."""
     if not signer:
         return [required(path)]
+    if signer == _LEGACY_SIGNER:
+        return [invalid_value(path, signer, "the legacy signerName is not allowed via this API version")]
     domain, slash, rest = signer.partition("/")
     if not slash or "/" in rest:
         detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'"
         return [invalid_value(path, signer, detail)]
-    errors = fields.says(path, domain, names.dns1123_subdomain(domain))
-    if len(domain.split(".")) < 2:
+    errors = [too_long(path, names.SUBDOMAIN_MAX)] if len(domain) > names.SUBDOMAIN_MAX else []
+    labels = domain.split(".")
+    errors += _first_wrong(labels, names.dns1123_label, domain, path)
+    if len(labels) < 2:
         errors.append(invalid_value(path, domain, "should be a domain with at least two segments separated by dots"))
-    for step in rest.split("."):
-        errors += fields.says(path, step, names.dns1123_subdomain(step))
+    errors += _first_wrong(rest.split("."), names.dns1123_subdomain, rest, path)
+    longest = 2 * names.SUBDOMAIN_MAX + names.LABEL_MAX + 2
+    return errors + ([too_long(path, longest)] if len(signer) > longest else [])
+
+
+def _first_wrong(labels: list[str], rule: Callable[[str], list[str]], shown: str, path: str) -> list[FieldError]:
+    wrong = next((label for label in labels if rule(label)), None)
+    if wrong is None:
+        return []
+    return [invalid_value(path, shown, f"validating label {quoted(wrong)}: {says}") for says in rule(wrong)]
+
+
+def _conditions(conditions: list[Object], held: list[Object]) -> list[FieldError]:
+    """What is wrong already may stay as it is."""
+    path = "status.conditions"
+    before = [text(c, "type") for c in held]
+    errors: list[FieldError] = []
+    seen: list[str] = []
+    for at, condition in each(path, conditions):
+        kind, status = text(condition, "type"), text(condition, "status")
+        if not kind and "" not in before:
+            errors.append(required(f"{at}.type"))
+        valid = ("True",) if kind in _FINAL else ("False", "True", "Unknown")
+        errors += fields.one_of_required(f"{at}.status", status, valid)
+        other = {"Approved": "Denied", "Denied": "Approved"}.get(kind)
+        if other in seen and not {"Approved", "Denied"} <= set(before):
+            errors.append(invalid_value(path, kind, "Approved and Denied conditions are mutually exclusive"))
+        if kind in seen and len(before) == len(set(before)):
+            errors.append(duplicate(f"{at}.type", kind))
+        seen.append(kind)
     return errors
 
 
-def _conditions(after: Object, before: Object, subresource: str) -> list[FieldError]:
+def _certificate(encoded: str) -> list[FieldError]:
+    if not encoded:
+        return []
+    try:
+        content = base64.b64decode(encoded).decode()
+    except ValueError:
+        content = ""
+    blocks = re.findall(r"-----BEGIN ([^-]+)-----\n(.*?)-----END \1-----", content, re.DOTALL)
+    other = next((name for name, _ in blocks if name != "CERTIFICATE"), None)
+    if other is not None:
+        detail = f"only CERTIFICATE PEM blocks are allowed, found {quoted(other)}"
+    elif not blocks:
+        detail = "must contain at least one CERTIFICATE PEM block"
+    elif any(":" in body for _, body in blocks):
+        detail = "no PEM block headers are permitted"
+    else:
+        return []
+    return [invalid_value("status.certificate", "<certificate data>", detail)]
+
+
+def _kept_conditions(after: Object, before: Object, *, approving: bool) -> list[FieldError]:
+    """An answer is given once, and by who may approve."""
     path = "status.conditions"
-    given = {text(c, "type") for c in entries(after, "conditions")}
-    errors: list[FieldError] = []
-    for kind in _FINAL:
-        held = any(c.get("type") == kind for c in entries(before, "conditions"))
-        if held and kind not in given:
-            errors.append(forbidden_field(path, f'updates may not remove a condition of type "{kind}"'))
-        if not held and kind in given and kind != "Failed" and subresource != "approval":
+    given, held = ([c for c in entries(status, "conditions") if c.get("type") in _FINAL] for status in (after, before))
+
+    def of(conditions: list[Object], kind: str) -> list[Object]:
+        return [condition for condition in conditions if condition["type"] == kind]
+
+    errors = [
+        forbidden_field(path, f'updates may not remove a condition of type "{kind}"')
+        for kind in _FINAL
+        if len(of(given, kind)) < len(of(held, kind))
+    ]
+    if approving:
+        return errors
+    for kind in ("Approved", "Denied"):
+        more = len(of(given, kind)) - len(of(held, kind))
+        if more > 0:
             errors.append(forbidden_field(path, f'updates may not add a condition of type "{kind}"'))
-    if {"Approved", "Denied"} <= given:
-        errors.append(invalid_value(path, "Denied", "Approved and Denied conditions are mutually exclusive"))
-    for at, condition in each(path, after.get("conditions")):
-        kind, status = text(condition, "type"), text(condition, "status")
-        if not kind:
-            errors.append(required(f"{at}.type"))
-        if kind in _FINAL and status != "True":
-            errors.append(not_supported(f"{at}.status", status, ("True",)))
+        elif more == 0 and of(given, kind) != of(held, kind):
+            errors.append(forbidden_field(path, f'updates may not modify a condition of type "{kind}"'))
     return errors
 
 
@@ -174,7 +255,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _condition(status: Object) -> str:
     given = {text(c, "type") for c in entries(status, "conditions")}
-    words = [k for k in ("Approved", "Denied") if k in given][:1] or ["Pending"]
+    words = [k for k in ("Denied", "Approved") if k in given][:1] or ["Pending"]
     if "Failed" in given:
         words.append("Failed")
     if status.get("certificate"):

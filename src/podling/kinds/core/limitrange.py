@@ -149,7 +149,7 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.core.v1.LimitRange",
         short_names=("limits",),
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None),
+        strategy=Strategy(create_on_update=True, default=default, prepare=prepare, validate=validate, generation=None),
         columns=created_columns(),
         row=created_row,
     )

@@ -437,6 +437,7 @@ def resource() -> Resource:
         status=True,
         subresources=("proxy",),
         strategy=Strategy(
+            create_on_update=True,
             default=default,
             prepare=prepare,
             allocate=allocator.allocate,

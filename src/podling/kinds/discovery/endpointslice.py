@@ -12,7 +12,7 @@ from podling.kinds.core.containers import PROTOCOLS
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import common, whole
 from podling.store.types import Object
 
 _ADDRESS_TYPES: Final = ("FQDN", "IPv4", "IPv6")
@@ -20,6 +20,7 @@ _MAX_ENDPOINTS: Final = 1000
 _MAX_PORTS: Final = 20000
 _MAX_ADDRESSES: Final = 100
 _MAX_HINTS: Final = 8
+_MAX_TOPOLOGY: Final = 16
 _SHOWN: Final = 3
 
 
@@ -38,7 +39,7 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = common(write) + whole(write)
     kind = text(write.new, "addressType")
     errors += fields.one_of_required("addressType", kind, _ADDRESS_TYPES)
     errors += _endpoints(write.new.get("endpoints"), kind)
@@ -62,6 +63,10 @@ def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError
             errors += _address(address, kind, address_at)
         if (node := endpoint.get("nodeName")) is not None:
             errors += fields.check(f"{at}.nodeName", node, names.dns1123_subdomain)
+        topology: Object = part(endpoint, "deprecatedTopology")
+        if len(topology) > _MAX_TOPOLOGY:
+            errors.append(too_many(f"{at}.deprecatedTopology", len(topology), _MAX_TOPOLOGY))
+        errors += fields.labels(f"{at}.deprecatedTopology", topology)
         if (host := endpoint.get("hostname")) is not None:
             errors += fields.check(f"{at}.hostname", host, names.dns1123_label)
         errors += _hints(part(endpoint, "hints"), f"{at}.hints")
@@ -70,13 +75,26 @@ def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError
 
 def _address(address: str, kind: str, path: str) -> list[FieldError]:
     if kind == "FQDN":
-        return fields.check(path, address, names.dns1123_subdomain)
+        return _domain(address, path)
     wrong = names.ip(address)
     if wrong:
         return fields.says(path, address, wrong)
     if ("IPv6" if ":" in address else "IPv4") != kind:
         return [invalid_value(path, address, f"must be an {kind} address")]
     return fields.says(path, address, names.special_ip(address))
+
+
+def _domain(name: str, path: str) -> list[FieldError]:
+    if not name:
+        return [required(path)]
+    name = name.removesuffix(".")
+    if wrong := names.dns1123_subdomain(name):
+        return [invalid_value(path, name, ",".join(wrong))]
+    labels = name.split(".")
+    if len(labels) < 2:
+        return [invalid_value(path, name, "should be a domain with at least two segments separated by dots")]
+    long = next((label for label in labels if names.dns1123_label(label)), None)
+    return [] if long is None else [invalid_value(path, long, ",".join(names.dns1123_label(long)))]
 
 
 def _hints(hints: Object, path: str) -> list[FieldError]:
@@ -138,7 +156,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _ports_shown(obj: Object) -> str:
     ports: list[Object] = entries(obj, "ports")
-    shown = [str(p["port"]) if p.get("port") is not None else (p.get("name") or "*") for p in ports]
+    shown = [str(p["port"]) if p.get("port") is not None else p.get("name", "*") for p in ports]
     return _limited(shown, "<unset>")
 
 

@@ -9,9 +9,8 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import NONE, age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _CLASS_ANNOTATION: Final = "kubernetes.io/ingress.class"
@@ -22,10 +21,7 @@ _SHOWN_HOSTS: Final = 3
 
 
 def default(obj: Object) -> None:
-    for rule in obj.setdefault("spec", {}).get("rules") or ():
-        for path in entries(part(rule, "http"), "paths"):
-            if path.get("pathType") == "":
-                path.pop("pathType")
+    obj.setdefault("spec", {})
     obj.setdefault("status", {}).setdefault("loadBalancer", {})
 
 
@@ -37,9 +33,9 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
     if write.subresource == "status":
-        return errors + _status(part(write.new, "status", "loadBalancer"))
+        return meta.object_meta(write) + _status(part(write.new, "status", "loadBalancer"))
+    errors = meta.common(write) + meta.changed(write) + meta.whole(write)
     spec = part(write.new, "spec")
     annotation = part(write.new, "metadata", "annotations").get(_CLASS_ANNOTATION)
     errors += _spec(spec)
@@ -118,35 +114,33 @@ def _clean(value: str, path: str) -> list[FieldError]:
 
 
 def _backend(backend: Object, path: str) -> list[FieldError]:
-    service, other = backend.get("service"), backend.get("resource")
+    service: Object | None = backend.get("service")
+    other: Object | None = backend.get("resource")
     if other is not None and service is not None:
         return [invalid_value(path, "", "cannot set both resource and service backends")]
     if other is not None:
         return typed_reference(other, f"{path}.resource")
     if service is None:
-        return [required(path, "resource or service backend is required")]
-    errors: list[FieldError] = []
-    if not text(service, "name"):
-        errors.append(required(f"{path}.service.name"))
-    else:
-        errors += fields.check(f"{path}.service.name", service["name"], names.dns1123_label)
-    return errors + _port(part(service, "port"), f"{path}.service.port")
+        return [invalid_value(path, "", "resource or service backend is required")]
+    errors = fields.check_required(f"{path}.service.name", text(service, "name"), names.dns1123_label)
+    return errors + _port(part(service, "port"), path)
 
 
 def _port(port: Object, path: str) -> list[FieldError]:
+    """A port that is not one port is told of the backend."""
     named, number = text(port, "name"), port.get("number") or 0
     if named and number:
         return [invalid_value(path, "", "cannot set both port name & port number")]
     if named:
-        return fields.check(f"{path}.name", named, names.port_name)
+        return fields.check(f"{path}.service.port.name", named, names.port_name)
     if number:
-        return fields.port(f"{path}.number", number)
+        return fields.port(f"{path}.service.port.number", number)
     return [required(path, "port name or number is required")]
 
 
 def typed_reference(reference: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    if group := reference.get("apiGroup"):
+    if (group := reference.get("apiGroup")) is not None:
         errors += fields.check(f"{path}.apiGroup", group, names.dns1123_subdomain)
     for key in ("kind", "name"):
         value = text(reference, key)
@@ -170,16 +164,17 @@ def _status(balancer: Object) -> list[FieldError]:
         if address := text(ingress, "ip"):
             errors += fields.check(f"{at}.ip", address, names.ip)
         if host := text(ingress, "hostname"):
+            errors += fields.check(f"{at}.hostname", host, names.dns1123_subdomain)
             if names.parse_ip(host):
                 detail = "must be a DNS name, not an IP address"
                 errors.append(invalid_value(f"{at}.hostname", host, detail))
-            errors += fields.check(f"{at}.hostname", host, names.dns1123_subdomain)
     return errors
 
 
 def warn(write: Write) -> None:
     annotations = part(write.new, "metadata", "annotations")
-    if write.old is None and _CLASS_ANNOTATION in annotations:
+    named = part(write.new, "spec").get("ingressClassName") is not None
+    if write.old is None and _CLASS_ANNOTATION in annotations and not named:
         says = f"annotation \"{_CLASS_ANNOTATION}\" is deprecated, please use 'spec.ingressClassName' instead"
         write.warnings.append(says)
 
@@ -200,20 +195,29 @@ def _columns() -> tuple[Column, ...]:
 
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
-    class_ = spec.get("ingressClassName") or part(obj, "metadata", "annotations").get(_CLASS_ANNOTATION) or NONE
+    class_ = spec.get("ingressClassName")
     ingress: list[Object] = entries(part(obj, "status", "loadBalancer"), "ingress")
-    addresses = ",".join(dict.fromkeys(text(i, "ip") or text(i, "hostname") for i in ingress))
+    addresses = ",".join(sorted({text(i, "ip") or text(i, "hostname") for i in ingress} - {""}))
     ports = "80, 443" if spec.get("tls") else "80"
-    return [name(obj), class_, _hosts(entries(spec, "rules")), addresses, ports, age(obj, now)]
+    return [
+        name(obj),
+        NONE if class_ is None else class_,
+        _hosts(entries(spec, "rules")),
+        addresses,
+        ports,
+        age(obj, now),
+    ]
 
 
 def _hosts(rules: Sequence[Object]) -> str:
-    hosts = [text(r, "host") for r in rules]
-    listed = [h for h in hosts if h]
-    if not listed:
-        return "*"
-    more = len(listed) - _SHOWN_HOSTS
-    return ",".join(listed[:_SHOWN_HOSTS]) + (f" + {more} more..." if more > 0 else "")
+    """The first three; the others are counted with the rules that have no host."""
+    listed: list[str] = []
+    for rule in rules:
+        if len(listed) == _SHOWN_HOSTS:
+            return f"{','.join(listed)} + {len(rules) - _SHOWN_HOSTS} more..."
+        if host := text(rule, "host"):
+            listed.append(host)
+    return ",".join(listed) or "*"
 
 
 def resource() -> Resource:

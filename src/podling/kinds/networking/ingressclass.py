@@ -9,9 +9,8 @@ from podling.api.errors import FieldError, forbidden_field, not_supported, requi
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.networking.ingress import typed_reference
 from podling.kinds.printing import NONE, age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _MAX_CONTROLLER: Final = 250
@@ -25,20 +24,19 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
     spec = part(write.new, "spec")
-    errors += _controller(text(spec, "controller"), "spec.controller")
-    if spec.get("parameters") is not None:
-        errors += _parameters(spec["parameters"], "spec.parameters")
+    errors = meta.common(write) + meta.changed(write)
     if write.old is not None:
         errors += fields.immutable("spec.controller", spec.get("controller"), part(write.old, "spec").get("controller"))
+    errors += meta.whole(write) + _controller(text(spec, "controller"), "spec.controller")
+    if spec.get("parameters") is not None:
+        errors += _parameters(spec["parameters"], "spec.parameters")
     return errors
 
 
 def _controller(controller: str, path: str) -> list[FieldError]:
-    if len(controller) > _MAX_CONTROLLER:
-        return [too_long(path, _MAX_CONTROLLER)]
-    return fields.domain_prefixed_path(path, controller)
+    errors = [too_long(path, _MAX_CONTROLLER)] if len(controller) > _MAX_CONTROLLER else []
+    return errors + fields.domain_prefixed_path(path, controller)
 
 
 def _parameters(parameters: Object, path: str) -> list[FieldError]:
@@ -49,7 +47,7 @@ def _parameters(parameters: Object, path: str) -> list[FieldError]:
     if scope not in _SCOPES:
         errors.append(not_supported(f"{path}.scope", scope, _SCOPES))
     if scope == "Namespace":
-        if not namespace:
+        if namespace is None:
             errors.append(required(f"{path}.namespace", "`parameters.scope` is set to 'Namespace'"))
         else:
             errors += fields.check(f"{path}.namespace", namespace, names.dns1123_label)

@@ -8,10 +8,9 @@ from typing import Any
 
 from podling.api.errors import FieldError, required
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
@@ -26,25 +25,28 @@ def _canonical(value: str, prefix: bool) -> list[str]:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write, _canonical)
-    spec = part(write.new, "spec")
+    parent: Object | None = part(write.new, "spec").get("parentRef")
+    errors = meta.common(write) + meta.whole(write, _canonical) + _parent(parent, "spec.parentRef")
     if write.old is not None:
-        return errors + fields.immutable(
-            "spec.parentRef", spec.get("parentRef"), part(write.old, "spec").get("parentRef")
-        )
-    parent: Object | None = spec.get("parentRef")
-    if parent is None:
-        return [*errors, required("spec.parentRef")]
-    if group := text(parent, "group"):
-        errors += fields.check("spec.parentRef.group", group, names.dns1123_subdomain)
-    for key in ("resource", "name"):
-        errors += fields.check_required(f"spec.parentRef.{key}", text(parent, key), names.path_segment)
-    if namespace := text(parent, "namespace"):
-        errors += fields.check("spec.parentRef.namespace", namespace, names.dns1123_label)
+        errors += meta.changed(write)
+        errors += fields.immutable("spec.parentRef", parent, part(write.old, "spec").get("parentRef"))
     return errors
 
 
+def _parent(parent: Object | None, path: str) -> list[FieldError]:
+    if parent is None:
+        return [required(path)]
+    errors: list[FieldError] = []
+    if group := text(parent, "group"):
+        errors += fields.check(f"{path}.group", group, names.dns1123_subdomain)
+    for key in ("resource", "name"):
+        errors += fields.check_required(f"{path}.{key}", text(parent, key), names.path_segment)
+    return errors + fields.check(f"{path}.namespace", text(parent, "namespace"), names.path_segment)
+
+
 def row(obj: Object, now: datetime) -> list[Any]:
+    if part(obj, "spec").get("parentRef") is None:
+        return [name(obj), NONE, age(obj, now)]
     parent = part(obj, "spec", "parentRef")
     kind = ".".join(filter(None, (text(parent, "resource"), text(parent, "group"))))
     shown = "/".join(filter(None, (kind, text(parent, "namespace"), text(parent, "name"))))

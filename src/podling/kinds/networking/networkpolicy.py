@@ -10,9 +10,8 @@ from podling.api.errors import FieldError, forbidden_field, invalid_value, requi
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
@@ -33,9 +32,15 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
-    spec = part(write.new, "spec")
-    errors += fields.label_selector("spec.podSelector", spec.get("podSelector"))
+    whole = _spec(part(write.new, "spec"))
+    if write.old is None:
+        return meta.whole(write) + whole
+    # Kubernetes checks a changed one as a new one first.
+    return meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+
+
+def _spec(spec: Object) -> list[FieldError]:
+    errors = fields.label_selector("spec.podSelector", spec.get("podSelector"))
     for direction, peers in _DIRECTIONS:
         for at, rule in each(f"spec.{direction}", spec.get(direction)):
             errors += [e for port_at, port in each(f"{at}.ports", rule.get("ports")) for e in _port(port, port_at)]
@@ -54,15 +59,18 @@ def _port(port: Object, path: str) -> list[FieldError]:
         errors += fields.one_of(f"{path}.protocol", protocol, _PROTOCOLS)
     if number is None:
         if end is not None:
-            errors.append(invalid_value(f"{path}.endPort", end, "must be specified when `port` is specified"))
-        return errors
-    errors += fields.port_or_name(f"{path}.port", number)
-    if end is not None and isinstance(number, str):
-        errors.append(invalid_value(f"{path}.endPort", end, "may not be specified when `port` is non-numeric"))
-    elif end is not None:
-        if end < number:
+            detail = "may not be specified when `port` is not specified"
+            errors.append(invalid_value(f"{path}.endPort", end, detail))
+    elif isinstance(number, str):
+        if end is not None:
+            errors.append(invalid_value(f"{path}.endPort", end, "may not be specified when `port` is non-numeric"))
+        errors += fields.port_or_name(f"{path}.port", number)
+    else:
+        errors += fields.port(f"{path}.port", number)
+        if end is not None and end < number:
             errors.append(invalid_value(f"{path}.endPort", number, "must be greater than or equal to `port`"))
-        errors += fields.port(f"{path}.endPort", end)
+        if end is not None:
+            errors += fields.port(f"{path}.endPort", end)
     return errors
 
 

@@ -9,10 +9,9 @@ from typing import Any
 from podling.api.errors import FieldError, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
-from podling.kinds.printing import age, age_column, doc, joined, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.printing import age, age_column, doc, name, name_column
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
@@ -22,17 +21,25 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    if write.subresource == "status":
+        return meta.object_meta(write)
     cidrs: list[str] = entries(part(write.new, "spec"), "cidrs")
+    errors = meta.common(write) + meta.whole(write) + _cidrs(cidrs, "spec.cidrs")
     if write.old is not None:
-        return errors + fields.immutable("spec.cidrs", cidrs, part(write.old, "spec").get("cidrs"))
-    if not cidrs:
-        return [*errors, required("spec.cidrs", "at least one CIDR required")]
-    if len(cidrs) > 2:
-        return [*errors, invalid_value("spec.cidrs", cidrs, "may only hold up to 2 values")]
-    for at, cidr in each("spec.cidrs", cidrs):
-        errors += _cidr(cidr, at)
+        errors += meta.changed(write)
+        errors += fields.immutable("spec.cidrs", cidrs, part(write.old, "spec").get("cidrs"))
     return errors
+
+
+def _cidrs(cidrs: list[str], path: str) -> list[FieldError]:
+    if not cidrs:
+        return [required(path, "at least one CIDR required")]
+    if len(cidrs) > 2:
+        return [invalid_value(path, {"CIDRs": cidrs}, "may only hold up to 2 values")]
+    if len(cidrs) == 2 and (any(map(names.cidr, cidrs)) or (":" in cidrs[0]) == (":" in cidrs[1])):
+        detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64"
+        return [invalid_value(path, {"CIDRs": cidrs}, detail)]
+    return [error for at, cidr in each(path, cidrs) for error in _cidr(cidr, at)]
 
 
 def _cidr(cidr: str, path: str) -> list[FieldError]:
@@ -44,7 +51,7 @@ def _cidr(cidr: str, path: str) -> list[FieldError]:
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
-    return [name(obj), joined(part(obj, "spec").get("cidrs")), age(obj, now)]
+    return [name(obj), ",".join(entries(part(obj, "spec"), "cidrs")), age(obj, now)]
 
 
 def resource() -> Resource:

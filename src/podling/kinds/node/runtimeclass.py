@@ -5,28 +5,43 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from podling.api.errors import FieldError, invalid_value
+from podling.api.errors import FieldError, duplicate
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import requirements, scheduling
 from podling.kinds.printing import age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = meta.common(write) + meta.whole(write)
     handler = text(write.new, "handler")
     errors += fields.check("handler", handler, names.dns1123_label)
     overhead = part(write.new, "overhead", "podFixed")
-    errors += requirements.requirements({"requests": overhead}, "overhead.podFixed") if overhead else []
+    errors += requirements.requirements({"limits": overhead}, "overhead") if overhead else []
     placing = part(write.new, "scheduling")
     errors += fields.labels("scheduling.nodeSelector", placing.get("nodeSelector"))
-    errors += scheduling.tolerations(placing.get("tolerations"), "scheduling.tolerations")
-    if write.old is not None and handler != text(write.old, "handler"):
-        errors.append(invalid_value("handler", handler, fields.IMMUTABLE))
+    errors += _tolerations(placing.get("tolerations"), "scheduling.tolerations")
+    if write.old is not None:
+        errors += meta.changed(write) + fields.immutable("handler", handler, text(write.old, "handler"))
     return errors
+
+
+def _tolerations(items: list[Object] | None, path: str) -> list[FieldError]:
+    errors = scheduling.tolerations(items, path)
+    seen: list[Object] = []
+    for at, toleration in fields.each(path, items):
+        if toleration in seen:
+            errors.append(duplicate(at, _shown(toleration)))
+        seen.append(toleration)
+    return errors
+
+
+def _shown(toleration: Object) -> Object:
+    keys = ("key", "operator", "value", "effect")
+    shown = {key.capitalize(): text(toleration, key) for key in keys}
+    return {**shown, "TolerationSeconds": toleration.get("tolerationSeconds")}
 
 
 def row(obj: Object, now: datetime) -> list[Any]:
@@ -42,7 +57,7 @@ def resource() -> Resource:
         singular="runtimeclass",
         namespaced=False,
         schema="io.k8s.api.node.v1.RuntimeClass",
-        strategy=Strategy(validate=validate, generation=None),
+        strategy=Strategy(unconditional_update=False, validate=validate, generation=None),
         columns=(name_column(), Column("Handler"), age_column()),
         row=row,
     )

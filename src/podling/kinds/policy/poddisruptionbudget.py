@@ -8,10 +8,11 @@ from typing import Any, Final
 from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import workload
-from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.validation import fields
+from podling.kinds.printing import age, age_column, name, name_column
+from podling.kinds.validation import fields, names
+from podling.kinds.validation.conditions import conditions
 from podling.kinds.validation.fields import part
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import common, metadata
 from podling.store.types import Object
 
 _EVICTION: Final = ("AlwaysAllow", "IfHealthyBudget")
@@ -34,10 +35,18 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    """Kubernetes' rules for budgets leave metadata to the API machinery, which looks at it when all else is well."""
+    errors = common(write)
     if write.subresource == "status":
-        return errors + workload.status_counts(part(write.new, "status"), _COUNTS)
-    spec = part(write.new, "spec")
+        return errors + _validate_status(part(write.new, "status"))
+    errors += _spec(part(write.new, "spec"), strict=not workload.lenient_selector(write))
+    if write.old is None and not errors:
+        return metadata(write.new, namespaced=True, name=names.segment_name)
+    return errors
+
+
+def _spec(spec: Object, *, strict: bool) -> list[FieldError]:
+    errors: list[FieldError] = []
     available, unavailable = spec.get("minAvailable"), spec.get("maxUnavailable")
     if available is not None and unavailable is not None:
         detail = "minAvailable and maxUnavailable cannot be both set"
@@ -46,10 +55,14 @@ def validate(write: Write) -> list[FieldError]:
         if value is not None:
             errors += fields.int_or_percent(f"spec.{key}", value)
             errors += fields.at_most_100_percent(f"spec.{key}", value)
-    errors += fields.label_selector("spec.selector", spec.get("selector"))
+    errors += fields.label_selector("spec.selector", spec.get("selector"), check_values=strict)
     if (policy := spec.get("unhealthyPodEvictionPolicy")) is not None:
         errors += fields.one_of("spec.unhealthyPodEvictionPolicy", policy, _EVICTION)
     return errors
+
+
+def _validate_status(status: Object) -> list[FieldError]:
+    return conditions("status.conditions", status.get("conditions")) + workload.status_counts(status, _COUNTS)
 
 
 def _shown(spec: Object) -> Object:
@@ -64,8 +77,8 @@ def _shown(spec: Object) -> Object:
 def _columns() -> tuple[Column, ...]:
     return (
         name_column(),
-        Column("Min Available", description=doc("policy.v1.PodDisruptionBudgetSpec.minAvailable")),
-        Column("Max Unavailable", description=doc("policy.v1.PodDisruptionBudgetSpec.maxUnavailable")),
+        Column("Min Available", description="The minimum number of pods that must be available."),
+        Column("Max Unavailable", description="The maximum number of pods that may be unavailable."),
         Column(
             "Allowed Disruptions",
             "integer",
@@ -92,7 +105,7 @@ def resource() -> Resource:
         schema="io.k8s.api.policy.v1.PodDisruptionBudget",
         short_names=("pdb",),
         status=True,
-        strategy=Strategy(default=default, prepare=prepare, validate=validate),
+        strategy=Strategy(unconditional_update=False, default=default, prepare=prepare, validate=validate),
         columns=_columns(),
         row=row,
     )

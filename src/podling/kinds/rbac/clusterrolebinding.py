@@ -27,7 +27,7 @@ def resource() -> Resource:
         singular="clusterrolebinding",
         namespaced=False,
         schema="io.k8s.api.rbac.v1.ClusterRoleBinding",
-        strategy=Strategy(default=rules.default_binding, validate=validate, generation=None),
+        strategy=Strategy(create_on_update=True, default=rules.default_binding, validate=validate, generation=None),
         columns=rules.binding_columns("clusterRoleBinding", _ROLE),
         row=rules.binding_row,
     )

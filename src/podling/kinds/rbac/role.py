@@ -6,13 +6,12 @@ from podling.api.errors import FieldError
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.printing import created_columns, created_row
 from podling.kinds.rbac import rules
-from podling.kinds.validation import names
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation import meta, names
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write, names.segment_name)
-    return errors + rules.rules(write.new.get("rules"), "rules", namespaced=True)
+    errors = meta.whole(write, names.segment_name)
+    return rules.checked_again(write, errors + rules.rules(write.new.get("rules"), "rules", namespaced=True))
 
 
 def resource() -> Resource:
@@ -24,7 +23,7 @@ def resource() -> Resource:
         singular="role",
         namespaced=True,
         schema="io.k8s.api.rbac.v1.Role",
-        strategy=Strategy(prepare=rules.no_empty_rules, validate=validate, generation=None),
+        strategy=Strategy(create_on_update=True, prepare=rules.no_empty_rules, validate=validate, generation=None),
         columns=created_columns(),
         row=created_row,
     )

@@ -27,7 +27,7 @@ def resource() -> Resource:
         singular="rolebinding",
         namespaced=True,
         schema="io.k8s.api.rbac.v1.RoleBinding",
-        strategy=Strategy(default=rules.default_binding, validate=validate, generation=None),
+        strategy=Strategy(create_on_update=True, default=rules.default_binding, validate=validate, generation=None),
         columns=rules.binding_columns("roleBinding", _ROLE),
         row=rules.binding_row,
     )

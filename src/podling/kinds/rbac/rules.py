@@ -9,9 +9,8 @@ from podling.api.errors import FieldError, invalid_value, not_supported, require
 from podling.api.resources import Column, Write
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 GROUP: Final = "rbac.authorization.k8s.io"
@@ -60,12 +59,9 @@ def default_binding(obj: Object) -> None:
 
 def binding(write: Write, kinds: tuple[str, ...]) -> list[FieldError]:
     """`kinds` are those of roles that the binding may point to."""
-    errors = object_meta(write, names.segment_name)
     new = write.new
     role = part(new, "roleRef")
-    if write.old is not None and role != part(write.old, "roleRef"):
-        shown = {"APIGroup": text(role, "apiGroup"), "Kind": text(role, "kind"), "Name": text(role, "name")}
-        errors.append(invalid_value("roleRef", shown, "cannot change roleRef"))
+    errors = meta.whole(write, names.segment_name)
     if text(role, "apiGroup") != GROUP:
         errors.append(not_supported("roleRef.apiGroup", text(role, "apiGroup"), (GROUP,)))
     if text(role, "kind") not in kinds:
@@ -73,7 +69,16 @@ def binding(write: Write, kinds: tuple[str, ...]) -> list[FieldError]:
     errors += fields.check_required("roleRef.name", text(role, "name"), names.path_segment)
     for at, subject in each("subjects", new.get("subjects")):
         errors += _subject(subject, at, write.resource.namespaced)
+    errors = checked_again(write, errors)
+    if write.old is not None and role != part(write.old, "roleRef"):
+        shown = {"APIGroup": text(role, "apiGroup"), "Kind": text(role, "kind"), "Name": text(role, "name")}
+        errors.append(invalid_value("roleRef", shown, "cannot change roleRef"))
     return errors
+
+
+def checked_again(write: Write, whole: list[FieldError]) -> list[FieldError]:
+    """Kubernetes checks a changed role or binding twice."""
+    return whole if write.old is None else meta.common(write) + whole * 2 + meta.changed(write)
 
 
 def _subject(subject: Object, path: str, namespaced: bool) -> list[FieldError]:

@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.core.volumes import csi_driver
 from podling.kinds.core.workload import fill
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields
@@ -40,8 +39,6 @@ def default(obj: Object) -> None:
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     spec = part(write.new, "spec")
-    if write.old is None:
-        errors += csi_driver(text(part(write.new, "metadata"), "name"), "metadata.name")
     if (policy := spec.get("fsGroupPolicy")) is not None:
         errors += fields.one_of("spec.fsGroupPolicy", policy, _FS_GROUP)
     errors += _token_requests(entries(spec, "tokenRequests"))
@@ -114,7 +111,7 @@ def resource() -> Resource:
         singular="csidriver",
         namespaced=False,
         schema="io.k8s.api.storage.v1.CSIDriver",
-        strategy=Strategy(default=default, validate=validate, returns_deleted=True),
+        strategy=Strategy(unconditional_update=False, default=default, validate=validate, returns_deleted=True),
         columns=_columns(),
         row=row,
     )

@@ -8,10 +8,9 @@ from typing import Any, Final
 from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import csi_driver
-from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.printing import age, age_column, name, name_column
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _LONGEST_NODE_ID: Final = 256
@@ -24,7 +23,7 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = meta.common(write) + meta.whole(write)
     drivers = entries(part(write.new, "spec"), "drivers")
     seen: set[str] = set()
     for at, driver in each("spec.drivers", drivers):
@@ -86,10 +85,14 @@ def resource() -> Resource:
         singular="csinode",
         namespaced=False,
         schema="io.k8s.api.storage.v1.CSINode",
-        strategy=Strategy(prepare=prepare, validate=validate, generation=None, returns_deleted=True),
+        strategy=Strategy(
+            unconditional_update=False, prepare=prepare, validate=validate, generation=None, returns_deleted=True
+        ),
         columns=(
             name_column(),
-            Column("Drivers", "integer", description=doc("storage.v1.CSINodeSpec.drivers")),
+            Column(
+                "Drivers", "integer", description="Drivers indicates the number of CSI drivers registered on the node"
+            ),
             age_column(),
         ),
         row=row,

@@ -8,9 +8,8 @@ from typing import Any, Final
 from podling.api.errors import FieldError, duplicate, invalid_value, required, too_long
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 _RECLAIM: Final = ("Delete", "Retain")
@@ -32,20 +31,24 @@ def default(obj: Object) -> None:
 
 def validate(write: Write) -> list[FieldError]:
     new, old = write.new, write.old
-    errors = object_meta(write)
+    errors = meta.common(write) + meta.whole(write)
+    errors += provisioner(text(new, "provisioner"), "provisioner")
+    errors += parameters(new.get("parameters"), "parameters")
+    if policy := text(new, "reclaimPolicy"):
+        errors += fields.one_of("reclaimPolicy", policy, _RECLAIM)
+    errors += fields.one_of("volumeBindingMode", text(new, "volumeBindingMode"), _BINDING)
+    errors += _topologies(new)
     if old is not None:
+        errors += meta.changed(write)
         for key in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
             errors += fields.immutable(key, new.get(key), old.get(key))
-        return errors
-    provisioner = text(new, "provisioner")
-    if not provisioner:
-        errors.append(required("provisioner"))
-    else:
-        errors += fields.says("provisioner", provisioner, names.qualified_name(provisioner.lower()))
-    errors += parameters(new.get("parameters"), "parameters")
-    errors += fields.one_of_required("reclaimPolicy", text(new, "reclaimPolicy"), _RECLAIM)
-    errors += fields.one_of_required("volumeBindingMode", text(new, "volumeBindingMode"), _BINDING)
-    return errors + _topologies(new)
+    return errors
+
+
+def provisioner(driver: str, path: str) -> list[FieldError]:
+    if not driver:
+        return [required(path)]
+    return fields.says(path, driver.lower(), names.qualified_name(driver.lower()))
 
 
 def parameters(values: Object | None, path: str) -> list[FieldError]:
@@ -60,20 +63,32 @@ def parameters(values: Object | None, path: str) -> list[FieldError]:
 
 def _topologies(obj: Object) -> list[FieldError]:
     errors: list[FieldError] = []
+    # Kubernetes compares with as many empty terms as there are terms, too.
+    known: list[dict[str, set[str]]] = [{} for _ in entries(obj, "allowedTopologies")]
     for at, term in each("allowedTopologies", obj.get("allowedTopologies")):
-        seen: set[str] = set()
-        for expression_at, expression in each(f"{at}.matchLabelExpressions", term.get("matchLabelExpressions")):
-            key, values = text(expression, "key"), entries(expression, "values")
-            if not values:
-                errors.append(required(f"{expression_at}.values"))
-            for value_at, value in each(f"{expression_at}.values", values):
-                if values.count(value) > 1 and values.index(value) < int(value_at.rpartition("[")[2][:-1]):
-                    errors.append(duplicate(value_at, value))
-            errors += fields.check(f"{expression_at}.key", key, names.qualified_name)
-            if key in seen:
-                errors.append(duplicate(f"{expression_at}.key", key))
-            seen.add(key)
+        values, wrong = _topology(term, at)
+        errors += wrong
+        errors += [duplicate(f"{at}.matchLabelExpressions", "") for other in known if other == values]
+        known.append(values)
     return errors
+
+
+def _topology(term: Object, path: str) -> tuple[dict[str, set[str]], list[FieldError]]:
+    """The values that a term allows for each key, and what is wrong with it."""
+    allowed: dict[str, set[str]] = {}
+    errors: list[FieldError] = []
+    for at, expression in each(f"{path}.matchLabelExpressions", term.get("matchLabelExpressions")):
+        key, values = text(expression, "key"), entries(expression, "values")
+        if not values:
+            errors.append(required(f"{at}.values"))
+        for index, value in enumerate(values):
+            if value in values[:index]:
+                errors.append(duplicate(f"{at}.values[{index}]", value))
+        errors += fields.check(f"{at}.key", key, names.qualified_name)
+        if key in allowed:
+            errors.append(duplicate(f"{at}.key", key))
+        allowed[key] = set(values)
+    return allowed, errors
 
 
 def _columns() -> tuple[Column, ...]:

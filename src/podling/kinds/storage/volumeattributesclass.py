@@ -5,27 +5,28 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from podling.api.errors import FieldError, required
+from podling.api.errors import FieldError, forbidden_field, required
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.core.volumes import csi_driver
 from podling.kinds.printing import age, age_column, doc, name, name_column
-from podling.kinds.storage.storageclass import parameters
-from podling.kinds.validation import fields
+from podling.kinds.storage.storageclass import parameters, provisioner
+from podling.kinds.validation import meta
 from podling.kinds.validation.fields import text
-from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
-    if write.old is not None:
-        for key in ("driverName", "parameters"):
-            errors += fields.immutable(key, write.new.get(key), write.old.get(key))
-        return errors
-    errors += csi_driver(text(write.new, "driverName"), "driverName")
-    if not write.new.get("parameters"):
-        return [*errors, required("parameters", "must contain at least one key/value pair")]
-    return errors + parameters(write.new["parameters"], "parameters")
+    new, old = write.new, write.old
+    whole = meta.whole(write) + provisioner(text(new, "driverName"), "driverName")
+    whole += parameters(new.get("parameters"), "parameters")
+    if not new.get("parameters"):
+        whole.append(required("parameters", "must contain at least one key/value pair"))
+    if old is None:
+        return whole
+    errors = meta.common(write) + whole + meta.changed(write)
+    for key in ("driverName", "parameters"):
+        if (new.get(key) or None) != (old.get(key) or None):
+            errors.append(forbidden_field(key, f"updates to {key} are forbidden."))
+    return errors + whole
 
 
 def row(obj: Object, now: datetime) -> list[Any]:

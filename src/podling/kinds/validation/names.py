@@ -203,6 +203,26 @@ def percent(value: str) -> list[str]:
     return [regex_text(message, _PERCENT, "1%", "93%")]
 
 
+def c_identifier(value: str) -> list[str]:
+    if _matches(_CIDENTIFIER, value):
+        return []
+    message = (
+        "a valid C identifier must start with alphabetic character or '_', followed by a string of alphanumeric "
+        "characters or '_'"
+    )
+    return [regex_text(message, _CIDENTIFIER, "my_name", "MY_NAME", "MyName")]
+
+
+def interface_address(value: str) -> list[str]:
+    """An address with the length of its network: `10.9.8.7/24`."""
+    address, _, bits = value.partition("/")
+    try:
+        canonical = str(ipaddress.ip_interface(f"{address}/{int(bits)}"))
+    except ValueError:
+        return ["must be a valid address in CIDR form, (e.g. 10.9.8.7/24 or 2001:db8::1/64)"]
+    return [] if value == canonical else [f'must be in canonical form ("{canonical}")']
+
+
 def path_segment(value: str, prefix: bool = False) -> list[str]:
     """The least that any name must be: something that stands between two slashes of a URL."""
     if value in (".", ".."):
