@@ -434,13 +434,15 @@ def _merge_ordered_lists(result: Object, patch: Object, node: Node) -> set[str]:
 
 def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, field: Field | None) -> None:
     merge_key = field.merge_key if field else None
+    if not isinstance(result.get(key), list | None) or not isinstance(patch.get(key), list | None):
+        raise bad_request("invalid patch format of setElementOrder list")
     current = cast(Items, result.get(key) or [])
-    changes = patch.get(key)
+    changes = cast(Items | None, patch.get(key))
     if changes is None:
         merged = current
     else:
-        _check_order(cast(Items, changes), order, merge_key)
-        merged = _merge_list(current, cast(Items, changes), field) if key in result else _cleaned_items(changes)
+        _check_order(changes, order, merge_key)
+        merged = _merge_list(current, changes, field) if key in result else _cleaned_items(changes)
     result[key] = _in_order(merged, order, current, merge_key)
 
 

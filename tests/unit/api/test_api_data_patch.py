@@ -171,6 +171,13 @@ def test_an_order_that_contradicts_the_patch_is_refused() -> None:
     assert caught.value.code == 500
 
 
+@pytest.mark.parametrize("change", [{"containers": 3}, {"containers": {"name": "a"}}])
+def test_an_order_of_what_is_no_list_is_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ApiError, match="invalid patch format of setElementOrder list") as caught:
+        merged(containers("a"), {"$setElementOrder/containers": [{"name": "a"}], **change})
+    assert caught.value.code == 400
+
+
 def test_primitive_lists_merge_as_sets() -> None:
     old = {"finalizers": ["x/a", "x/b"]}
     result = patch.strategic_merge_patch(old, {"finalizers": ["x/c", "x/a"]}, OBJECT_META)
