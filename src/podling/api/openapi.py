@@ -214,7 +214,7 @@ class _Writer:
             return None
         if "$ref" in packed:
             return {} if "properties" in self._schemas.definition(packed["$ref"]) else None
-        return None if "o" in flags else _ZEROS.get(packed.get("type", ""))
+        return None if "o" in flags else _zero(packed)
 
     def _element(self, packed: Object, parent: Object, definition: str) -> Object:
         result = self._schema(packed, definition)
@@ -223,8 +223,13 @@ class _Writer:
         if "$ref" in packed:
             is_struct = "properties" in self._schemas.definition(packed["$ref"])
             return {"allOf": [result], "default": {}} if is_struct else result
-        default = _ZEROS.get(packed.get("type", ""))
+        default = _zero(packed)
         return {**result, "default": default} if default is not None else result
+
+
+def _zero(packed: Object) -> Any:
+    """The default of what is not given; none where it is no value that may be given."""
+    return None if "enum" in packed else _ZEROS.get(packed.get("type", ""))
 
 
 def _with_values(description: str, packed: Object) -> str:
@@ -259,6 +264,39 @@ class _Action(NamedTuple):
     """The definition of the request's body; `""` for none."""
     answer: str
     gvk: Object
+    id: str = ""
+    """What generated clients call it: `listCoreV1NamespacedPod`."""
+    tag: str = ""
+    """In what it is put there: `core_v1`."""
+
+
+_VERB_WORDS: Final = {
+    "list": "list",
+    "post": "create",
+    "deletecollection": "delete",
+    "get": "read",
+    "put": "replace",
+    "patch": "patch",
+    "delete": "delete",
+}
+
+
+def _group_words(group: str) -> list[str]:
+    return group.removesuffix(".k8s.io").split(".") if group else ["core"]
+
+
+def _named(action: _Action, resource: Resource, subresource: str = "", *, everywhere: bool = False) -> _Action:
+    """With the names of the published documents (`apiserver/pkg/endpoints/openapi`)."""
+    words = _group_words(resource.group)
+    group = "".join(word[:1].upper() + word[1:] for word in words)
+    place = "Namespaced" if resource.namespaced and not everywhere else ""
+    many = "Collection" if action.action == "deletecollection" else ""
+    sub = "".join(word[:1].upper() + word[1:] for word in subresource.split("/"))
+    kind = f"{place}{resource.kind}{sub}{'ForAllNamespaces' if everywhere else ''}"
+    version = resource.version[:1].upper() + resource.version[1:]
+    tag = words[0] + "".join(word[:1].upper() + word[1:] for word in words[1:])
+    name = f"{_VERB_WORDS[action.action]}{group}{version}{many}{kind}"
+    return action._replace(id=name, tag=f"{tag}_{resource.version}")
 
 
 _ITEM_METHODS: Final = {"get": "get", "update": "put", "patch": "patch", "delete": "delete", "create": "post"}
@@ -291,16 +329,20 @@ def _paths(resource: Resource, schemas: Schemas) -> dict[str, list[_Action]]:
     """Every path of a resource with its operations."""
     collection = _collection_path(resource)
     gvk = _gvk(resource.group, resource.version, resource.kind)
-    paths = {collection: _collection_actions(resource)}
+    paths = {collection: [_named(action, resource) for action in _collection_actions(resource)]}
+    if resource.namespaced and "list" in resource.verbs:
+        everything = [_named(a, resource, everywhere=True) for a in _collection_actions(resource) if a.action == "list"]
+        paths[f"{_base_path(resource)}/{resource.plural}"] = everything
     item = [verb for verb in ("get", "update", "delete", "patch") if verb in resource.verbs]
     if item:
-        paths[f"{collection}/{{name}}"] = [_item_action(verb, resource.schema, gvk) for verb in item]
+        actions = [_item_action(verb, resource.schema, gvk) for verb in item]
+        paths[f"{collection}/{{name}}"] = [_named(action, resource) for action in actions]
     for name in subresources_of(resource):
         group, version, kind = subresource_kind(resource, name)
         group, version = (group, version) if group else (resource.group, resource.version)
         schema = schemas.definition_of(group, version, kind) or resource.schema
         actions = [_item_action(verb, schema, _gvk(group, version, kind)) for verb in subresource_verbs(name)]
-        paths[f"{collection}/{{name}}/{name}"] = actions
+        paths[f"{collection}/{{name}}/{name}"] = [_named(action, resource, name) for action in actions]
     return paths
 
 
@@ -366,9 +408,10 @@ class OpenApi:
     def _operation(self, action: _Action, resource: Resource, writer: _Writer) -> Object:
         answer = writer.reference(action.answer) if action.answer in self._schemas else {"type": "object"}
         operation: Object = {
-            "operationId": f"{action.action}{resource.group}{resource.version}{action.gvk['kind']}",
+            "operationId": action.id,
+            "tags": [action.tag],
             "parameters": [_parameter(name) for name in action.parameters],
-            "responses": {"200": {"description": "OK", "content": {JSON: {"schema": answer}}}},
+            "responses": _responses(action, {"content": {JSON: {"schema": answer}}}),
             "x-kubernetes-action": action.action,
             "x-kubernetes-group-version-kind": action.gvk,
         }
@@ -389,7 +432,7 @@ class OpenApi:
     def _swagger(self) -> Object:
         paths = {
             path: {
-                **{action.method: _v2_operation(action) for action in actions},
+                **{action.method: self._v2_operation(action) for action in actions},
                 "parameters": [_in_path(name, _V2_STRING) for name in _variables(path)],
             }
             for path, actions in self._v2_paths()
@@ -401,6 +444,27 @@ class OpenApi:
             "definitions": self._v2_definitions(),
         }
 
+    def _v2_operation(self, action: _Action) -> Object:
+        answer = {"$ref": _V2.reference + action.answer} if action.answer in self._schemas else {"type": "object"}
+        body = {"$ref": _V2.reference + action.body} if action.body else {"type": "object"}
+        parameters: list[Object] = [
+            {"name": name, "in": "query", "type": _PARAMETER_TYPES.get(name, "string"), "uniqueItems": True}
+            for name in action.parameters
+        ]
+        if action.body or action.action == "patch":
+            parameters.append({"name": "body", "in": "body", "required": action.method != "delete", "schema": body})
+        return {
+            "operationId": action.id,
+            "tags": [action.tag],
+            "schemes": ["https"],
+            "consumes": list(_PATCH_TYPES) if action.action == "patch" else ["*/*"],
+            "produces": [JSON],
+            "parameters": parameters,
+            "responses": _responses(action, {"schema": answer}),
+            "x-kubernetes-action": action.action,
+            "x-kubernetes-group-version-kind": action.gvk,
+        }
+
     def _v2_paths(self) -> list[tuple[str, list[_Action]]]:
         resources = [resource for group in self._versions.values() for resource in group]
         return sorted(item for resource in resources for item in _paths(resource, self._schemas).items())
@@ -408,7 +472,8 @@ class OpenApi:
     def _v2_definitions(self) -> Object:
         writer = _Writer(self._schemas, _V2, Descriptions.load())
         names = {resource.schema for group in self._versions.values() for resource in group}
-        return writer.closure({*names, *(f"{name}List" for name in names), _DELETE_OPTIONS, _STATUS})
+        used = {name for _, actions in self._v2_paths() for a in actions for name in (a.body, a.answer) if name}
+        return writer.closure({*names, *used, _DELETE_OPTIONS, _STATUS})
 
     def _v2_protobuf(self) -> bytes:
         info = _message(2, _string(1, "Kubernetes") + _string(2, VERSION))
@@ -440,16 +505,12 @@ def _parameter(name: str) -> Object:
     return {"name": name, "in": "query", "schema": schema}
 
 
-def _v2_operation(action: _Action) -> Object:
-    return {
-        "parameters": [
-            {"name": name, "in": "query", "type": _PARAMETER_TYPES.get(name, "string"), "uniqueItems": True}
-            for name in action.parameters
-        ],
-        "responses": {"200": {"description": "OK"}},
-        "x-kubernetes-action": action.action,
-        "x-kubernetes-group-version-kind": action.gvk,
-    }
+_CREATED: Final = frozenset({"post", "put", "patch"})
+
+
+def _responses(action: _Action, content: Object) -> Object:
+    created = {"201": {"description": "Created", **content}} if action.method in _CREATED else {}
+    return {"200": {"description": "OK", **content}, **created, "401": {"description": "Unauthorized"}}
 
 
 # gnostic's openapi.v2.Document: the field numbers are those of OpenAPIv2.proto.
