@@ -11,6 +11,7 @@ from meter import Meter
 from world import World
 
 from podling.api import meta
+from podling.controllers.vpa import definition
 from podling.store.types import Key, Object
 
 PLURALS = {
@@ -28,6 +29,8 @@ PLURALS = {
     "StorageClass": "storageclasses.storage.k8s.io",
     "PriorityClass": "priorityclasses.scheduling.k8s.io",
     "Endpoints": "endpoints",
+    "VerticalPodAutoscaler": definition.RESOURCE,
+    "CustomResourceDefinition": definition.DEFINITIONS,
 }
 
 
@@ -35,7 +38,15 @@ def plural(kind: str) -> str:
     return PLURALS.get(kind, kind.lower() + "s")
 
 
-CLUSTER_SCOPED = {"Namespace", "Node", "PersistentVolume", "ClusterRole", "StorageClass", "PriorityClass"}
+CLUSTER_SCOPED = {
+    "Namespace",
+    "Node",
+    "PersistentVolume",
+    "ClusterRole",
+    "StorageClass",
+    "PriorityClass",
+    "CustomResourceDefinition",
+}
 
 
 def words(command: str) -> tuple[list[str], dict[str, Any]]:
@@ -53,8 +64,9 @@ def words(command: str) -> tuple[list[str], dict[str, Any]]:
 
 def template(app: str, options: dict[str, Any]) -> Object:
     container: Object = {"name": "c", "image": options.get("image", "a:1")}
-    if "cpu" in options:
-        container["resources"] = {"requests": {"cpu": str(options["cpu"])}}
+    requests = {name: str(options[name]) for name in ("cpu", "memory") if name in options}
+    if requests:
+        container["resources"] = {"requests": requests}
     return {"metadata": {"labels": {"app": app}}, "spec": {"containers": [container]}}
 
 
@@ -220,6 +232,21 @@ class Commands:
         }
         kind = "HorizontalPodAutoscaler"
         await self._create({"apiVersion": "autoscaling/v2", "kind": kind, "metadata": {"name": bare[0]}, "spec": spec})
+
+    async def vpa(self, bare, options, lines) -> None:
+        """vpa NAME [mode=Recreate] [target=Deployment/NAME], more of its spec as YAML below"""
+        mode = options.get("mode", "Recreate") or "Off"  # which YAML takes for a boolean
+        kind, _, name = options.get("target", f"Deployment/{bare[0]}").partition("/")
+        spec = {
+            "targetRef": {"apiVersion": "apps/v1", "kind": kind, "name": name},
+            "updatePolicy": {"updateMode": mode},
+            **(yaml.safe_load("\n".join(lines[1:])) or {}),
+        }
+        kind = "VerticalPodAutoscaler"
+        metadata = {"name": bare[0]}
+        await self._create({"apiVersion": "autoscaling.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": spec})
+        for kind in definition.definitions():
+            await self._create(kind)
 
     async def use(self, bare, options, lines) -> None:
         """use PREFIX cpu=100m memory=1Gi: what such pods use from now on; `cpu=null` is not measured"""

@@ -76,6 +76,8 @@ class FakeCluster:
         """Called before each create; one that raises is an admission that refuses."""
         self.refused: dict[str, str] = {}
         """Resources that cannot be patched, and why not."""
+        self.mutations: list[Callable[[str, Object], Object]] = []
+        """Called before each create: an admission that changes what is created."""
         self.grace = False
         """Whether deleted pods wait for their node, as with a kubelet; else they go at once."""
 
@@ -113,6 +115,8 @@ class FakeCluster:
         await asyncio.sleep(0)
         if subresource == "binding":
             return self._bind(obj)
+        if subresource == "eviction":
+            return await self.delete("pods", meta.namespace(obj), meta.name(obj))
         for refuse in self.refusals:
             refuse(resource, obj)
         metadata = dict(meta.metadata(obj))
@@ -127,6 +131,8 @@ class FakeCluster:
         metadata["creationTimestamp"] = meta.timestamp(self.clock.now())
         metadata["generation"] = 1
         new = {**obj, "metadata": metadata}
+        for mutate in self.mutations:
+            new = mutate(resource, new)
         if resource == "pods":
             new.setdefault("status", {"phase": "Pending"})
         return self._put(key, new, None)
@@ -161,6 +167,8 @@ class FakeCluster:
         key = Key(resource, namespace, name)
         old = self._present(key)
         assert isinstance(patch, dict)
+        if strategic and "containers" in patch.get("spec", {}):
+            patch = {**patch, "spec": {**patch["spec"], "containers": _merge_containers(old, patch)}}
         if strategic and "conditions" in patch.get("status", {}):
             patch = {**patch, "status": {**patch["status"], "conditions": _merge_conditions(old, patch)}}
         return self._replace(key, old, merge(old, patch), subresource)
@@ -286,3 +294,8 @@ def merge(old, patch):
         else:
             result[key] = merge(result.get(key), value)
     return result
+
+
+def _merge_containers(old: Object, patch: Object) -> list[Object]:
+    changes = {c["name"]: c for c in patch["spec"]["containers"]}
+    return [merge(c, changes.get(c["name"], {})) for c in old["spec"]["containers"]]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from fakecluster import FakeCluster
 from meter import Meter
 
-from podling.api.resources import Resource, ScalePaths
+from podling.api.resources import Resource, ScalePaths, User, Write
 from podling.controllers import (
     clusterroleaggregation,
     cronjob,
@@ -34,6 +35,9 @@ from podling.controllers.deployment import controller as deployment
 from podling.controllers.hpa import controller as hpa
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller
+from podling.controllers.vpa import controller as vpa
+from podling.controllers.vpa.admission import VpaAdmission
+from podling.store.types import Object
 
 
 def _served(
@@ -58,6 +62,8 @@ SERVED = [
     _served("ServiceAccount", "serviceaccounts"),
     _served("Deployment", "deployments", "apps", scale=ScalePaths()),
     _served("ReplicaSet", "replicasets", "apps", scale=ScalePaths()),
+    _served("VerticalPodAutoscaler", "verticalpodautoscalers", "autoscaling.k8s.io"),
+    _served("VerticalPodAutoscalerCheckpoint", "verticalpodautoscalercheckpoints", "autoscaling.k8s.io"),
     _served("Node", "nodes", namespaced=False),
     _served("Namespace", "namespaces", namespaced=False),
 ]
@@ -107,5 +113,21 @@ CAST: dict[str, Callable[[], Controller]] = {
 
 def cast(names: Iterable[str], meter: Meter) -> list[Controller]:
     """Those who are named; autoscalers read `meter`."""
-    present = {**CAST, "hpa": lambda: hpa.controller(meter)}
+    present = {**CAST, "hpa": lambda: hpa.controller(meter), "vpa": lambda: vpa.controller(meter)}
     return [present[name]() for name in names]
+
+
+def admission(cluster: FakeCluster) -> Callable[[str, Object], Object]:
+    """New pods get what their vertical autoscaler recommends."""
+    plugin = VpaAdmission(cluster)
+    pods = next(resource for resource in SERVED if resource.plural == "pods")
+
+    def admit(resource: str, obj: Object) -> Object:
+        if resource != "pods":
+            return obj
+        user, now = User("test", ()), cluster.clock.now()
+        write = Write(resource=pods, operation="CREATE", new=obj, old=None, user=user, reader=cluster, now=now)
+        plugin(write)
+        return write.new
+
+    return admit

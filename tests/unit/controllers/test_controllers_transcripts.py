@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import Commands
 from meter import Meter
-from stage import SERVED, cast
+from stage import SERVED, admission, cast
 from transcript import play
 from world import World
 
@@ -25,6 +25,7 @@ async def _play(path: Path, text: str) -> None:
     meter = Meter()
     controllers = cast((name for name in names if name != "scheduler"), meter)
     world = World(controllers, SERVED, scheduling="scheduler" in names)
+    world.cluster.mutations.append(admission(world.cluster))
     world.start()
     rewritten = await play(path.name, text, Commands(world, meter))
     await world.stop()

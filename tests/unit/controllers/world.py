@@ -22,7 +22,7 @@ class LoggedDecisions(Decisions):
 
     def add(self, resource: str, key: ObjectKey, decision: Decision) -> None:
         super().add(resource, key, decision)
-        if "/status " in decision.sentence:
+        if "/status " in decision.sentence or "checkpoints.autoscaling.k8s.io " in decision.sentence:
             return  # `show` tells the status at the end; every step to it would drown the story
         self._lines.append(f"{decision.controller.removesuffix('-controller')} {key.name}: {decision.sentence}")
 

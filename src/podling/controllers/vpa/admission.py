@@ -6,9 +6,9 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.resources import Write
 from podling.controllers import targets
-from podling.controllers.vpa.controller import mode_of
 from podling.controllers.vpa.definition import RESOURCE
 from podling.controllers.vpa.recommendation import resources_for
+from podling.controllers.vpa.updater import mode_of
 from podling.store.types import Object
 
 

@@ -82,6 +82,7 @@ def restored(status: Object) -> History:
         first=_seconds(status["firstSampleStart"]),
         last=_seconds(status["lastSampleStart"]),
         samples=status["totalSamplesCount"],
+        known_until=_seconds(status["lastSampleStart"]),
     )
     _restore(history.cpu, status["cpuHistogram"])
     _restore(history.memory, status["memoryHistogram"])

@@ -7,7 +7,7 @@ percentile, after a week 1.14 times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from podling.api import meta
@@ -102,19 +102,66 @@ def _quantities(values: Mapping[str, float]) -> Object:
     return {r: str(Quantity(int(v) * units[r], Format.DECIMAL_SI)) for r, v in values.items()}
 
 
-def out_of_bounds(container: Object, recommended: Object) -> bool:
-    """Whether what a container requests is outside of what is recommended."""
-    requests = amounts(meta.part(container, "resources", "requests"))
-    low, high = amounts(recommended["lowerBound"]), amounts(recommended["upperBound"])
-    return any(not low[r] <= requests.get(r, 0) <= high[r] for r in low)
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """How far what a pod requests is from what is recommended."""
+
+    outside: bool
+    """Of the bounds, in some container."""
+    grows: bool
+    """Some container needs more."""
+    difference: float
+    """As a share of what is requested, over all resources."""
+
+
+def compare(vpa: Object, pod: Object, recommended: Mapping[str, Object]) -> Comparison:
+    """`recommended` are container recommendations by name."""
+    outside = grows = False
+    requested: dict[str, int] = {}
+    wanted: dict[str, int] = {}
+    for container, recommendation in recommended_containers(vpa, pod, recommended):
+        requests = amounts(meta.part(container, "resources", "requests"))
+        low, high = amounts(recommendation["lowerBound"]), amounts(recommendation["upperBound"])
+        for resource, target in amounts(recommendation["target"]).items():
+            request = requests.get(resource, 0)
+            grows = grows or target > request
+            outside = outside or not low.get(resource, 0) <= request <= high.get(resource, request)
+            outside = outside or resource not in requests
+            requested[resource] = requested.get(resource, 0) + request
+            wanted[resource] = wanted.get(resource, 0) + target
+    least = NANO // 1000
+    shares = (abs(requested[r] - wanted[r]) / max(requested[r], least) for r in wanted)
+    return Comparison(outside, grows, sum(shares))
+
+
+def recommended_containers(
+    vpa: Object, pod: Object, recommended: Mapping[str, Object]
+) -> Iterator[tuple[Object, Object]]:
+    """The pod's containers for which there is a recommendation, with what of it they can have."""
+    for container in meta.items(pod, "spec", "containers"):
+        found = recommended.get(container["name"])
+        if found is not None:
+            kinds = ("target", "lowerBound", "upperBound")
+            yield container, {**found, **{kind: possible(vpa, container, found.get(kind, {})) for kind in kinds}}
+
+
+def possible(vpa: Object, container: Object, target: Mapping[str, str]) -> Object:
+    """Where limits stay as they are, no request may be above its limit."""
+    if _scales_limits(vpa, container):
+        return dict(target)
+    limits: Object = meta.part(container, "resources").get("limits") or {}
+    return {r: limits[r] if r in limits and of(limits[r]).nanos < of(v).nanos else v for r, v in target.items()}
+
+
+def _scales_limits(vpa: Object, container: Object) -> bool:
+    return policy_of(vpa, container["name"]).get("controlledValues") != "RequestsOnly"
 
 
 def resources_for(vpa: Object, container: Object, target: Mapping[str, str]) -> Object:
     """A container's `resources` with the recommended requests; limits keep their proportion to requests."""
-    limits = policy_of(vpa, container["name"]).get("controlledValues") != "RequestsOnly"
     old: Object = meta.part(container, "resources")
-    changed: Object = {**old, "requests": {**(old.get("requests") or {}), **target}}
-    if limits and old.get("limits"):
+    changed: Object = {**old, "requests": {**(old.get("requests") or {}), **possible(vpa, container, target)}}
+    if _scales_limits(vpa, container) and old.get("limits"):
         changed["limits"] = {**old["limits"], **_scaled_limits(old, target)}
     return changed
 

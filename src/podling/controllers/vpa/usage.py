@@ -13,6 +13,9 @@ LIGHTEST_SAMPLE = 0.1
 PEAK_INTERVAL = 24 * 3600.0
 """Of memory only the peak of each such interval counts: once out of memory is too often."""
 SAMPLES_IN_A_DAY = 24 * 60
+OOM_BUMP_RATIO = 1.2
+OOM_BUMP_BYTES = 100 * 1024 * 1024
+"""Who ran out of memory needs this much more than it used or requested, whichever bump is greater."""
 
 
 class ContainerUse(NamedTuple):
@@ -44,6 +47,8 @@ class Peak:
 
     bytes: float
     ends: float
+    used: float = 0.0
+    """Without what being out of memory added."""
 
 
 @dataclass(slots=True)
@@ -59,6 +64,10 @@ class History:
     """By pod uid."""
     seen: dict[str, float] = field(default_factory=dict[str, float])
     """When the newest sample of each pod was taken: one is counted once."""
+    ooms: dict[str, float] = field(default_factory=dict[str, float])
+    """When each pod ran out of memory last: that counts once, too."""
+    known_until: float = 0.0
+    """What happened until then is in it already: it comes from a checkpoint."""
 
     def add(self, pod: str, at: float, *, cores: float, memory: float, requested_cores: float) -> None:
         """A sample of one pod; ignored unless it is newer than the last one."""
@@ -72,21 +81,39 @@ class History:
         self.samples += 1
 
     def _add_memory(self, pod: str, at: float, memory: float) -> None:
+        self._add_peak(pod, at, memory)
+        peak = self.peaks[pod]
+        peak.used = max(peak.used, memory)
+
+    def _add_peak(self, pod: str, at: float, memory: float) -> None:
         peak = self.peaks.get(pod)
         if peak is not None and at < peak.ends:
             if memory <= peak.bytes:
                 return
             self.memory.subtract(peak.bytes, 1.0, peak.ends)
         else:
-            peak = self.peaks[pod] = Peak(memory, at + PEAK_INTERVAL)
+            begun = peak.ends if peak is not None else at
+            intervals = (at - begun) // PEAK_INTERVAL + 1
+            peak = self.peaks[pod] = Peak(memory, begun + intervals * PEAK_INTERVAL)
         peak.bytes = memory
         self.memory.add(memory, 1.0, peak.ends)
 
-    def forget(self, gone: set[str]) -> None:
-        """Pods that are no more; what they used stays in the history."""
-        for pod in gone:
-            self.peaks.pop(pod, None)
-            self.seen.pop(pod, None)
+    def out_of_memory(self, pod: str, at: float, requested: float) -> None:
+        """A pod's container ended for lack of memory; `requested` are bytes."""
+        peak = self.peaks.get(pod)
+        if at <= max(self.ooms.get(pod, 0.0), self.known_until):
+            return
+        self.ooms[pod] = at
+        if peak is not None and at < peak.ends - PEAK_INTERVAL:
+            return
+        used = max(requested, peak.used if peak is not None else 0.0)
+        self._add_peak(pod, at, max(used + OOM_BUMP_BYTES, used * OOM_BUMP_RATIO))
+
+    def keep(self, pods: set[str]) -> None:
+        """Only these are still there; what the others used stays in the history."""
+        for kept in (self.peaks, self.seen, self.ooms):
+            for pod in kept.keys() - pods:
+                del kept[pod]
 
     @property
     def confidence(self) -> float:
