@@ -23,6 +23,7 @@ import ssl
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from podling import KUBERNETES_VERSION, __version__, kinds
@@ -43,7 +44,7 @@ from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
 from podling.clock import cluster_clock
-from podling.controllers import bootstrap, catalogue, eviction, placing, provisioner, why
+from podling.controllers import bootstrap, catalogue, eviction, placing, provisioner, targets, why
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
 from podling.controllers.vpa import definition as verticalpodautoscaler
@@ -54,7 +55,9 @@ from podling.images.runtime import NodeImages
 from podling.kinds.core import binding
 from podling.layout import ClusterRecord, Layout
 from podling.metrics import serving as metrics
-from podling.metrics.autoscaling import PodUsage
+from podling.metrics.adapter import Adapter
+from podling.metrics.autoscaling import Pipeline
+from podling.metrics.custommetrics import CustomMetrics
 from podling.metrics.usage import Usage
 from podling.network import apiproxy
 from podling.network.controller import ServiceProxy
@@ -133,7 +136,10 @@ class ControlPlane:
         self.usage = Usage(_Late(lambda: self.server.registry.reader))
         self.server = self._api_server(store)
         proxy = self.pki.proxy_client_cert, self.pki.proxy_client_key
-        self.extensions = Extensions(self.server, self.client(bootstrap.USER, "kube-apiserver"), proxy)
+        apiserver = self.client(bootstrap.USER, "kube-apiserver")
+        self.extensions = Extensions(self.server, apiserver, proxy)
+        self.adapter = Adapter(self.server.registry.reader, self.clock.host)
+        self.pipeline = self._pipeline(apiserver)
 
     def _api_server(self, store: Store) -> ApiServer:
         reader = _Late(lambda: server.registry.reader)
@@ -169,6 +175,15 @@ class ControlPlane:
             metrics.serve(server, self.usage)
         why.serve(server, apiserver, self.decisions, authorize)
         return server
+
+    def _pipeline(self, client: Client) -> Pipeline:
+        """What autoscalers ask; without addons only of what others serve."""
+        find = partial(targets.resource_of, client)
+        if not self.has_addons:
+            return Pipeline(None, None, self.extensions.aggregation, find)
+        own = CustomMetrics(self.adapter, client, self.clock)
+        metrics.serve_custom(self.server, own)
+        return Pipeline(self.usage, own, self.extensions.aggregation, find)
 
     def client(self, user: str, manager: str = "") -> Client:
         """A client that writes as `user`; such users may do everything, as in-process parts of a real one do."""
@@ -355,8 +370,8 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         clients=plane.controller_client,
         recorders=plane.recorder,
         root_ca=plane.pki.ca_cert.read_text(),
-        metrics=PodUsage(plane.usage) if plane.has_addons else None,
-        usage=PodUsage(plane.usage) if plane.has_addons else None,
+        metrics=plane.pipeline,
+        usage=plane.pipeline,
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         disk=LocalDisk(plane.layout.volumes),
@@ -369,6 +384,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
     finally:
         await scheduler.stop()
         await manager.stop()
+        await plane.adapter.close()
         for recorder in plane.recorders:
             await recorder.close()
 

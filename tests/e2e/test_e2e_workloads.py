@@ -1,12 +1,12 @@
-"""Controllers with real pods: an autoscaler that follows the load, and the reasons for what was done."""
+"""Controllers with real pods: autoscalers that follow the load, and the reasons for what was done."""
 
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
 from typing import Any
 
 import pytest
@@ -20,52 +20,77 @@ SERVER = """\
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 class Handler(BaseHTTPRequestHandler):
+    served = 0
     def do_GET(self):
-        end = time.thread_time() + (0 if self.path == '/ready' else 0.005)
-        while time.thread_time() < end: pass
-        self.send_response(200); self.send_header('Content-Length', '0'); self.end_headers()
+        body = b''
+        if self.path == '/metrics':
+            body = b'# TYPE http_requests counter\\nhttp_requests_total{path="/"} %d\\n' % Handler.served
+        elif self.path != '/ready':
+            Handler.served += 1
+            end = time.thread_time() + 0.005
+            while time.thread_time() < end: pass
+        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
+        self.wfile.write(body)
     def log_message(self, *args): pass
 ThreadingHTTPServer(('', 8000), Handler).serve_forever()
 """
-SERVICE = f"""\
+
+
+def service(name: str, port: int) -> str:
+    return f"""\
 apiVersion: apps/v1
 kind: Deployment
-metadata: {{name: burner}}
+metadata: {{name: {name}}}
 spec:
-  selector: {{matchLabels: {{app: burner}}}}
+  selector: {{matchLabels: {{app: {name}}}}}
   template:
-    metadata: {{labels: {{app: burner}}}}
+    metadata:
+      labels: {{app: {name}}}
+      annotations: {{prometheus.io/scrape: "true", prometheus.io/port: "8000"}}
     spec:
       terminationGracePeriodSeconds: 0
       containers:
       - name: c
         image: python:3.12-slim
-        command: [python, -c, {SERVER!r}]
+        command: [python, -c, {json.dumps(SERVER)}]
         ports: [{{containerPort: 8000}}]
         resources: {{requests: {{cpu: 20m}}}}
         readinessProbe: {{httpGet: {{path: /ready, port: 8000}}, periodSeconds: 1}}
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: burner}}
-spec: {{type: LoadBalancer, selector: {{app: burner}}, ports: [{{port: 18000, targetPort: 8000}}]}}
+metadata: {{name: {name}}}
+spec: {{type: LoadBalancer, selector: {{app: {name}}}, ports: [{{port: {port}, targetPort: 8000}}]}}
 ---
+"""
+
+
+def autoscaler(name: str, most: int, metric: str) -> str:
+    return f"""\
 apiVersion: autoscaling/v2
 kind: HorizontalPodAutoscaler
-metadata: {{name: burner}}
+metadata: {{name: {name}}}
 spec:
-  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: burner}}
+  scaleTargetRef: {{apiVersion: apps/v1, kind: Deployment, name: {name}}}
   minReplicas: 1
-  maxReplicas: 3
-  metrics: [{{type: Resource, resource: {{name: cpu, target: {{type: Utilization, averageUtilization: 50}}}}}}]
+  maxReplicas: {most}
+  metrics: [{metric}]
   behavior: {{scaleDown: {{stabilizationWindowSeconds: 5}}}}
 ---
+"""
+
+
+CPU = "{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}"
+REQUESTS = (
+    "{type: Pods, pods: {metric: {name: http_requests_per_second}, target: {type: AverageValue, averageValue: 5}}}"
+)
+VERTICAL = """\
 apiVersion: autoscaling.k8s.io/v1
 kind: VerticalPodAutoscaler
-metadata: {{name: burner}}
+metadata: {name: burner}
 spec:
-  targetRef: {{apiVersion: apps/v1, kind: Deployment, name: burner}}
-  updatePolicy: {{updateMode: "Off"}}
+  targetRef: {apiVersion: apps/v1, kind: Deployment, name: burner}
+  updatePolicy: {updateMode: "Off"}
 """
 
 
@@ -84,44 +109,75 @@ def why(kubectl: Kubectl, subject: str) -> str:
     return kubectl.person.podling("why", subject, "--name", NAME).stdout
 
 
-@contextmanager
-def load(port: int, rate: float = 15) -> Generator[None]:
+class Load:
     """So many requests a second; those that fail are another test's subject."""
-    stop = threading.Event()
 
-    def run() -> None:
-        while not stop.wait(1 / rate):
+    def __init__(self, port: int, rate: float = 15) -> None:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(port, rate))
+        self._thread.start()
+
+    def _run(self, port: int, rate: float) -> None:
+        while not self._stop.wait(1 / rate):
             exchange("127.0.0.1", port, "/")
 
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
 
 
-def test_an_autoscaler_follows_the_load_up_and_down(kubectl: Kubectl) -> None:
-    kubectl.apply(SERVICE)
-    kubectl("rollout", "status", "deployment/burner", "--timeout=30s")
+@pytest.fixture(scope="module")
+def loads(kubectl: Kubectl) -> Generator[list[Load]]:
+    """Two services under load at the same time, because autoscalers take theirs: one scales by CPU, one by requests."""
+    kubectl.apply(service("burner", 18000) + service("shop", 18001))
+    for name in ("burner", "shop"):
+        kubectl("rollout", "status", f"deployment/{name}", "--timeout=30s")
+    kubectl.apply(autoscaler("burner", 5, CPU) + autoscaler("shop", 3, REQUESTS) + VERTICAL)
     urls = kubectl.person.podling_json("status", "--name", NAME)["urls"]
-    port = int(urls[0]["url"].rpartition(":")[2])
+    running = [Load(int(entry["url"].rpartition(":")[2])) for entry in urls]
+    yield running
+    for one in running:
+        one.stop()
+
+
+def desires(replicas: int) -> Callable[[Any], bool]:
+    return lambda hpa: hpa["status"].get("desiredReplicas") == replicas
+
+
+def test_an_autoscaler_follows_the_cpu_from_one_pod_to_five(kubectl: Kubectl, loads: list[Load]) -> None:
     began = time.monotonic()
-    with load(port):
-        kubectl.watch_until("hpa", lambda o: o["status"].get("desiredReplicas") == 3, "burner", timeout=90)
-        kubectl("rollout", "status", "deployment/burner", "--timeout=30s")
-        print(f"up after {time.monotonic() - began:.1f} s")
+    kubectl.watch_until("hpa", desires(5), "burner", timeout=90)
+    kubectl("rollout", "status", "deployment/burner", "--timeout=30s")
+    print(f"up after {time.monotonic() - began:.1f} s")
+    assert "cpu resource utilization (percentage of request) above target" in why(kubectl, "hpa/burner")
+
+
+def test_an_autoscaler_follows_requests_per_second_with_annotations_alone(kubectl: Kubectl, loads: list[Load]) -> None:
     began = time.monotonic()
-    kubectl.watch_until("deployment", lambda o: o["status"].get("replicas") == 1, "burner", timeout=90)
+    kubectl.watch_until("hpa", desires(3), "shop", timeout=90)
+    kubectl("rollout", "status", "deployment/shop", "--timeout=30s")
+    print(f"up after {time.monotonic() - began:.1f} s")
+    assert "pods metric http_requests_per_second above target" in why(kubectl, "hpa/shop")
+    metrics = "/apis/custom.metrics.k8s.io/v1beta2/namespaces/default"
+    told = json.loads(kubectl("get", "--raw", f"{metrics}/services/shop/http_requests_per_second"))
+    (value,) = told["items"]
+    assert value["describedObject"] == {"kind": "Service", "namespace": "default", "name": "shop", "apiVersion": "v1"}
+    assert value["value"] != "0"
+    assert "pods/http_requests_per_second" in kubectl("get", "--raw", "/apis/custom.metrics.k8s.io/v1beta2")
+
+
+def test_both_go_back_to_one_pod_after_the_load(kubectl: Kubectl, loads: list[Load]) -> None:
+    for one in loads:
+        one.stop()
+    began = time.monotonic()
+    for name in ("burner", "shop"):
+        kubectl.watch_until("deployment", lambda o: o["status"].get("replicas") == 1, name, timeout=90)
     print(f"down after {time.monotonic() - began:.1f} s")
-    told = why(kubectl, "hpa/burner")
-    assert "cpu resource utilization (percentage of request) above target" in told
-    assert "All metrics below target" in told
+    assert "All metrics below target" in why(kubectl, "hpa/burner")
 
 
 @pytest.mark.slow  # it looks once a minute
-def test_a_vertical_autoscaler_recommends_what_the_pods_used(kubectl: Kubectl) -> None:
+def test_a_vertical_autoscaler_recommends_what_the_pods_used(kubectl: Kubectl, loads: list[Load]) -> None:
     """Of the same service, after the load: it looks once a minute."""
 
     def provided(vpa: Any) -> bool:
@@ -131,7 +187,8 @@ def test_a_vertical_autoscaler_recommends_what_the_pods_used(kubectl: Kubectl) -
     (recommended,) = vpa["status"]["recommendation"]["containerRecommendations"]
     assert recommended["containerName"] == "c"
     assert recommended["target"]["memory"] == "262144k"
-    assert "burner" in kubectl("get", "vpa")
+    described = kubectl("describe", "vpa", "burner")
+    assert all(part in described for part in ("Target:", "Lower Bound:", "Upper Bound:", "Uncapped Target:"))
 
 
 def test_why_tells_the_scheduler_s_reasons_for_a_pod_that_waits(kubectl: Kubectl) -> None:

@@ -123,6 +123,7 @@ class _Handlers:
     )
     paths: dict[str, PathHandler] = field(default_factory=dict[str, PathHandler])
     delegates: dict[tuple[str, str], PathHandler] = field(default_factory=dict[tuple[str, str], PathHandler])
+    versions: dict[tuple[str, str], PathHandler] = field(default_factory=dict[tuple[str, str], PathHandler])
     checks: dict[str, Check] = field(default_factory=dict[str, Check])
 
 
@@ -197,6 +198,10 @@ class ApiServer:
     def handle_path(self, path: str, handler: PathHandler) -> None:
         """Serves a path that is no resource; one that ends in `/` with everything below it."""
         self._handlers.paths[path] = handler
+
+    def handle_version(self, group: str, version: str, handler: PathHandler) -> None:
+        """Serves whatever is asked of a version, its list of resources too, unless it is handed to another server."""
+        self._handlers.versions[group, version] = handler
 
     def delegate(self, group: str, version: str, handler: PathHandler | None) -> None:
         """Hands the requests for all resources of a version to another API server; `None`: no more."""
@@ -289,13 +294,22 @@ class ApiServer:
             raise forbidden_request(user, attributes, decision.reason)
         if not info.resource:
             return self._serve_path(request, user, query)
-        delegate = self._handlers.delegates.get((info.group, info.version))
-        if delegate is not None:
-            return delegate(request, user)
+        whole = self._handler_of_version(info.group, info.version)
+        if whole is not None:
+            return whole(request, user)
         resource = self.served.find(info.group, info.version, info.resource)
         if resource is None or not _is_place_of(resource, info):
             return self._unknown(request, info)
         return self._serve_resource(request, resource, info, user, query)
+
+    def _handler_of_version(self, group: str, version: str) -> PathHandler | None:
+        handlers = self._handlers
+        return handlers.delegates.get((group, version)) or handlers.versions.get((group, version))
+
+    def _handler_of_list(self, path: str) -> PathHandler | None:
+        """Of `/apis/GROUP/VERSION`."""
+        parts = path.rstrip("/").split("/")
+        return self._handler_of_version(parts[2], parts[3]) if len(parts) == 4 and parts[1] == "apis" else None
 
     def _unknown(self, request: Request, info: RequestInfo) -> None:
         if info.group and not self.served.has_built_in_group(info.group):
@@ -622,7 +636,7 @@ class ApiServer:
 
     def _serve_path(self, request: Request, user: User, query: Query) -> Awaitable[None] | None:
         path = request.path
-        handler = self._handlers.paths.get(path) or self._handler_above(path)
+        handler = self._handlers.paths.get(path) or self._handler_above(path) or self._handler_of_list(path)
         if handler is not None:
             return handler(request, user)
         if path in ("/version", "/version/"):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.resources import Resource
+from podling.api.scale import selector_text
 from podling.store.types import Object
 
 
@@ -24,9 +25,20 @@ class Target(NamedTuple):
 
 def find_object(client: Client, namespace: str, reference: Object) -> Found:
     """The object that a CrossVersionObjectReference names."""
-    group = reference.get("apiVersion", "").rpartition("/")[0]
-    served = next((r for r in client.resources() if (r.group, r.kind) == (group, reference["kind"])), None)
+    served = _served(client, reference)
     return Found(served, client.get(served.group_resource, namespace, reference["name"]) if served else None)
+
+
+def resource_of(client: Client, reference: Object) -> str:
+    """The resource (`services`) that a CrossVersionObjectReference means; for a kind not served, a guess at it."""
+    group = reference.get("apiVersion", "").rpartition("/")[0]
+    served = _served(client, reference)
+    return served.group_resource if served else ".".join(filter(None, (f"{reference['kind'].lower()}s", group)))
+
+
+def _served(client: Client, reference: Object) -> Resource | None:
+    group = reference.get("apiVersion", "").rpartition("/")[0]
+    return next((r for r in client.resources() if (r.group, r.kind) == (group, reference["kind"])), None)
 
 
 def find(client: Client, namespace: str, reference: Object) -> Target:
@@ -43,3 +55,8 @@ def selector(target: Object) -> Object:
     """A label selector, also where the kind only knows equality."""
     found: Object = meta.spec(target).get("selector") or {}
     return {"matchLabels": found} if target["kind"] == "ReplicationController" else found
+
+
+def selector_text_of(obj: Object) -> str:
+    """The selector of anything that has one, as text; a Service or a ReplicationController only knows equality."""
+    return selector_text(meta.spec(obj).get("selector"))

@@ -58,6 +58,25 @@ class Aggregation:
             work = self._keep(name, spec) if spec.get("service") else self._announce(name, _LOCAL)
             self._followed[name] = spec, self._spawn(work)
 
+    def versions(self, group: str) -> list[str]:
+        """Those of a group that other servers have."""
+        specs = (spec for spec, _ in self._followed.values())
+        return [text(spec, "version") for spec in specs if text(spec, "group") == group and spec.get("service")]
+
+    async def get(self, group: str, version: str, path: str, user: User) -> Object:
+        """What such a server answers to a GET of `user`. Raises `ApiError`: its own, or 503 if it cannot be asked."""
+        place = group, version
+        spec = next(s for s, _ in self._followed.values() if (text(s, "group"), text(s, "version")) == place)
+        try:
+            target = _target(self._server, spec)
+            headers = {b"host": target.name.encode(), b"accept": b"application/json"}
+            request = _head(b"GET", path, headers, _who(user))
+            async with asyncio.timeout(_PATIENCE):
+                answer = await _collected(target, _context(target, spec, self._identity), request)
+        except _UNREACHABLE as error:
+            raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from error
+        return _object_of(answer)
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
@@ -75,7 +94,7 @@ class Aggregation:
     def _withdraw(self, spec: Object) -> None:
         group, version = text(spec, "group"), text(spec, "version")
         for resource in self._server.served.all():
-            if (resource.group, resource.version) == (group, version):
+            if (resource.group, resource.version) == (group, version) and resource.custom:
                 self._server.served.remove(group, resource.plural, version)
 
     async def _keep(self, name: str, spec: Object) -> None:
@@ -289,6 +308,19 @@ class _Collected:
 
     def on_message_complete(self) -> None:
         self.complete = True
+
+
+def _object_of(answer: _Collected) -> Object:
+    """The object in an answer. Raises `ApiError` where that is a failure."""
+    try:
+        found: Any = orjson.loads(bytes(answer.body))
+    except orjson.JSONDecodeError:
+        found = None
+    obj = cast(Object, found) if isinstance(found, dict) else {}
+    if answer.status != 200:
+        message = obj.get("message") or "an error on the server has prevented the request from succeeding"
+        raise ApiError(answer.status or 503, str(obj.get("reason") or "InternalError"), str(message))
+    return obj
 
 
 async def _collected(target: Target, context: ssl.SSLContext, request: bytes) -> _Collected:

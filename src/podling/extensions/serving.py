@@ -36,7 +36,7 @@ class Extensions:
         self._validating = validating.ValidatingPolicies(server.served, views)
         self._mutating = mutating.MutatingPolicies(server.served, views)
         self._webhooks = Webhooks(server.served, views)
-        self._aggregation = Aggregation(server, client, identity)
+        self.aggregation = Aggregation(server, client, identity)
         admission = server.registry.admission
         admission.mutating = [*admission.mutating, self._mutating, self._webhooks.mutate]
         admission.validating = [self._validating, self._webhooks.validate, *admission.validating]
@@ -50,7 +50,7 @@ class Extensions:
         self._follow(mutating.BINDINGS, self._mutating.bound.binding_changed)
         self._follow(MUTATING, self._webhooks.mutating_changed)
         self._follow(VALIDATING, self._webhooks.validating_changed)
-        self._follow(API_SERVICES, self._aggregation.changed)
+        self._follow(API_SERVICES, self.aggregation.changed)
 
     def _follow(self, resource: str, tell: Tell) -> None:
         def changed(change: Change) -> None:

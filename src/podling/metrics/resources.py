@@ -10,6 +10,7 @@ from podling.api import meta
 from podling.api.quantity import Quantity, of
 from podling.api.resources import Column, Resource, Strategy
 from podling.api.schema import Schemas
+from podling.metrics.custommetrics import CUSTOM, LISTS, VERSIONS
 from podling.metrics.usage import GROUP, VERSION
 from podling.store.types import Object
 
@@ -59,6 +60,33 @@ def register(schemas: Schemas) -> None:
     pod: Object = {"type": "object", "properties": {**_COMMON, "containers": {"type": "array", "items": _CONTAINER}}}
     for kind, schema in (("NodeMetrics", node), ("PodMetrics", pod)):
         schemas.register(f"{SCHEMAS}.{kind}", schema, GROUP, VERSION, kind)
+
+
+def custom_metrics(group: str, version: str) -> Resource:
+    """What makes the version appear in discovery. Which metrics there are is known only while they are asked for, so
+    it has no verbs."""
+    return Resource(
+        group=group,
+        version=version,
+        kind=LISTS[group],
+        plural="pods" if group == CUSTOM else "externalmetrics",
+        singular="",
+        namespaced=True,
+        schema=_list_schema(group, version),
+        verbs=frozenset(),
+        strategy=Strategy(generation=None),
+    )
+
+
+def register_custom(schemas: Schemas) -> None:
+    anything: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    for group, versions in VERSIONS.items():
+        for version in versions:
+            schemas.register(_list_schema(group, version), anything, group, version, LISTS[group])
+
+
+def _list_schema(group: str, version: str) -> str:
+    return f"io.k8s.metrics.pkg.apis.{group.partition('.')[0]}_metrics.{version}.{LISTS[group]}"
 
 
 def row(obj: Object, _now: datetime) -> list[Any]:

@@ -10,9 +10,13 @@ import orjson
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.errors import not_found
+from podling.api.http import Request
 from podling.api.lists import list_options
-from podling.api.server import ApiServer, Exchange
+from podling.api.requests import Query, RequestInfo
+from podling.api.resources import User
+from podling.api.server import ApiServer, Exchange, PathHandler
 from podling.metrics import resources
+from podling.metrics.custommetrics import VERSIONS, CustomMetrics
 from podling.metrics.usage import GROUP, VERSION, Usage
 from podling.store.types import Entry, Key, Object
 
@@ -26,6 +30,30 @@ def serve(server: ApiServer, usage: Usage) -> None:
     server.handle(f"nodes.{GROUP}", "", rest.nodes, "get", "list")
     server.handle(f"pods.{GROUP}", "", rest.pods, "get", "list")
     server.add_resources(resources.node_metrics(), resources.pod_metrics())
+
+
+def serve_custom(server: ApiServer, metrics: CustomMetrics) -> None:
+    """From now on custom and external metrics are in discovery and answered, unless another server registers for them.
+
+    They have no APIService of ours: who installs an adapter brings the object, and could not own one that is there.
+    """
+
+    def handler(group: str, version: str) -> PathHandler:
+        async def answer(request: Request, _user: User) -> None:
+            info: RequestInfo = request.info
+            if info.resource:
+                found = await metrics.answer(info, Query.parse(request.query))
+            else:
+                found = metrics.listed(group, version)
+            request.respond(200, orjson.dumps(found))
+
+        return answer
+
+    resources.register_custom(server.schemas)
+    for group, versions in VERSIONS.items():
+        for version in versions:
+            server.handle_version(group, version, handler(group, version))
+            server.add_resources(resources.custom_metrics(group, version))
 
 
 async def publish(client: Client, now: datetime) -> None:

@@ -28,6 +28,7 @@ WIDGETS = "widgets.example.com"
 class World:
     server: ApiServer
     client: LocalClient
+    extensions: Extensions
 
 
 def anybody(_user: User, _attributes: Attributes) -> Decision:
@@ -47,11 +48,12 @@ async def world(
         authorize=authorize,
     )
     client = LocalClient(server.registry, ADMIN, "tester")
-    Extensions(server, client, identity).start()
+    extensions = Extensions(server, client, identity)
+    extensions.start()
     if client.get("namespaces", "", "default") is None:
         await client.create("namespaces", {"metadata": {"name": "default"}})
     try:
-        yield World(server, client)
+        yield World(server, client, extensions)
     finally:
         await asyncio.sleep(0)
         store.close()

@@ -16,6 +16,8 @@ import pytest
 from extensionworld import World, until, world
 
 from podling.api import meta
+from podling.api.errors import ApiError
+from podling.api.resources import Resource, User
 from podling.auth import pki
 from podling.extensions import aggregation
 from podling.store.types import Key, Object
@@ -123,6 +125,56 @@ def test_a_group_of_another_server_is_found_and_answered(tmp_path: Path) -> None
             assert set(fruit.peers) == {"front-proxy-client"}
             await here.client.delete(API_SERVICES, "", NAME)
             await until(lambda: not here.server.served.has_group("fruit.example.com"))
+
+    asyncio.run(story())
+
+
+def test_a_version_of_our_own_gives_way_while_another_server_has_it(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            own = Resource(
+                group="fruit.example.com",
+                version="v1",
+                kind="Pear",
+                plural="pears",
+                singular="",
+                namespaced=False,
+                schema="Pear",
+            )
+            here.server.add_resources(own)
+            here.server.handle_version("fruit.example.com", "v1", lambda request, _user: request.respond(200, b'"own"'))
+            for path in ("/apis/fruit.example.com/v1", "/apis/fruit.example.com/v1/apples"):
+                assert (await get(here, path)).endswith(b'"own"')
+            await back(here, fruit.port)
+            await register(here, fruit.port, fruit.ca)
+            await condition(here, "Passed")
+            assert b'"apples"' in await get(here, "/apis/fruit.example.com/v1")
+            assert b"golden" in await get(here, "/apis/fruit.example.com/v1/apples")
+            await here.client.delete(API_SERVICES, "", NAME)
+            await until(lambda: not here.server.served.find("fruit.example.com", "v1", "apples"))
+            assert here.server.served.find("fruit.example.com", "v1", "pears")
+            assert (await get(here, "/apis/fruit.example.com/v1/apples")).endswith(b'"own"')
+
+    asyncio.run(story())
+
+
+def test_controllers_read_from_another_server_as_well(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            await back(here, fruit.port)
+            await register(here, fruit.port, fruit.ca)
+            await condition(here, "Passed")
+            others, path = here.extensions.aggregation, "/apis/fruit.example.com/v1/apples"
+            farmer = User("system:farmer", ("farmers",))
+            assert others.versions("fruit.example.com") == ["v1"]
+            assert await others.get("fruit.example.com", "v1", path, farmer) == {"items": ["golden"]}
+            assert "X-Remote-User: system:farmer\r\nX-Remote-Group: farmers" in fruit.seen[-1]
+            fruit.status = 500
+            with pytest.raises(ApiError, match="an error on the server has prevented the request"):
+                await others.get("fruit.example.com", "v1", path, farmer)
+            await here.client.delete("services", "default", "fruit")
+            with pytest.raises(ApiError, match='service "fruit" not found'):
+                await others.get("fruit.example.com", "v1", path, farmer)
 
     asyncio.run(story())
 

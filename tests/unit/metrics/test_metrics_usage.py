@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -111,7 +110,7 @@ def test_a_node_that_has_not_measured_yet_and_one_that_left_have_no_metrics(usag
 
 def test_the_autoscaler_gets_the_sum_of_a_pod_or_one_container(usage: Usage) -> None:
     def asked(resource: str, container: str | None = None) -> Mapping[str, Sample]:
-        return asyncio.run(PodUsage(usage).resource("shop", "app=web", resource, container))
+        return PodUsage(usage).resource("shop", "app=web", resource, container)
 
     whole = asked("cpu")
     assert {name: sample.milli for name, sample in whole.items()} == {"web-1": 1, "web-2": 252}
@@ -131,7 +130,7 @@ def test_the_autoscaler_is_told_when_there_is_nothing(
     usage: Usage, selector: str, container: str | None, why: str
 ) -> None:
     with pytest.raises(MetricsUnavailable, match=why):
-        asyncio.run(PodUsage(usage).resource("shop", selector, "cpu", container))
+        PodUsage(usage).resource("shop", selector, "cpu", container)
 
 
 @pytest.mark.parametrize(

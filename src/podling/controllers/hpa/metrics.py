@@ -75,10 +75,7 @@ class NoMetrics:
     async def resource(
         self, namespace: str, selector: str, resource: str, container: str | None
     ) -> Mapping[str, Sample]:
-        raise MetricsUnavailable(
-            "unable to fetch metrics from resource metrics API: "
-            "the server could not find the requested resource (get pods.metrics.k8s.io)"
-        )
+        raise MetricsUnavailable(NO_RESOURCES)
 
     async def pods(self, namespace: str, selector: str, metric: Object) -> Mapping[str, Sample]:
         raise MetricsUnavailable(NO_CUSTOM)
@@ -90,6 +87,10 @@ class NoMetrics:
         raise MetricsUnavailable(no_external(metric["name"]))
 
 
+NO_RESOURCES = (
+    "unable to fetch metrics from resource metrics API: "
+    "the server could not find the requested resource (get pods.metrics.k8s.io)"
+)
 NO_CUSTOM = "unable to fetch metrics from custom metrics API: no custom metrics API (custom.metrics.k8s.io) registered"
 
 

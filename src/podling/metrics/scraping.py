@@ -1,0 +1,113 @@
+"""Asks pods for their metrics, by the annotations that Prometheus' own examples use: `prometheus.io/scrape`, `port`,
+`path` and `scheme`."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from typing import Final, NamedTuple
+
+import httptools
+
+from podling.api import meta
+from podling.store.types import Object
+
+PREFIX: Final = "prometheus.io/"
+PATIENCE: Final = 3.0
+"""Seconds for one whole answer."""
+LARGEST: Final = 4 << 20
+"""Bytes of one answer."""
+_CHUNK: Final = 64 << 10
+_ACCEPT: Final = "text/plain;version=0.0.4,*/*;q=0.1"
+
+
+class ScrapeFailed(Exception):
+    """No usable answer; the text says why."""
+
+
+class Target(NamedTuple):
+    host: str
+    port: int
+    path: str
+    tls: bool
+
+
+def target_of(pod: Object) -> Target | None:
+    """Where a running pod wants to be asked; `None` for one that does not."""
+    annotations = meta.annotations(pod)
+    ip: str = meta.status(pod).get("podIP") or ""
+    if annotations.get(f"{PREFIX}scrape") != "true" or not ip or meta.status(pod).get("phase") != "Running":
+        return None
+    port = _port(annotations.get(f"{PREFIX}port", ""), pod)
+    if port is None:
+        return None
+    path = annotations.get(f"{PREFIX}path") or "/metrics"
+    if not path.startswith("/"):
+        path = f"/{path}"
+    if not path.isascii() or any(c.isspace() or not c.isprintable() for c in path):
+        return None
+    return Target(ip, port, path, annotations.get(f"{PREFIX}scheme", "").lower() == "https")
+
+
+def _port(text: str, pod: Object) -> int | None:
+    """The annotated port; without one the first that a container declares."""
+    if text:
+        return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 16 else None
+    declared = (p for c in meta.items(pod, "spec", "containers") for p in meta.items(c, "ports"))
+    return next((p["containerPort"] for p in declared), None)
+
+
+async def scrape(target: Target) -> str:
+    """The exposition. Raises `ScrapeFailed`."""
+    try:
+        async with asyncio.timeout(PATIENCE):
+            answer = await _get(target)
+    except TimeoutError:
+        raise ScrapeFailed("no answer in time") from None
+    except (OSError, httptools.HttpParserError) as error:
+        raise ScrapeFailed(str(error)) from error
+    if answer.status != 200:
+        raise ScrapeFailed(f"HTTP status {answer.status}")
+    return answer.body.decode(errors="replace")
+
+
+async def _get(target: Target) -> _Answer:
+    context = _untrusting() if target.tls else None
+    reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
+    answer = _Answer()
+    parser = httptools.HttpResponseParser(answer)
+    host = f"[{target.host}]" if ":" in target.host else target.host
+    head = f"GET {target.path} HTTP/1.1\r\nHost: {host}:{target.port}\r\nAccept: {_ACCEPT}\r\n"
+    try:
+        writer.write(f"{head}User-Agent: podling\r\nConnection: close\r\n\r\n".encode())
+        while not answer.complete and (data := await reader.read(_CHUNK)):
+            parser.feed_data(data)
+            if len(answer.body) > LARGEST:
+                raise ScrapeFailed(f"more than {LARGEST} bytes")
+    finally:
+        writer.close()
+    answer.status = parser.get_status_code()
+    return answer
+
+
+class _Answer:
+    """httptools calls the `on_*` methods. An answer without a length ends with the connection."""
+
+    def __init__(self) -> None:
+        self.status = 0
+        self.body = bytearray()
+        self.complete = False
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self.complete = True
+
+
+def _untrusting() -> ssl.SSLContext:
+    """Nobody tells who signs pods' certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
