@@ -20,6 +20,8 @@ class Admission:
 
     mutating: Sequence[Step] = field(default_factory=list[Step])
     validating: Sequence[Step] = field(default_factory=list[Step])
+    connecting: Sequence[Step] = field(default_factory=list[Step])
+    """What is asked about requests that store nothing: CONNECT, and what is created on an object (an Eviction)."""
 
     async def mutate(self, write: Write) -> None:
         await _run(self.mutating, write)
@@ -29,6 +31,9 @@ class Admission:
 
     async def validate(self, write: Write) -> None:
         await _run(self.validating, write)
+
+    async def connect(self, write: Write) -> None:
+        await _run(self.connecting, write)
 
 
 async def _run(steps: Sequence[Step], write: Write) -> None:

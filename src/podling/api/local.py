@@ -67,9 +67,8 @@ class LocalClient:
     async def create(self, resource: str, obj: Object, *, subresource: str = "") -> Object:
         served = self._resource(resource)
         if subresource:
-            creator = self._registry.creators[resource, subresource]
-            name = cast(str, obj["metadata"]["name"])
-            return await creator.create(_namespace_of(served, obj), name, obj, self._call())
+            place = (_namespace_of(served, obj), cast(str, obj["metadata"]["name"]))
+            return await self._registry.create_on(served, subresource, place, obj, self._call())
         entry = await self._registry.create(served, _namespace_of(served, obj), self._owned(served, obj), self._call())
         return shown(served, entry)
 

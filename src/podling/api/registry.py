@@ -53,6 +53,10 @@ Change = Callable[[Object], Object | Awaitable[Object]]
 """Makes the new object from the stored one (in the served version), which it does not change."""
 
 
+Place = tuple[str, str]
+"""Namespace and name."""
+
+
 class StoreReader:
     """`podling.api.resources.Reader` over the committed objects."""
 
@@ -591,6 +595,22 @@ class Registry:
             elsewhere=elsewhere,
         )
         return managed_fields.timeless(tracked, "scale") if resource.custom and subresource == "scale" else tracked
+
+    async def ask(
+        self, resource: Resource, subresource: str, operation: str, about: Resource, obj: Object, at: Place, call: Call
+    ) -> Object:
+        """Admission of a request that stores nothing itself; gives the object as it left it."""
+        write = self._new_write(resource, operation, obj, None, call, subresource)
+        write.about, write.place = about, at
+        await self.admission.connect(write)
+        return write.new
+
+    async def create_on(self, resource: Resource, subresource: str, at: Place, body: Object, call: Call) -> Object:
+        """Creates a subresource on an object: an Eviction, a Binding, a token. Gives what is answered."""
+        creator = self.creators[resource.group_resource, subresource]
+        if subresource and self.admission.connecting:
+            body = await self.ask(resource, subresource, "CREATE", creator.body, body, at, call)
+        return await creator.create(*at, body, call)
 
     async def _admit(self, write: Write) -> None:
         strategy = write.resource.strategy

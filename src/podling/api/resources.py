@@ -108,6 +108,18 @@ class Write:
     warnings: list[str] = field(default_factory=list[str])
     """Sent to the client as `Warning: 299` headers."""
     reinvocation: Reinvocation = field(default_factory=Reinvocation)
+    about: Resource | None = None
+    """The kind of `new` where it is not that of the resource: the options of an exec, an Eviction."""
+    place: tuple[str, str] | None = None
+    """Namespace and name of what such an object is about; else its own."""
+
+    @property
+    def namespace(self) -> str:
+        return self.place[0] if self.place else self.new["metadata"].get("namespace") or ""
+
+    @property
+    def name(self) -> str:
+        return self.place[1] if self.place else self.new["metadata"].get("name") or ""
 
 
 def _nothing(_write: Write) -> None:

@@ -21,6 +21,7 @@ import orjson
 from podling.api import decode, memory
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown, warning
+from podling.api.connecting import CONNECTED, options_of
 from podling.api.converted import ConvertedWatch, SharedConversions
 from podling.api.creators import Creator
 from podling.api.discovery import Discovery
@@ -190,8 +191,9 @@ class ApiServer:
 
         async def create(exchange: Exchange) -> None:
             body = exchange.body(creator.body)
-            info = exchange.info
-            exchange.respond(await creator.create(info.namespace, info.name, body, exchange.call), 201)
+            place = (exchange.info.namespace, exchange.info.name)
+            answer = await self.registry.create_on(exchange.resource, subresource, place, body, exchange.call)
+            exchange.respond(answer, 201)
 
         self.handle(resource, subresource, create, "create")
 
@@ -328,13 +330,25 @@ class ApiServer:
             if info.verb not in verbs:
                 raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
             call = self._call(request, user, query, info.verb)
-            return handler(Exchange(self, request, info, resource, user, query, call))
+            exchange = Exchange(self, request, info, resource, user, query, call)
+            options = CONNECTED.get((resource.group_resource, info.subresource))
+            return handler(exchange) if options is None else self._connect(exchange, handler, options)
         if info.subresource:
             return self._serve_subresource(request, resource, info, user, query)
         serve = self._verbs.get(info.verb)
         if serve is None or info.verb not in resource.verbs or not _takes(resource, info):
             raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
         return serve(request, resource, info, user, query)
+
+    async def _connect(self, exchange: Exchange, handler: Handler, options: Resource) -> None:
+        info, name = exchange.info, exchange.info.name
+        obj = options_of(options, exchange.request.query, info.rest)
+        place = (info.namespace, name)
+        resource = exchange.resource
+        await self.registry.ask(resource, info.subresource, "CONNECT", options, obj, place, exchange.call)
+        waiting = handler(exchange)
+        if waiting is not None:
+            await waiting
 
     def _verb_table(
         self,

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from podling.api import meta
 from podling.api.registry import Registry
 from podling.api.requests import Attributes, Authorize
-from podling.api.resources import Resource, Write
+from podling.api.resources import Resource, ScalePaths, Write
+from podling.api.scale import SCALE, scale_of, scaled
 from podling.api.schema import Node
 from podling.api.structs import shape
 from podling.extensions.matching import Match, namespace_of
@@ -43,9 +43,13 @@ class Views:
 
     async def objects(self, write: Write, match: Match) -> tuple[Object | None, Object | None]:
         """`object` and `oldObject`."""
+        if write.about is not None:
+            return write.new, None
         present = [obj for obj in (write.new, write.old) if obj is not None]
         if match.resource is not write.resource:
             present = await self._registry.between(write.resource, match.resource, present)
+        if (paths := _scale_paths(write)) is not None:
+            present = [scale_of(paths, obj) for obj in present]
         if write.operation == "DELETE":
             return None, present[0]
         return present[0], present[1] if len(present) > 1 else None
@@ -67,21 +71,32 @@ class Views:
     async def changed(self, write: Write, match: Match, obj: Object) -> Object:
         """What a mutation made of the `object` that was shown, as an object of the version that is written: without
         what is unknown there, and with defaults, like one that a client sent."""
+        if write.about is not None:
+            return shape(obj, self._registry.node(write.about))[0]
+        if (paths := _scale_paths(write)) is not None:
+            return scaled(paths, write.new, obj)
         (shown,) = await self._registry.between(match.resource, write.resource, [obj])
         shaped, _ = shape(shown, self._registry.node(write.resource))
         copy: Object = orjson.loads(orjson.dumps(shaped))
         write.resource.strategy.default(copy)
         return copy
 
-    def node(self, match: Match) -> Node:
-        """The fields of the version that is shown."""
-        return self._registry.node(match.resource)
+    def node(self, write: Write, match: Match) -> Node:
+        """The fields of what is shown."""
+        return self._registry.node(_shown_kind(write, match.resource))
+
+
+def _scale_paths(write: Write) -> ScalePaths | None:
+    return write.resource.scale if write.subresource == "scale" else None
+
+
+def _shown_kind(write: Write, resource: Resource) -> Resource:
+    return write.about or (SCALE if _scale_paths(write) is not None else resource)
 
 
 def _attributes(write: Write) -> Attributes:
     resource = write.resource
-    place = meta.namespace(write.new), meta.name(write.new)
-    return Attributes("", "", resource.group, "*", resource.plural, write.subresource, *place)
+    return Attributes("", "", resource.group, "*", resource.plural, write.subresource, write.namespace, write.name)
 
 
 def request(write: Write, match: Match, uid: str = "") -> Object:
@@ -92,16 +107,16 @@ def request(write: Write, match: Match, uid: str = "") -> Object:
         user["uid"] = write.user.uid
     if write.user.extra:
         user["extra"] = {key: list(items) for key, items in write.user.extra.items()}
-    place = {"namespace": meta.namespace(write.new)} if meta.namespace(write.new) else {}
+    place = {"namespace": write.namespace} if write.namespace else {}
     subresources = {"subResource": write.subresource, "requestSubResource": write.subresource}
     return {
         **({"uid": uid} if uid else {}),
-        "kind": _kind(wanted),
+        "kind": _kind(_shown_kind(write, wanted)),
         "resource": _resource(wanted),
         **(subresources if write.subresource else {}),
-        "requestKind": _kind(asked),
+        "requestKind": _kind(_shown_kind(write, asked)),
         "requestResource": _resource(asked),
-        **({"name": meta.name(write.new)} if meta.name(write.new) else {}),
+        **({"name": write.name} if write.name else {}),
         **place,
         "operation": write.operation,
         "userInfo": user,

@@ -78,7 +78,7 @@ def _rule_fits(rule: Object, resource: Resource, write: Write) -> bool:
         and _among(resource.version, entries(rule, "apiVersions"))
         and _fits_scope(cast(str, rule.get("scope") or "*"), resource)
         and any(_fits_resource(wanted, resource.plural, write.subresource) for wanted in entries(rule, "resources"))
-        and (not names or meta.name(write.new) in names)
+        and (not names or write.name in names)
     )
 
 
@@ -103,13 +103,15 @@ def selects_namespace(selector: Object | None, write: Write) -> bool:
         return meta.matches_selector(selector, meta.labels(write.new)) or _old_matches(selector, write)
     if not write.resource.namespaced:
         return True
-    namespace = write.reader.get("namespaces", "", meta.namespace(write.new))
+    namespace = write.reader.get("namespaces", "", write.namespace)
     return namespace is not None and meta.matches_selector(selector, meta.labels(namespace))
 
 
 def _selects_object(selector: Object | None, write: Write) -> bool:
     if not selector:
         return True
+    if write.about is not None and "metadata" not in write.new:
+        return False
     return meta.matches_selector(selector, meta.labels(write.new)) or _old_matches(selector, write)
 
 
@@ -121,4 +123,4 @@ def namespace_of(write: Write) -> Object | None:
     """The namespace that the object is in."""
     if not write.resource.namespaced:
         return None
-    return write.reader.get("namespaces", "", meta.namespace(write.new))
+    return write.reader.get("namespaces", "", write.namespace)

@@ -112,7 +112,7 @@ class MutatingPolicies:
                 return []
         except EvaluationError as error:
             return [str(error)]
-        node = self._views.node(invocation.match)
+        node = self._views.node(write, invocation.match)
         for kind, source, program in policy.mutations:
             try:
                 new = _mutated(policy, kind, source, program, given, node)
@@ -127,7 +127,7 @@ class MutatingPolicies:
 
 def _refusal(write: Write, failures: list[str]) -> ApiError:
     resource = write.resource
-    error = forbidden(resource.plural, resource.group, meta.name(write.new), failures[0])
+    error = forbidden(resource.plural, resource.group, write.name, failures[0])
     details = {**(error.details or {}), "causes": [{"message": failure} for failure in failures]}
     return ApiError(403, "Invalid", failures[0], details)
 

@@ -160,13 +160,13 @@ class Bound(Generic[P]):
             shown = f"{kind['apiVersion']}, Kind={kind['kind']}"
             raise Misconfigured(f"failed to find resource referenced by paramKind: '{shown}'")
         namespace = text(reference, "namespace")
-        if resource.namespaced and not (namespace or meta.namespace(write.new)):
+        if resource.namespaced and not (namespace or write.namespace):
             raise Misconfigured(
                 "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
             )
         if namespace and not resource.namespaced:
             raise Misconfigured("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
-        place = (namespace or meta.namespace(write.new)) if resource.namespaced else ""
+        place = (namespace or write.namespace) if resource.namespaced else ""
         found = _parameters(write, resource.group_resource, place, reference)
         if not found and reference.get("parameterNotFoundAction") != "Allow":
             raise Misconfigured("no params found for policy binding with `Deny` parameterNotFoundAction")

@@ -40,6 +40,8 @@ class Extensions:
         admission = server.registry.admission
         admission.mutating = [*admission.mutating, self._mutating, self._webhooks.mutate]
         admission.validating = [self._validating, self._webhooks.validate, *admission.validating]
+        changing, judging = [self._mutating, self._webhooks.mutate], [self._validating, self._webhooks.validate]
+        admission.connecting = [*admission.connecting, *changing, *judging]
 
     def start(self) -> None:
         """From now on what is in the store is served; needs a running event loop."""

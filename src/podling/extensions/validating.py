@@ -122,7 +122,7 @@ class _Case:
     def _refusal(self, why: str, reason: str) -> ApiError:
         message = f"{self._who} denied request: {why}"
         resource = self._write.resource
-        error = forbidden(resource.plural, resource.group, meta.name(self._write.new), message)
+        error = forbidden(resource.plural, resource.group, self._write.name, message)
         details = {**(error.details or {}), "causes": [{"message": message}]}
         return ApiError(_CODES.get(reason, 422), reason, error.message, details)
 

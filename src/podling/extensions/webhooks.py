@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from podling.api import meta, patch
+from podling.api import patch
 from podling.api.errors import ApiError, bad_request, internal
 from podling.api.resources import Write
 from podling.api.served import Served
@@ -27,6 +27,7 @@ VALIDATING: Final = "validatingwebhookconfigurations.admissionregistration.k8s.i
 _DEFAULT_TIMEOUT: Final = 10
 _SAFE: Final = ("None", "NoneOnDryRun")
 _FORBIDDEN: Final = 403
+_GROUP: Final = "admission.k8s.io"
 
 
 class _Hook(NamedTuple):
@@ -64,7 +65,7 @@ class Webhooks:
         for hook in self._hooks(self._mutating, write):
             if write.reinvocation.skips(rounds, hook.key):
                 continue
-            operations = await self._call(hook, write)
+            operations = await self._call(hook, write, mutating=True)
             new = write.new if operations is None else await self._patched(hook, write, operations)
             changed, write.new = new != write.new, new
             repeats = text(hook.spec, "reinvocationPolicy") == "IfNeeded"
@@ -86,27 +87,31 @@ class Webhooks:
                 if match is not None:
                     yield _Hook(spec, match, f"{name}/{spec['name']}")
 
-    async def _call(self, hook: _Hook, write: Write) -> list[Object] | None:
+    async def _call(self, hook: _Hook, write: Write, *, mutating: bool = False) -> list[Object] | None:
         """Asks one webhook; gives its patch. Raises ApiError where it refuses, or fails and must not."""
         try:
             if not await self._conditions_hold(hook, write):
                 return None
             if write.dry_run and text(hook.spec, "sideEffects") not in _SAFE:
                 raise bad_request(f'admission webhook "{hook.spec["name"]}" does not support dry run')
-            return await self._ask(hook, write)
+            return await self._ask(hook, write, mutating=mutating)
         except CallError as error:
             if text(hook.spec, "failurePolicy") == "Ignore":
                 return None
-            message = f'failed calling webhook "{hook.spec["name"]}": failed to call webhook: {error}'
+            why = str(error) if isinstance(error, _Unusable) else f"failed to call webhook: {error}"
+            message = f'failed calling webhook "{hook.spec["name"]}": {why}'
             raise internal(message) from None
 
-    async def _ask(self, hook: _Hook, write: Write) -> list[Object] | None:
+    async def _ask(self, hook: _Hook, write: Write, *, mutating: bool) -> list[Object] | None:
         target = target_of(part(hook.spec, "clientConfig"), write.reader)
         uid = str(uuid.uuid4())
         timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
         review = _review(hook, write, uid, await self._views.objects(write, hook.match))
         answer = await post(target, review, timeout=timeout)
-        return _read(hook, write, part(answer, "response"), uid)
+        try:
+            return _read(hook, write, answer, uid, mutating=mutating)
+        except CallError as error:
+            raise _Unusable(f"received invalid webhook response: {error}") from None
 
     async def _patched(self, hook: _Hook, write: Write, operations: list[Object]) -> Object:
         shown, _ = await self._views.objects(write, hook.match)
@@ -127,7 +132,7 @@ class Webhooks:
                 return False
             resource = write.resource
             why = f'admission webhook "{hook.spec["name"]}" match conditions: {error}'
-            details = {"name": meta.name(write.new), "group": resource.group, "kind": resource.plural}
+            details = {"name": write.name, "group": resource.group, "kind": resource.plural}
             raise ApiError(_FORBIDDEN, "Forbidden", why, details) from None
 
 
@@ -139,26 +144,57 @@ def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:
 
 
 def _review(hook: _Hook, write: Write, uid: str, objects: tuple[Object | None, Object | None]) -> Object:
-    version = next(v for v in entries(hook.spec, "admissionReviewVersions") if v in ("v1", "v1beta1"))
     request = {
         **expressions.request(write, hook.match, uid),
         "object": objects[0],
         "oldObject": objects[1],
     }
-    return {"kind": "AdmissionReview", "apiVersion": f"admission.k8s.io/{version}", "request": request}
+    return {"kind": "AdmissionReview", "apiVersion": f"{_GROUP}/{_version(hook)}", "request": request}
 
 
-def _read(hook: _Hook, write: Write, response: Object, uid: str) -> list[Object] | None:
+def _version(hook: _Hook) -> str:
+    return next(v for v in entries(hook.spec, "admissionReviewVersions") if v in ("v1", "v1beta1"))
+
+
+def _check(answer: Object, uid: str, *, mutating: bool) -> None:
+    """Raises CallError for what version 1 does not allow."""
+    wanted, given = (
+        f"{_GROUP}/v1, Kind=AdmissionReview",
+        f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}",
+    )
+    if given != wanted:
+        raise CallError(f"expected webhook response of {wanted}, got {given}")
+    if answer.get("response") is None:
+        raise CallError("webhook response was absent")
+    response = part(answer, "response")
     if response.get("uid") != uid:
         raise CallError(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
+    if not mutating and (response.get("patch") or response.get("patchType")):
+        raise CallError("validating webhook may not return response.patch or response.patchType")
+    if response.get("patch") and not response.get("patchType"):
+        raise CallError("webhook returned response.patch but not response.patchType")
+
+
+class _Unusable(CallError):
+    """The webhook answers, but not as the API wants it."""
+
+
+def _read(hook: _Hook, write: Write, answer: Object, uid: str, *, mutating: bool) -> list[Object] | None:
+    """The patch, if there is one. Raises CallError, and ApiError for a refusal (`request/admissionreview.go`)."""
+    response = part(answer, "response")
+    strict = _version(hook) == "v1"
+    if strict:
+        _check(answer, uid, mutating=mutating)
+    elif "response" not in answer:
+        raise CallError("webhook response was absent")
     write.warnings += cast("list[str]", response.get("warnings") or [])
     if not response.get("allowed"):
         raise _denied(hook.spec["name"], part(response, "status"))
     encoded = response.get("patch")
     if not encoded:
         return None
-    if response.get("patchType") not in ("JSONPatch", None):
-        raise CallError(f'webhook returned response.patchType="{response["patchType"]}"')
+    if response.get("patchType", "JSONPatch") != "JSONPatch":
+        raise CallError(f'webhook returned invalid response.patchType of "{response["patchType"]}"')
     try:
         operations: Any = orjson.loads(base64.b64decode(encoded))
     except (binascii.Error, ValueError) as error:

@@ -16,8 +16,11 @@ from podling.store.types import Object
 
 
 @asynccontextmanager
-async def webhook(directory: Path, answer: Callable[[Object], Object]) -> AsyncIterator[tuple[str, str]]:
-    """A server that answers the request of a review with what `answer` says; gives its URL and its CA."""
+async def webhook(
+    directory: Path, answer: Callable[[Object], Object], change: Object | None = None
+) -> AsyncIterator[tuple[str, str]]:
+    """A server that answers the request of a review with what `answer` says; gives its URL and its CA. `change` is made
+    to the whole of what it answers."""
     keys = pki.ensure(directory / "pki", server_names=["127.0.0.1", "localhost"])
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(keys.server_cert, keys.server_key)
@@ -27,7 +30,7 @@ async def webhook(directory: Path, answer: Callable[[Object], Object]) -> AsyncI
         length = int(head.lower().split("content-length: ")[1].split("\r\n")[0])
         review = orjson.loads(await reader.readexactly(length))
         request = review.pop("request")
-        body = orjson.dumps({**review, "response": {"uid": request["uid"], **answer(request)}})
+        body = orjson.dumps({**review, "response": {"uid": request["uid"], **answer(request)}, **(change or {})})
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         await writer.drain()
         writer.close()

@@ -16,6 +16,7 @@ from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import User
 from podling.store.types import Object
+from support.http import Http
 
 GROUP = "admissionregistration.k8s.io"
 POLICIES = f"validatingadmissionpolicies.{GROUP}"
@@ -202,5 +203,74 @@ def test_only_few_checks_fit_into_an_expression(tmp_path: Path) -> None:
             await with_policy(here, {"validations": [{"expression": " && ".join([check] * 4)}]})
             with pytest.raises(ApiError, match="operation cancelled: actual cost limit exceeded"):
                 await here.client.create("configmaps", config_map("one"))
+
+    asyncio.run(story())
+
+
+def test_a_policy_sees_what_a_client_wants_to_run_in_a_pod(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            here.server.handle("pods", "exec", lambda exchange: exchange.request.respond(200, b"ran"), "get")
+            rule = {"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CONNECT"], "resources": ["pods/exec"]}
+            conditions = ("request.kind.kind == 'PodExecOptions'", "object.command[0] != 'sh'", "request.name == 'web'")
+            validations = [{"expression": " && ".join(conditions), "message": "no shells"}]
+            await with_policy(here, {"matchConstraints": {"resourceRules": [rule]}, "validations": validations})
+            path = "/api/v1/namespaces/default/pods/web/exec?stdout=1&command="
+            assert await status_of(here, f"{path}ls") == (200, "ran")
+            code, words = await status_of(here, f"{path}sh&command=-c")
+            assert (code, "denied request: no shells" in words) == (422, True)
+
+    asyncio.run(story())
+
+
+def test_a_policy_on_the_scale_subresource_sees_a_scale(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            rule = {"apiGroups": ["apps"], "apiVersions": ["v1"], "operations": ["UPDATE"], "resources": ["*/scale"]}
+            expression = "object.kind == 'Scale' && object.spec.replicas <= oldObject.spec.replicas + 1"
+            await with_policy(
+                here, {"matchConstraints": {"resourceRules": [rule]}, "validations": [{"expression": expression}]}
+            )
+            template = {
+                "metadata": {"labels": {"a": "b"}},
+                "spec": {"containers": [{"name": "c", "image": "i"}]},
+            }
+            spec = {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+            deployment = {"metadata": {"name": "d", "namespace": "default"}, "spec": spec}
+            await here.client.create("deployments.apps", deployment)
+            scale = "/apis/apps/v1/namespaces/default/deployments/d/scale"
+            merge = "application/merge-patch+json"
+            assert (await status_of(here, scale, {"spec": {"replicas": 2}}, merge))[0] == 200
+            assert (await status_of(here, scale, {"spec": {"replicas": 9}}, merge))[0] == 422
+
+    asyncio.run(story())
+
+
+async def status_of(here: World, path: str, patch: Object | None = None, kind: str = "") -> tuple[int, str]:
+    """The code and the body of the answer to a GET or a PATCH."""
+    http = Http(*await asyncio.open_connection("127.0.0.1", await here.server.listen("127.0.0.1", 0)))
+    answer = await http.request("PATCH" if patch else "GET", path, patch, **({"Content_Type": kind} if kind else {}))
+    http.close()
+    await here.server.close()
+    return answer.status, answer.body.decode()
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"kind": "Review"}, "expected webhook response of admission.k8s.io/v1, Kind=AdmissionReview, got"),
+        ({"response": None}, "webhook response was absent"),
+        ({"response": {"uid": "x", "allowed": True}}, 'expected response.uid="'),
+    ],
+)
+def test_an_answer_that_is_no_review_is_none(tmp_path: Path, change: Object, words: str) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, lambda _request: {"allowed": True}, change) as (url, ca):
+            await configure(here, "validating", url, ca)
+            with pytest.raises(ApiError) as refused:
+                await here.client.create("configmaps", config_map("one"))
+            assert refused.value.code == 500
+            prefix = 'failed calling webhook "hook.example.com": received invalid webhook response: '
+            assert f"{prefix}{words}" in refused.value.message
 
     asyncio.run(story())
