@@ -28,6 +28,8 @@ _LONGEST_EXPONENT = 6
 """Digits of an exponent that are looked at: more would only make a huge power of ten."""
 _GREATEST_EXPONENT = 40
 """Powers of ten beyond this count as the greatest amount; Go would compute with them."""
+_LONGEST = 128
+"""Characters of a quantity. Go has no limit; nobody writes more, and what is parsed is remembered."""
 _DECIMAL_DIGITS = 18
 _BINARY_DIGITS = 14
 """Up to so many digits Go uses an int64, and may keep the text; in binary each ten bits of the suffix cost three."""
@@ -86,6 +88,8 @@ def parse(text: str) -> Quantity:
     match = _SYNTAX.fullmatch(text)
     if match is None or not text:
         raise QuantityError(FORMAT_ERROR)
+    if len(text) > _LONGEST:
+        raise QuantityError(NUMBER_ERROR)
     sign, whole, fraction, suffix = match.groups()
     if not whole and not fraction:
         raise QuantityError(FORMAT_ERROR if suffix or not sign else NUMBER_ERROR)

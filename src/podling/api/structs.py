@@ -413,6 +413,7 @@ def _int_or_string(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     raise DecodeError(unmarshal_error(value, "int32", walk.path(place)))
 
 
+_TIME_LENGTH: Final = len("2006-01-02T15:04:05Z")
 _CANONICAL_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", re.ASCII)
 
 
@@ -428,7 +429,7 @@ def _is_canonical(text: str) -> bool:
 
 
 def _time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
-    if type(value) is str and _is_canonical(value):
+    if type(value) is str and len(value) == _TIME_LENGTH and _is_canonical(value):
         return value
     moment = _moment(value, "2006-01-02T15:04:05Z07:00", place, walk)
     return timestamp(moment) if moment else None

@@ -17,7 +17,7 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -155,7 +155,11 @@ def _to_duration(value: str) -> timedelta:
 # Strings
 
 
-@cache
+_PATTERNS: Final = 1024
+"""So many compiled regular expressions are kept: objects may bring their own."""
+
+
+@lru_cache(_PATTERNS)
 def _regex(pattern: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern.replace(r"\z", r"\Z"))
