@@ -1,4 +1,8 @@
-"""Pod garbage collection: pods whose node no longer exists, and terminating pods that never had one."""
+"""Pod garbage collection: pods whose node no longer exists, and terminating pods whose end no kubelet will confirm.
+
+Those are pods that never had a node, and pods of a node that is not ready and that somebody has declared to be down for
+good by the taint `node.kubernetes.io/out-of-service` (KEP-2268). Only then may a StatefulSet make them anew elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from podling.controllers.actions import Action, Delete, Patch, Requeue
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, key_of, service_account
 from podling.store.types import Change, Object
 
+OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 QUARANTINE = 40.0
 """Seconds that a node must be missing before its pods go: it may only be registering anew."""
 
@@ -21,38 +26,48 @@ class Snapshot:
     pod: Object
     missing_since: datetime | None
     """Since when its node is missing; `None` if it is there, or if the pod has none."""
+    out_of_service: bool = False
+    """Whether its node is there, and down for good."""
+
+
+def is_out_of_service(node: Object | None) -> bool:
+    keys = {taint["key"] for taint in meta.items(node, "spec", "taints")}
+    return node is not None and OUT_OF_SERVICE in keys and not meta.condition_is(node, "Ready")
 
 
 def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     pod = snapshot.pod
     if not meta.spec(pod).get("nodeName"):
         return [_delete(pod, "it is to end and never had a node")] if meta.deleting(pod) else []
+    if snapshot.out_of_service and meta.deleting(pod):
+        why = f"it is to end, and its node {meta.spec(pod)['nodeName']} is out of service"
+        return [*_fail(pod, why, []), _delete(pod, why)]
     if snapshot.missing_since is None:
         return []
     left = (snapshot.missing_since + timedelta(seconds=QUARANTINE) - now).total_seconds()
     if left > 0:
         return [Requeue(why="its node may come back until then", seconds=left)]
     why = f"its node {meta.spec(pod)['nodeName']} is gone"
-    return [*_fail(pod, why, now), _delete(pod, why)]
-
-
-def _fail(pod: Object, why: str, now: datetime) -> list[Action]:
-    if meta.status(pod).get("phase") in ("Succeeded", "Failed"):
-        return []
-    condition = {
+    condition: Object = {
         "type": "DisruptionTarget",
         "status": "True",
         "reason": "DeletionByPodGC",
         "message": "PodGC: node no longer exists",
         "lastTransitionTime": meta.timestamp(now),
     }
+    return [*_fail(pod, why, [condition]), _delete(pod, why)]
+
+
+def _fail(pod: Object, why: str, conditions: list[Object]) -> list[Action]:
+    if meta.status(pod).get("phase") in ("Succeeded", "Failed"):
+        return []
     return [
         Patch(
             why=why,
             resource="pods",
             namespace=meta.namespace(pod),
             name=meta.name(pod),
-            patch={"status": {"phase": "Failed", "conditions": [condition]}},
+            patch={"status": {"phase": "Failed", "conditions": conditions}},
             subresource="status",
             strategic=True,
         )
@@ -80,26 +95,29 @@ class PodGc:
         pod = context.client.get("pods", key.namespace, key.name)
         if pod is None:
             return
-        node: str = meta.spec(pod).get("nodeName", "")
+        name: str = meta.spec(pod).get("nodeName", "")
+        node = context.client.get("nodes", "", name) if name else None
         missing: datetime | None = None
-        if node and context.client.get("nodes", "", node) is None:
-            missing = self._missing.setdefault(node, context.now())
+        if name and node is None:
+            missing = self._missing.setdefault(name, context.now())
         else:
-            self._missing.pop(node, None)
-        await context.act(key, decide(Snapshot(pod=pod, missing_since=missing), context.now()))
+            self._missing.pop(name, None)
+        snapshot = Snapshot(pod=pod, missing_since=missing, out_of_service=is_out_of_service(node))
+        await context.act(key, decide(snapshot, context.now()))
 
 
 def _of_pod(client: Client, change: Change) -> Iterable[ObjectKey]:
     pod = change.entry.object
-    node = meta.spec(pod).get("nodeName")
+    name = meta.spec(pod).get("nodeName")
     if change.type == "DELETED":
         return
-    if (node and client.get("nodes", "", node) is None) or (not node and meta.deleting(pod)):
+    node = client.get("nodes", "", name) if name else None
+    if (name and node is None) or (meta.deleting(pod) and (not name or is_out_of_service(node))):
         yield key_of(pod)
 
 
 def _of_node(client: Client, change: Change) -> Iterable[ObjectKey]:
-    if change.type == "DELETED":
+    if change.type == "DELETED" or is_out_of_service(change.entry.object):
         name = change.entry.key.name
         yield from (key_of(p) for p in client.list("pods") if meta.spec(p).get("nodeName") == name)
 
