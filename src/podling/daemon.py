@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import random
-import secrets
 import signal
 import socket
 import ssl
@@ -26,7 +25,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from podling import KUBERNETES_VERSION, __version__, kinds
+from podling import kinds, machine_rest
 from podling.admission import plugins
 from podling.api import meta
 from podling.api.client import Client, EventRecorder
@@ -44,7 +43,7 @@ from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
 from podling.clock import cluster_clock
-from podling.controllers import bootstrap, catalogue, eviction, placing, provisioner, targets, why
+from podling.controllers import bootstrap, catalogue, eviction, provisioner, targets, why
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
 from podling.controllers.vpa import definition as verticalpodautoscaler
@@ -53,7 +52,8 @@ from podling.extensions.serving import Extensions
 from podling.images.manager import open_images
 from podling.images.runtime import NodeImages
 from podling.kinds.core import binding
-from podling.layout import ClusterRecord, Layout
+from podling.layout import NODE_GRACE, ClusterRecord, Layout
+from podling.machine import Fleet, Shared
 from podling.metrics import serving as metrics
 from podling.metrics.adapter import Adapter
 from podling.metrics.autoscaling import Pipeline
@@ -62,13 +62,11 @@ from podling.metrics.usage import Usage
 from podling.network import apiproxy
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout as Addresses
-from podling.network.pod_network import PodNetwork
 from podling.node import kubelet as kubelet_api
 from podling.node import naming, rest
 from podling.node.localdisk import LocalDisk
-from podling.node.node import Node
-from podling.node.node_status import NodeReporter, NodeSettings, allocatable, inspect_machine
-from podling.node.surroundings import Surroundings
+from podling.node.node_status import LEASE_EVERY, inspect_machine
+from podling.node.nodes import Nodes
 from podling.sandbox.client import HostHelper, Sandbox
 from podling.scheduler.scheduler import Scheduler
 from podling.store.store import Store
@@ -82,6 +80,9 @@ API_PORT = 443
 SWITCH = 0.0005
 """Seconds after which the loop lets another thread have Python's lock: a committed write waits for that, and the
 default is ten times as long."""
+HEARTBEATS_IN_GRACE = 5
+"""As in Kubernetes: 50 s and 10 s."""
+ADMINISTRATOR = "kubernetes-admin"
 COLLECT = (10_000, 20, 20)
 """Objects come and go by the thousand and hold no cycles: Python's own (700, 10, 10) takes a tenth of all CPU time."""
 
@@ -129,6 +130,7 @@ class ControlPlane:
         self.record: ClusterRecord = json.loads(layout.record.read_text())
         self.has_addons = self.record.get("addons", True)
         self.clock = cluster_clock(self.record)
+        self.node_grace = self.record.get("node_grace", NODE_GRACE)
         self.addresses = Addresses()
         self.decisions = Decisions()
         self.pki = pki.ensure(layout.pki, server_names=server_names(self.addresses))
@@ -277,7 +279,7 @@ async def _listening(plane: ControlPlane) -> AsyncGenerator[None]:
 
 @contextlib.asynccontextmanager
 async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
-    """Network and node: what is here already is adopted before anything new begins."""
+    """Network and nodes: what is here already is adopted before anything new begins."""
     layout, addresses = plane.layout, plane.addresses
     services = ServiceProxy(
         plane.client("system:kube-proxy", "kube-proxy"),
@@ -287,50 +289,32 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
         state_directory=layout.state,
     )
     sandbox = await Sandbox.connect(str(layout.run / "zygote.sock"))
-    machine = inspect_machine(layout.state)
-    name = plane.record["node"]
-    kubelet = plane.client(f"system:node:{name}", "kubelet")
-    recorder = plane.recorder("kubelet", name)
     helper = await HostHelper.open(str(layout.run / "helper.sock"))
-    images = open_images(layout.images, connect=_host_dialer(helper))
-    settings = NodeSettings(
-        name=name,
-        ip=addresses.gateway,
-        pod_cidr=addresses.pod_cidr,
-        version=KUBERNETES_VERSION,
-        runtime=f"podling://{__version__}",
+    shared = Shared(
+        machine=inspect_machine(layout.state),
+        layout=layout,
+        addresses=addresses,
+        clients=lambda user: plane.client(user, "kubelet"),
+        recorders=lambda node: plane.recorder("kubelet", node),
+        services=services,
+        sandbox=sandbox,
+        images=NodeImages(open_images(layout.images, connect=_host_dialer(helper))),
+        host_resolver=naming.parse_resolver(_text("/etc/resolv.conf")),
+        heartbeat=min(LEASE_EVERY, plane.node_grace / HEARTBEATS_IN_GRACE),
+        clock=plane.clock,
     )
-    node_images = NodeImages(images)
-    node = Node(
-        Surroundings(
-            client=kubelet,
-            recorder=recorder,
-            sandbox=sandbox,
-            network=PodNetwork(addresses, services),
-            images=node_images,
-            directory=layout.state,
-            node_name=name,
-            host_ip=addresses.gateway,
-            allocatable=allocatable(machine),
-            host_resolver=naming.parse_resolver(_text("/etc/resolv.conf")),
-            clock=plane.clock,
-            new_id=lambda: secrets.token_hex(32),
-            matches_node=placing.matches_node,
-        )
-    )
-    reporter = NodeReporter(kubelet, recorder, settings, machine, node_images.listing, plane.clock.seconds)
-    rest.serve(plane.server, node)
-    kubelet_api.serve(plane.server, node, name, layout.state, plane.clock)
+    nodes = Nodes(plane.server.registry.reader)
+    fleet = Fleet(plane.record, shared, nodes, plane.usage, plane.client(ADMINISTRATOR))
+    rest.serve(plane.server, nodes)
+    kubelet_api.serve(plane.server, nodes, layout.state, plane.clock)
+    machine_rest.serve(plane.server, fleet)
     apiproxy.serve(plane.server)
-    plane.usage.add(name, node)
     await services.start()
-    await node.start()
-    await reporter.start()
+    await fleet.start()
     try:
         yield
     finally:
-        await reporter.stop()
-        await node.stop()
+        await fleet.stop()
         await services.stop()
         sandbox.close()
         helper.close()
@@ -375,6 +359,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
         disk=LocalDisk(plane.layout.volumes),
+        node_grace=plane.node_grace,
         clock=plane.clock,
         decisions=plane.decisions,
     )

@@ -9,13 +9,16 @@ $PODLING_HOME | $XDG_DATA_HOME/podling | ~/.local/share/podling
         pki/            certificates and keys
         run/            sockets and process ids; see `Layout.run`
         logs/           what podling's own processes say
-        pods/UID/       volumes, writable layers and logs of a pod
+        nodes/NAME/     of each node:
+            pods/UID/   volumes and writable layers of a pod
+            logs/       what containers say
         volumes/NAME/   a persistent volume that was made to order
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import tempfile
@@ -24,6 +27,8 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 DEFAULT_NAME = "podling"
+NODE_GRACE = 50.0
+"""Seconds without a sign of life until a node counts as dead (kube-controller-manager's default)."""
 SOCKET_PATH_LIMIT = 90
 """Longest run directory: `sun_path` holds 107 bytes, and the socket's own name is to fit as well."""
 
@@ -43,6 +48,12 @@ class ClusterRecord(TypedDict):
     """How many times faster than the machine's the cluster's time runs; absent: once."""
     since: NotRequired[float]
     """When both showed the same: Unix seconds."""
+    nodes: NotRequired[int]
+    """How many this machine passes for; absent: one."""
+    node_capacity: NotRequired[dict[str, str]]
+    """By resource, what each of them has; of what is not here, an equal part of the machine's."""
+    node_grace: NotRequired[float]
+    """Seconds of the machine without a sign of life until a node counts as dead; absent: as in Kubernetes."""
 
 
 class BadClusterName(ValueError):
@@ -67,7 +78,7 @@ class Layout:
 
     @property
     def context(self) -> str:
-        """The kubeconfig context, and the name of the cluster's node."""
+        """The kubeconfig context, and the name of the cluster's first node."""
         return self.name if self.name == DEFAULT_NAME else f"{DEFAULT_NAME}-{self.name}"
 
     @property
@@ -95,8 +106,8 @@ class Layout:
         return self.state / "pki"
 
     @property
-    def pods(self) -> Path:
-        return self.state / "pods"
+    def nodes(self) -> Path:
+        return self.state / "nodes"
 
     @property
     def volumes(self) -> Path:
@@ -107,6 +118,11 @@ class Layout:
         return self.state / "logs"
 
     @property
+    def stopped_nodes(self) -> Path:
+        """Which nodes were stopped: JSON. It goes when the cluster ends, and a cluster that is started starts them."""
+        return self.run / "stopped-nodes.json"
+
+    @property
     def run(self) -> Path:
         """The sockets' directory: in the state directory, unless its path is too long for a socket address."""
         inside = self.state / "run"
@@ -114,6 +130,20 @@ class Layout:
             return inside
         digest = hashlib.sha256(os.fsencode(self.state)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"podling-{os.getuid()}-{digest}"
+
+
+def node_name(record: ClusterRecord, number: int) -> str:
+    """`podling`, `podling-worker`, `podling-worker2`: as kind calls the nodes after the first."""
+    if number == 0:
+        return record["node"]
+    return f"{record['node']}-worker" + (str(number) if number > 1 else "")
+
+
+def write_record(layout: Layout, record: ClusterRecord) -> None:
+    """In one step: a full disk or a crash leaves the old one."""
+    new = layout.record.with_suffix(".new")
+    new.write_text(json.dumps(record))
+    new.replace(layout.record)
 
 
 def default_home() -> Path:

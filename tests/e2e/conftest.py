@@ -9,10 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from support.people import Person, myself, unprivileged
+from support.people import KINDS, Person, myself, unprivileged
 from support.system import System, running_monitor
-
-KINDS = ("root", "rootless") if os.getuid() == 0 else ("rootless",)
 
 
 @pytest.fixture(scope="session")

@@ -116,7 +116,7 @@ def remains(cluster: Cluster) -> dict[str, list[str]]:
         ["ps", "--ppid", str(cluster.process("zygote")), "-o", "args="], capture_output=True, text=True, check=False
     ).stdout.splitlines()
     return {
-        "directories": [path.name for path in (cluster.state / "pods").iterdir()],
+        "directories": [path.name for path in (cluster.state / "nodes" / f"podling-{NAME}" / "pods").iterdir()],
         "mounts": [line for line in mounts if "/pods/" in line],
         "links": [link for link in links if link.startswith("v")],
         "processes": [line for line in children if "podling" not in line and line.strip()],

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+KINDS = ("root", "rootless") if os.getuid() == 0 else ("rootless",)
 
 
 @dataclass(frozen=True)

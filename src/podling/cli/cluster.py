@@ -13,14 +13,22 @@ import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
 from podling.cli.api import Api, RequestFailed
-from podling.layout import DEFAULT_NAME, BadClusterName, ClusterRecord, Layout, cluster_names
+from podling.layout import (
+    DEFAULT_NAME,
+    NODE_GRACE,
+    BadClusterName,
+    ClusterRecord,
+    Layout,
+    cluster_names,
+    write_record,
+)
 from podling.sandbox import boot, oneshot
 from podling.sandbox.process import StartFailure
 from podling.sandbox.services import Service
@@ -84,24 +92,40 @@ def require(layout: Layout) -> Cluster:
     raise click.ClickException(f"cluster {layout.name} does not run{hint}. Start it: podling up{option}")
 
 
-def start(layout: Layout, *, addons: bool = True, time_scale: int | None = None) -> Cluster:
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What `podling up` was told about the cluster. `None`: as it is, or as is usual."""
+
+    addons: bool = True
+    """Of a new cluster; one that was kept stays as it was made."""
+    time_scale: int | None = None
+    """Of a new cluster too."""
+    nodes: int | None = None
+    capacity: Mapping[str, str] | None = None
+    """Of each node, by resource."""
+    grace: float | None = None
+    """Of a new cluster: seconds without a sign of life until a node counts as dead."""
+
+
+def start(layout: Layout, wishes: Wishes) -> Cluster:
     """Starts the cluster and returns when its API answers. Raises `click.ClickException` with the reason and the mend.
 
-    `addons` and `time_scale` are chosen when a cluster is made; one that was kept stays as it was made.
-    Where that fails or is interrupted, no process of it is left.
+    Where that fails or is interrupted, no process of it is left. One that was kept has the nodes that it had: see
+    `resize`.
     """
-    record = read_record(layout) or _new_record(layout, addons, time_scale or 1)
-    for directory in (layout.state, layout.run, layout.logs, layout.pods, layout.images):
+    record = read_record(layout) or _new_record(layout, wishes)
+    for directory in (layout.state, layout.run, layout.logs, layout.images):
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     if layout.run.stat().st_uid != os.geteuid():  # it can lie in a directory that everyone may write to
         raise click.ClickException(f"{layout.run} belongs to another user: set PODLING_HOME to a shorter directory")
     if not _is_free(record["api_port"]):
         record["api_port"] = _free_port()
-    _write_record(layout, record)
+    write_record(layout, record)
     said = _Tail(layout.logs / "daemon.log")
     with _readiness(layout) as ready:
         try:
             boot.stop_node(str(layout.run), grace=0)  # what a crash may have left
+            layout.stopped_nodes.unlink(missing_ok=True)
             node = boot.start_node(_config(layout, record))
             _await_api(layout, ready, said)
         except boot.NodeError as error:
@@ -110,6 +134,16 @@ def start(layout: Layout, *, addons: bool = True, time_scale: int | None = None)
             boot.stop_node(str(layout.run), grace=0)
             raise
     return Cluster(layout, record, node.tier)
+
+
+def resize(running: Cluster, wishes: Wishes) -> None:
+    """Gives the cluster the nodes that are wished for. Raises `RequestFailed`."""
+    record = running.record
+    count, capacity = wishes.nodes or record.get("nodes", 1), wishes.capacity
+    if (count, capacity or record.get("node_capacity")) == (record.get("nodes", 1), record.get("node_capacity")):
+        return
+    body = json.dumps({"count": count, "capacity": capacity}).encode()
+    running.api().request("POST", "/podling/nodes", body, content="application/json")
 
 
 def stop(layout: Layout, *, keep: bool = False) -> None:
@@ -189,33 +223,37 @@ def read_record(layout: Layout) -> ClusterRecord | None:
     return record
 
 
-def _write_record(layout: Layout, record: ClusterRecord) -> None:
-    """In one step: a full disk or a crash leaves the old one."""
-    new = layout.record.with_suffix(".new")
-    new.write_text(json.dumps(record))
-    new.replace(layout.record)
-
-
-def check_time_scale(layout: Layout, wanted: int | None) -> None:
-    """Ends the command where the cluster exists and its time runs otherwise than wanted: that cannot be changed."""
+def check(layout: Layout, wishes: Wishes) -> None:
+    """Ends the command where the cluster exists and was made otherwise than wished for: some things stay."""
     record = read_record(layout)
-    if record is None or wanted in (None, record.get("time_scale", 1)):
+    if record is None:
         return
-    option, scale = "" if layout.name == DEFAULT_NAME else f" --name {layout.name}", record.get("time_scale", 1)
+    _check_stays(layout, "--time-scale", record.get("time_scale", 1), wishes.time_scale)
+    _check_stays(layout, "--node-monitor-grace-period", record.get("node_grace", NODE_GRACE), wishes.grace)
+
+
+def _check_stays(layout: Layout, option: str, made: float, wanted: float | None) -> None:
+    if wanted in (None, made):
+        return
+    name = "" if layout.name == DEFAULT_NAME else f" --name {layout.name}"
     raise click.ClickException(
-        f"cluster {layout.name} was made with --time-scale {scale}, and keeps it; remove it first: podling down{option}"
+        f"cluster {layout.name} was made with {option} {made:g}, and keeps it; remove it first: podling down{name}"
     )
 
 
-def _new_record(layout: Layout, addons: bool, time_scale: int) -> ClusterRecord:
+def _new_record(layout: Layout, wishes: Wishes) -> ClusterRecord:
     record: ClusterRecord = {
         "name": layout.name,
         "node": layout.context,
         "api_port": _free_port(),
-        "addons": addons,
+        "addons": wishes.addons,
+        "nodes": wishes.nodes or 1,
+        "node_capacity": dict(wishes.capacity or {}),
     }
-    if time_scale != 1:
-        record["time_scale"], record["since"] = time_scale, time.time()
+    if wishes.time_scale not in (None, 1):
+        record["time_scale"], record["since"] = wishes.time_scale, time.time()
+    if wishes.grace is not None:
+        record["node_grace"] = wishes.grace
     return record
 
 

@@ -15,6 +15,7 @@ COMMANDS = {
     "up": "Build, start and apply: from nothing to a running system.",
     "down": "End a cluster and leave nothing behind.",
     "status": "What runs, where it answers, and how it is.",
+    "node": "Let a node fail, and come back.",
     "why": "What was decided about an object, and the reasons.",
     "build": "Build an image from a Dockerfile.",
     "logs": "What podling's own processes say.",

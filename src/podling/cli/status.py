@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from podling.api.meta import annotations, items, part, timestamp
+from podling.api.meta import annotations, condition_is, items, part, timestamp
 from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
@@ -102,6 +104,7 @@ def describe(running: Cluster) -> dict[str, Any]:
         "server": running.server,
         "state": str(running.layout.state),
         "urls": [],
+        "nodes": [],
         "workloads": [],
         "pods": [],
         "processes": _processes(running),
@@ -110,7 +113,9 @@ def describe(running: Cluster) -> dict[str, Any]:
         api = running.api()
         facts["urls"] = urls(api, running.layout)
         facts["workloads"] = _workloads(api)
-        facts["pods"] = [_pod(p) for p in api.get("/api/v1/pods")["items"]]
+        pods = api.get("/api/v1/pods")["items"]
+        facts["pods"] = [_pod(p) for p in pods]
+        facts["nodes"] = _nodes(api, Counter(p["spec"].get("nodeName", "") for p in pods))
     return facts
 
 
@@ -130,6 +135,23 @@ def _workloads(api: Api) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def _nodes(api: Api, pods: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Those of this machine, with what the cluster knows of them."""
+    known = {node["metadata"]["name"]: node for node in api.get("/api/v1/nodes")["items"]}
+    return [
+        {
+            "name": entry["name"],
+            "running": entry["running"],
+            "registered": entry["name"] in known,
+            "ready": condition_is(known.get(entry["name"], {}), "Ready"),
+            "schedulable": not part(known.get(entry["name"], {}), "spec").get("unschedulable", False),
+            "allocatable": dict(part(known.get(entry["name"], {}), "status", "allocatable")),
+            "pods": pods.get(entry["name"], 0),
+        }
+        for entry in api.get("/podling/nodes")["items"]
+    ]
 
 
 def _pod(pod: Object) -> dict[str, Any]:
@@ -178,6 +200,8 @@ def _print(facts: dict[str, Any]) -> None:
         click.echo("  its API does not answer: the daemon is starting, or cannot; the end of its log:")
         for line in cluster.tail(cluster.layout_of(name).logs / "daemon.log", LOG_LINES):
             click.echo(f"  {line}")
+    for node in facts["nodes"] if len(facts["nodes"]) > 1 else ():
+        click.echo(f"  {'node':<12} {node['name']:<40} {_node_state(node)}, {node['pods']} pods")
     for workload in facts["workloads"]:
         where = f"{workload['namespace']}/{workload['name']}"
         click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
@@ -189,6 +213,13 @@ def _print(facts: dict[str, Any]) -> None:
     for pod in troubled:
         where = f"{pod['namespace']}/{pod['name']}"
         click.echo(f"  {'pod':<12} {where:<40} {pod['reason'] or pod['phase']}, not ready, {pod['restarts']} restarts")
+
+
+def _node_state(node: Mapping[str, Any]) -> str:
+    words = ["Ready" if node["ready"] else "NotReady" if node["registered"] else "deleted"]
+    words += [] if node["running"] else ["stopped"]
+    words += [] if node["schedulable"] else ["cordoned"]
+    return ", ".join(words)
 
 
 @click.command("status", help="What runs, where it answers, and how it is.")

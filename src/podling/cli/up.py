@@ -7,14 +7,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from podling.api import quantity
 from podling.api.meta import part
 from podling.cli import cluster, kubeconfig, manifests, status, workloads
 from podling.cli.api import RequestFailed
-from podling.cli.cluster import Cluster, name_option
+from podling.cli.cluster import Cluster, Wishes, name_option
 from podling.cli.manifests import Manifest, Target
 from podling.cli.progress import Progress
 from podling.layout import DEFAULT_NAME, Layout
@@ -23,6 +24,27 @@ DEFAULT_WAIT = 120
 URL_PATIENCE = 2.0
 FASTEST = 1440
 """A day in a minute. Pods need real time to start, so that faster schedules would only be missed."""
+MOST_NODES = 100
+
+
+class Capacity(click.ParamType[dict[str, str]]):
+    """`cpu=2,memory=4Gi`."""
+
+    name = "capacity"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
+        if isinstance(value, dict):
+            return cast(dict[str, str], value)
+        found: dict[str, str] = {}
+        for word in str(value).split(","):
+            resource, equals, text = word.partition("=")
+            try:
+                found[resource] = quantity.canonical(text)
+            except ValueError:
+                equals = ""
+            if not (resource and equals):
+                self.fail(f'"{word}" is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi', param, ctx)
+        return found
 
 
 @click.command("up", help="Build, start and apply what PROJECT (a directory; by default this one) says.")
@@ -41,6 +63,26 @@ FASTEST = 1440
     help="A new cluster's time runs N times faster: with 60, an hour of CronJobs passes in a minute.",
 )
 @click.option(
+    "--nodes",
+    type=click.IntRange(min=1, max=MOST_NODES),
+    metavar="N",
+    help="How many nodes this machine passes for; by default as many as before, or one.",
+)
+@click.option(
+    "--node-capacity",
+    "capacity",
+    type=Capacity(),
+    metavar="RESOURCE=QUANTITY,...",
+    help="What each node has: cpu=2,memory=4Gi. By default an equal part of the machine.",
+)
+@click.option(
+    "--node-monitor-grace-period",
+    "grace",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    help="After how long without a sign of life a new cluster gives a node up; by default 50, as in Kubernetes.",
+)
+@click.option(
     "--wait",
     type=click.IntRange(min=0),
     default=DEFAULT_WAIT,
@@ -56,6 +98,9 @@ def command(
     empty: bool,
     no_addons: bool,
     time_scale: int | None,
+    nodes: int | None,
+    capacity: dict[str, str] | None,
+    grace: float | None,
     wait: int,
     verbose: bool,
     output: str,
@@ -66,7 +111,8 @@ def command(
     progress = Progress()
     with cluster.plain_errors():
         try:
-            start = partial(_started, layout, progress, addons=not no_addons, time_scale=time_scale)
+            wishes = Wishes(addons=not no_addons, time_scale=time_scale, nodes=nodes, capacity=capacity, grace=grace)
+            start = partial(_started, layout, progress, wishes)
             facts = _up(None if empty else project or Path(), layout, progress, wait, verbose, start)
         except RequestFailed as error:
             raise click.ClickException(str(error)) from error
@@ -154,18 +200,19 @@ def _build(plan: Any, objects: list[Manifest], progress: Progress, verbose: bool
     return ids
 
 
-def _started(layout: Layout, progress: Progress, *, addons: bool, time_scale: int | None) -> Cluster:
+def _started(layout: Layout, progress: Progress, wishes: Wishes) -> Cluster:
     """The cluster, started if need be, and the kubeconfig that leads to it."""
-    cluster.check_time_scale(layout, time_scale)
+    cluster.check(layout, wishes)
     running = cluster.find(layout)
     if running is None:
         with progress.step(f"Starting cluster {layout.name}") as step:
-            running = cluster.start(layout, addons=addons, time_scale=time_scale)
+            running = cluster.start(layout, wishes)
             step.detail(f"({running.tier})")
     elif not cluster.answers(running):
         with progress.step(f"Waiting for cluster {layout.name} to come back"):
             cluster.await_api(running)
     kubeconfig.merge(kubeconfig.user_file(), kubeconfig.for_cluster(layout, running.server))
+    cluster.resize(running, wishes)
     return running
 
 

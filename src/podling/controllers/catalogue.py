@@ -39,6 +39,7 @@ from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
 from podling.controllers.vpa import controller as vpa
 from podling.controllers.vpa.usage import Measure, NoMeasure
+from podling.layout import NODE_GRACE
 
 
 def all_controllers(
@@ -49,6 +50,7 @@ def all_controllers(
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
     disk: provisioner.Disk | None = None,
+    node_grace: float = NODE_GRACE,
 ) -> list[Controller]:
     """`root_ca` is the cluster's certificate authority in PEM; `metrics` what horizontal autoscalers ask,
     `usage` what vertical ones do.
@@ -90,7 +92,7 @@ def all_controllers(
         endpointslice.controller(),
         endpoints.controller(),
         endpointslicemirroring.controller(),
-        nodelifecycle.controller(),
+        nodelifecycle.controller(node_grace),
         tainteviction.controller(),
         podgc.controller(),
         eventexpiry.controller(),
@@ -107,6 +109,7 @@ def start(
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
     disk: provisioner.Disk | None = None,
+    node_grace: float = NODE_GRACE,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
 ) -> Manager:
@@ -116,7 +119,13 @@ def start(
     """
     manager = Manager(
         all_controllers(
-            root_ca=root_ca, metrics=metrics, usage=usage, sign_token=sign_token, signers=signers, disk=disk
+            root_ca=root_ca,
+            metrics=metrics,
+            usage=usage,
+            sign_token=sign_token,
+            signers=signers,
+            disk=disk,
+            node_grace=node_grace,
         ),
         clients=clients,
         recorders=recorders,

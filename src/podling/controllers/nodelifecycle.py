@@ -14,15 +14,13 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.controllers.actions import Action, Announce, Emit, Patch, Requeue
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, service_account
+from podling.layout import NODE_GRACE
 from podling.store.types import Change, Object
 
 LEASES = "leases.coordination.k8s.io"
 LEASE_NAMESPACE = "kube-node-lease"
-GRACE = 50.0
-"""Seconds without a sign of life until a node is Unknown (`--node-monitor-grace-period`), of the machine: what is late
-there is a process."""
-STARTUP_GRACE = 60.0
-"""The same for a node that never reported."""
+STARTUP_EXTRA = 10.0
+"""Seconds more for a node that never reported (`--node-startup-grace-period` is 60 s, the other 50)."""
 
 _WATCHED_CONDITIONS = ("Ready", "MemoryPressure", "DiskPressure", "PIDPressure")
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -56,6 +54,14 @@ class Snapshot:
     """Its pods; only read when it is not ready."""
     pace: float = 1.0
     """Of the clock."""
+    grace: float = NODE_GRACE
+    """Seconds without a sign of life until it is Unknown, of the machine: what is late there is a process."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds of the clock; one that never reported gets a little longer."""
+        extra = 0.0 if meta.condition(self.node, "Ready") else STARTUP_EXTRA
+        return (self.grace + extra) * self.pace
 
 
 def sign_of_life(node: Object, lease: Object | None, before: SignOfLife | None, now: datetime) -> SignOfLife:
@@ -74,7 +80,7 @@ def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     if meta.deleting(node):
         return []
     silent_for = (now - snapshot.last.seen).total_seconds()
-    grace = (GRACE if meta.condition(node, "Ready") else STARTUP_GRACE) * snapshot.pace
+    grace = snapshot.patience
     silent = silent_for > grace
     conditions = _unknown_conditions(node, now) if silent else list(meta.conditions(node))
     actions: list[Action] = []
@@ -205,7 +211,8 @@ def _mark_pods(pods: Iterable[Object], now: datetime) -> list[Action]:
 class NodeLifecycle:
     """Remembers when each node was last seen alive."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
         self._last: dict[str, SignOfLife] = {}
 
     async def reconcile(self, context: Context, key: ObjectKey) -> None:
@@ -223,15 +230,15 @@ class NodeLifecycle:
             context.record(node, "Normal", "RegisteredNode", message)
         lease = client.get(LEASES, LEASE_NAMESPACE, key.name)
         last = self._last[key.name] = sign_of_life(node, lease, known, context.now())
-        pods, pace = _pods(client, node, last, context), context.clock.pace
-        await context.act(key, decide(Snapshot(node=node, last=last, pods=pods, pace=pace), context.now()))
+        pods, pace = self._pods(client, node, last, context), context.clock.pace
+        snapshot = Snapshot(node=node, last=last, pods=pods, pace=pace, grace=self._grace)
+        await context.act(key, decide(snapshot, context.now()))
 
-
-def _pods(client: Client, node: Object, last: SignOfLife, context: Context) -> Sequence[Object]:
-    silent = context.now() - last.seen > timedelta(seconds=GRACE * context.clock.pace)
-    if _ready(meta.conditions(node)) == "True" and not silent:
-        return []
-    return [p for p in client.list("pods") if meta.spec(p).get("nodeName") == meta.name(node)]
+    def _pods(self, client: Client, node: Object, last: SignOfLife, context: Context) -> Sequence[Object]:
+        silent = context.now() - last.seen > timedelta(seconds=self._grace * context.clock.pace)
+        if _ready(meta.conditions(node)) == "True" and not silent:
+            return []
+        return [p for p in client.list("pods") if meta.spec(p).get("nodeName") == meta.name(node)]
 
 
 def _of_lease(_client: Client, change: Change) -> Iterable[ObjectKey]:
@@ -251,11 +258,12 @@ def _essence(node: Object) -> tuple[object, ...]:
     return (conditions, meta.spec(node), meta.deleting(node))
 
 
-def controller() -> Controller:
+def controller(grace: float = NODE_GRACE) -> Controller:
+    """`grace`: seconds without a sign of life until a node is Unknown."""
     return Controller(
         name="node-controller",
         user=service_account("node-controller"),
         resource="nodes",
         watches=(Watch(resource="nodes", keys=_of_node), Watch(resource=LEASES, keys=_of_lease)),
-        reconcile=NodeLifecycle().reconcile,
+        reconcile=NodeLifecycle(grace).reconcile,
     )

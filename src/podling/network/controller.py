@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,8 @@ from podling.network.hostports import HostPorts
 from podling.network.layout import Layout
 from podling.network.node_links import prepare_node
 from podling.network.proxy_client import ProxyAway, ProxyClient
-from podling.network.services import DataPlane, ServiceKey, ServicePort
+from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
+from podling.network.slots import Backend
 from podling.store.types import Change, ChangeType, Entry, Object
 
 _log = logging.getLogger(__name__)
@@ -224,14 +225,18 @@ class ServiceProxy:
         """Lets the address back in, as far as EndpointSlices say that it is ready."""
         self._touch(self._cluster.admit(ip), now=True)
 
-    async def attach(self, ip: str) -> None:
-        """A pod was made with this address."""
-        self._kernel.attach(ip)
+    async def attach(self, ip: str, host_ports: Mapping[Front, Backend] = {}) -> None:
+        """A pod was made with this address, to which these ports of nodes lead."""
+        self._kernel.attach(ip, host_ports)
         self._touch(self._cluster.new_pod_at(ip))
 
     async def detach(self, ip: str) -> None:
         """The pod with this address is gone."""
         self._kernel.detach(ip)
+
+    def cut_off(self, cidrs: Iterable[str]) -> None:
+        """Nothing reaches these nodes' pods any more, nor comes from them; those cut off before are reached again."""
+        self._kernel.cut_off(cidrs)
 
     @property
     def _kernel(self) -> DataPlane:

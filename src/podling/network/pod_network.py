@@ -1,4 +1,4 @@
-"""What the node needs of the network for its pods, as one thing: addresses, and their place behind services."""
+"""What a node needs of the network for its pods, as one thing: addresses, and their place behind services."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from podling.network.addresses import PodAddresses
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout
+from podling.network.services import Front
+from podling.network.slots import Backend
 
 
 class PodNetwork:
     """Fits `podling.node.interfaces.Network`."""
 
-    def __init__(self, layout: Layout, services: ServiceProxy) -> None:
+    def __init__(self, layout: Layout, services: ServiceProxy, node: int) -> None:
+        """`node` is its number: see `Layout`."""
         self._layout = layout
         self._services = services
-        self._addresses = PodAddresses(layout.pod_cidr, reserved=[layout.gateway])
+        self._addresses = PodAddresses(layout.node_cidr(node), reserved=[layout.node_ip(node)])
+        self._node_ip = layout.node_ip(node)
 
     @property
     def gateway(self) -> str:
@@ -38,8 +42,9 @@ class PodNetwork:
     def release(self, pod_uid: str) -> None:
         self._addresses.release(pod_uid)
 
-    async def attach(self, ip: str) -> None:
-        await self._services.attach(ip)
+    async def attach(self, ip: str, host_ports: Sequence[tuple[str, int, int]] = ()) -> None:
+        ports = {Front(protocol, self._node_ip, port): Backend(ip, target) for protocol, port, target in host_ports}
+        await self._services.attach(ip, ports)
 
     async def detach(self, ip: str) -> None:
         await self._services.detach(ip)

@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 from podling.network import netfilter as nf
 from podling.network.conntrack import Conntrack
-from podling.network.layout import Layout
+from podling.network.layout import NODE_PREFIX, Layout
 from podling.network.netfilter import Batch, DataType, Hook, Kind, Netfilter, SetFlag, Verdict
 from podling.network.slots import Backend, assign, changed, size_for
 from podling.sandbox.netlink import NetlinkError
@@ -42,6 +42,8 @@ _SERVICES = "services"
 _NODE_PORTS = "node-ports"
 _HAIRPINS = "hairpins"
 _UNSERVED = "unserved"
+_CUT_OFF = "cut-off"
+_HOST_PORTS = "host-ports"
 _SKELETON = "skeleton-"
 
 _FRONT = Kind(nf.concatenated(DataType.PROTOCOL, DataType.ADDRESS, DataType.PORT), 12)
@@ -56,6 +58,9 @@ _CLIENTS_AT_MOST = 65536
 """Clients remembered per service port; further ones go where their hash leads."""
 _HASH_SEED = 0x5EED1E55
 """Constant, so that a client's hash stays when the chain is made anew."""
+
+_BEFORE_TRACKING = -300
+"""The priority of the kernel's own "raw" chains."""
 
 _BATCH_BYTES = 100_000
 """A datagram must fit a socket buffer, which an unprivileged user cannot enlarge beyond about 200 KB."""
@@ -140,6 +145,8 @@ class Tables:
     fronts: dict[Front, Chain] = field(default_factory=dict[Front, Chain])
     unserved: set[Front] = field(default_factory=set[Front])
     hairpins: set[str] = field(default_factory=set[str])
+    host_ports: dict[Front, Backend] = field(default_factory=dict[Front, Backend])
+    """Ports of nodes that lead to one pod each."""
 
 
 Ports = Mapping[ServiceKey, ServicePort]
@@ -222,6 +229,7 @@ class DataPlane:
         for change in (*_prepare(Tables(), kept), *_switch(Tables(), kept, {*kept.fronts, *kept.unserved})):
             batch.extend(change)
         batch.add_elements(_HAIRPINS, [(_ip(ip) * 2, None) for ip in sorted(self._tables.hairpins)])
+        _add_host_ports(batch, self._tables.host_ports)
         self._netfilter.commit(batch)
 
     def apply(self, ports: Ports) -> bool:
@@ -324,12 +332,15 @@ class DataPlane:
         """Whether `collect` has something to do, now or soon."""
         return bool(self._unused)
 
-    def attach(self, ip: str) -> None:
-        """Lets the pod with this address reach itself through its services."""
+    def attach(self, ip: str, host_ports: Mapping[Front, Backend] = {}) -> None:
+        """Lets the pod with this address reach itself through its services, and others reach it by ports of nodes."""
+        self._withdraw_host_ports([front for front in host_ports if front in self._tables.host_ports])
         batch = Batch(TABLE)
         batch.add_elements(_HAIRPINS, [(_ip(ip) * 2, None)])
+        _add_host_ports(batch, host_ports)
         self._netfilter.commit(batch)
         self._tables.hairpins.add(ip)
+        self._tables.host_ports.update(host_ports)
 
     def detach(self, ip: str) -> None:
         """Forgets a pod's address."""
@@ -337,6 +348,21 @@ class DataPlane:
         batch.delete_elements(_HAIRPINS, [_ip(ip) * 2])
         self._commit_if_present(batch)
         self._tables.hairpins.discard(ip)
+        self._withdraw_host_ports([front for front, to in self._tables.host_ports.items() if to.ip == ip])
+
+    def _withdraw_host_ports(self, fronts: Sequence[Front]) -> None:
+        batch = Batch(TABLE)
+        batch.delete_elements(_HOST_PORTS, [_front_bytes(front) for front in fronts])
+        self._commit_if_present(batch)
+        for front in fronts:
+            del self._tables.host_ports[front]
+
+    def cut_off(self, cidrs: Iterable[str]) -> None:
+        """Cuts exactly these nodes off."""
+        batch = Batch(TABLE)
+        batch.delete_elements(_CUT_OFF, [element.key for element in self._netfilter.elements(TABLE, _CUT_OFF)])
+        batch.add_elements(_CUT_OFF, [(IPv4Network(cidr).network_address.packed, None) for cidr in cidrs])
+        self._netfilter.commit(batch)
 
     @property
     def tables(self) -> Tables:
@@ -410,6 +436,11 @@ def _parse_front(key: bytes) -> Front:
 
 def _front_map(front: Front) -> str:
     return _SERVICES if front.ip else _NODE_PORTS
+
+
+def _add_host_ports(batch: Batch, ports: Mapping[Front, Backend]) -> None:
+    elements = [(_front_bytes(front), nf.data(_backend_bytes(backend))) for front, backend in ports.items()]
+    batch.add_elements(_HOST_PORTS, elements)
 
 
 def _prepare(before: Tables, wanted: Wanted) -> Iterator[Batch]:
@@ -493,21 +524,25 @@ def _skeleton(layout: Layout) -> Batch:
     batch.add_set(_NODE_PORTS, _NODE_PORT, value=_TO_CHAIN)
     batch.add_set(_HAIRPINS, _PAIR)
     batch.add_set(_UNSERVED, _FRONT)
+    batch.add_set(_CUT_OFF, _CLIENT)
+    batch.add_set(_HOST_PORTS, _FRONT, value=_BACKEND)
     _add_translation(batch, layout)
     _add_hairpin(batch)
     _add_rejection(batch, layout)
+    _add_cut(batch, layout)
     return batch
 
 
 def _add_translation(batch: Batch, layout: Layout) -> None:
     """Where connections begin: from pods (prerouting) and from the node itself (output)."""
-    protocol, address, port, *_ = nf.REGISTERS
+    protocol, address, port, backend, backend_port, *_ = nf.REGISTERS
     batch.add_chain("translate")
     batch.add_rule("translate", *_load_front(), nf.look_up_verdict(_SERVICES, protocol))
+    go = nf.destination_nat(backend, backend_port)
+    batch.add_rule("translate", *_load_front(), nf.look_up(_HOST_PORTS, protocol, backend), go)
     batch.add_rule(
         "translate",
-        nf.load(nf.DESTINATION_ADDRESS, address),
-        nf.equals(address, _ip(layout.gateway)),
+        *_is_a_node(layout, address),
         nf.load_protocol(protocol),
         nf.load(nf.DESTINATION_PORT, address),
         nf.look_up_verdict(_NODE_PORTS, protocol),
@@ -526,6 +561,18 @@ def _add_translation(batch: Batch, layout: Layout) -> None:
     for name, hook in (("prerouting", Hook.PREROUTING), ("output", Hook.OUTPUT)):
         batch.add_base_chain(name, "nat", hook, -100)
         batch.add_rule(name, nf.decide(Verdict.JUMP, "translate"))
+
+
+def _is_a_node(layout: Layout, register: int) -> tuple[bytes, ...]:
+    """Goes on only for the first address of any node's part of the pods' network."""
+    pods = IPv4Network(layout.pod_cidr).netmask
+    within_node = IPv4Network((0, NODE_PREFIX)).hostmask
+    bits = (int(pods) | int(within_node)).to_bytes(4)
+    return (
+        nf.load(nf.DESTINATION_ADDRESS, register),
+        nf.mask(register, bits),
+        nf.equals(register, _ip(layout.gateway)),
+    )
 
 
 def _load_front() -> tuple[bytes, ...]:
@@ -582,13 +629,32 @@ def _add_rejection(batch: Batch, layout: Layout) -> None:
         batch.add_rule(name, nf.decide(Verdict.JUMP, "unanswered"))
 
 
+def _add_cut(batch: Batch, layout: Layout) -> None:
+    """What comes from a node that is cut off vanishes, before the kernel tracks it; nobody is told.
+
+    What is sent to it arrives and finds no answer. So a client's attempts to connect all go to the one backend that was
+    drawn for it, as they do where the backend's machine is dead: a packet that is dropped on its way to the node would
+    leave no trace, and the next attempt would draw anew. The machine's own address is no part of any node.
+    """
+    address = nf.REGISTERS[0]
+    batch.add_base_chain("cut", "filter", Hook.PREROUTING, _BEFORE_TRACKING)
+    batch.add_rule(
+        "cut",
+        nf.load(nf.SOURCE_ADDRESS, address),
+        nf.differs(address, _ip(layout.gateway)),
+        nf.mask(address, IPv4Network((0, NODE_PREFIX)).netmask.packed),
+        nf.member(_CUT_OFF, address),
+        nf.decide(Verdict.DROP),
+    )
+
+
 # Reading back
 
 
 def _read(netfilter: Netfilter, chains: Sequence[str]) -> Tables | None:
     """The tables as the kernel holds them; `None` when they are not such as this module makes."""
     known = set(netfilter.sets(TABLE))
-    if not {_SERVICES, _NODE_PORTS, _HAIRPINS, _UNSERVED} <= known:
+    if not {_SERVICES, _NODE_PORTS, _HAIRPINS, _UNSERVED, _HOST_PORTS} <= known:
         return None
     tables = Tables()
     for chain in filter(None, map(parse_chain, chains)):
@@ -602,6 +668,9 @@ def _read(netfilter: Netfilter, chains: Sequence[str]) -> Tables | None:
             return None
         tables.fronts[_parse_front(element.key)] = chain
     tables.unserved = {_parse_front(element.key) for element in netfilter.elements(TABLE, _UNSERVED)}
+    tables.host_ports = {
+        _parse_front(element.key): _parse_backend(element.value) for element in netfilter.elements(TABLE, _HOST_PORTS)
+    }
     tables.hairpins = {str(IPv4Address(element.key[:4])) for element in netfilter.elements(TABLE, _HAIRPINS)}
     return tables
 

@@ -71,8 +71,12 @@ class Sandbox(Protocol):
         """How many connections to the pod's listening sockets wait to be accepted or are being served."""
         ...
 
-    def on_exit(self, callback: Callable[[ContainerState], None], /) -> None:
-        """Calls back on the event loop at every container's end."""
+    async def freeze(self, container: str, frozen: bool, /) -> None:
+        """Stops or continues all processes of a container."""
+        ...
+
+    def on_exit(self, callback: Callable[[ContainerState], None], /) -> Callable[[], None]:
+        """Calls back on the event loop at every container's end, until what is returned is called."""
         ...
 
 
@@ -98,8 +102,11 @@ class Network(Protocol):
 
     def release(self, pod_uid: str) -> None: ...
 
-    async def attach(self, ip: str) -> None:
-        """Makes the address reachable, after the pod's sandbox was made."""
+    async def attach(self, ip: str, host_ports: Sequence[tuple[str, int, int]] = ()) -> None:
+        """Makes the address reachable, after the pod's sandbox was made.
+
+        `host_ports` are ports of the node that lead to it: protocol, the node's port, the pod's.
+        """
         ...
 
     async def detach(self, ip: str) -> None: ...

@@ -20,8 +20,9 @@ from podling.api.resources import Reader
 from podling.api.server import ApiServer, Exchange
 from podling.clock import SystemClock
 from podling.node.node import Node
+from podling.node.nodes import Nodes, unavailable
 from podling.node.rest import container_of, log_options, pour
-from podling.node.stats import ContainerKey, Measured, Metrics, machine_usage
+from podling.node.stats import ContainerKey, Measured, Metrics, Used
 from podling.node.status import time_text
 from podling.sandbox.cgroups import Usage
 from podling.store.types import Object
@@ -42,22 +43,30 @@ class Seen:
     """Those of the node."""
     usage: Mapping[ContainerKey, Usage]
     metrics: Metrics | None
-    machine_cpu_nanoseconds: int
-    machine_memory_bytes: int
+    used: Used
+    """Of the node as a whole."""
     disk: tuple[int, int, int]
     """Total, used and free bytes."""
     clock: SystemClock
     """Of the pods' times."""
 
 
-def serve(server: ApiServer, node: Node, name: str, directory: Path, clock: SystemClock) -> None:
+def serve(server: ApiServer, nodes: Nodes, directory: Path, clock: SystemClock) -> None:
     """Registers the subresource. `directory` lies on the disk that pods use."""
-    kubelet = Kubelet(server.registry.reader, node, name, directory, clock)
-    server.handle("nodes", "proxy", kubelet, "get")
+    reader = server.registry.reader
+
+    async def answer(exchange: Exchange) -> None:
+        name = _node_name(exchange.info.name)
+        node = nodes.get(name)
+        if node is None:
+            raise unavailable(nodes.silence(name))
+        await Kubelet(reader, node, name, directory, clock)(exchange)
+
+    server.handle("nodes", "proxy", answer, "get")
 
 
 class Kubelet:
-    """The handler of `nodes/proxy`."""
+    """One node's part of `nodes/proxy`."""
 
     def __init__(self, reader: Reader, node: Node, name: str, directory: Path, clock: SystemClock) -> None:
         self._reader = reader
@@ -73,8 +82,6 @@ class Kubelet:
         }
 
     async def __call__(self, exchange: Exchange) -> None:
-        if _node_name(exchange.info.name) != self._name:
-            raise not_found("nodes", "", _node_name(exchange.info.name))
         path = "/".join(part for part in exchange.info.rest.split("/") if part)
         if path.startswith("containerLogs/"):
             await self._logs(exchange, path.split("/")[1:])
@@ -111,15 +118,13 @@ class Kubelet:
         return [pod for pod in self._reader.list("pods") if meta.spec(pod).get("nodeName") == self._name]
 
     async def _seen(self) -> Seen:
-        cpu, memory = machine_usage()
         return Seen(
             node=self._name,
             now=self._clock.host(),
             pods=self._pods(),
             usage=await self._node.usage(),
             metrics=self._node.metrics,
-            machine_cpu_nanoseconds=cpu,
-            machine_memory_bytes=memory,
+            used=self._node.used,
             disk=disk_usage(self._directory),
             clock=self._clock,
         )
@@ -142,8 +147,8 @@ def summary(seen: Seen) -> Object:
     return {
         "node": {
             "nodeName": seen.node,
-            "cpu": _cpu(seen, seen.machine_cpu_nanoseconds, machine),
-            "memory": {"time": time_text(seen.now), "workingSetBytes": seen.machine_memory_bytes},
+            "cpu": _cpu(seen, seen.used.cpu_nanoseconds, machine),
+            "memory": {"time": time_text(seen.now), "workingSetBytes": seen.used.memory_bytes},
             "fs": disk,
             "runtime": {"imageFs": disk},
         },
@@ -241,13 +246,13 @@ def resource_metrics(seen: Seen) -> str:
             "node_cpu_usage_seconds_total",
             "Cumulative cpu time consumed by the node in core-seconds",
             "counter",
-            [("", seen.machine_cpu_nanoseconds / NANO, at)],
+            [("", seen.used.cpu_nanoseconds / NANO, at)],
         ),
         _family(
             "node_memory_working_set_bytes",
             "Current working set of the node in bytes",
             "gauge",
-            [("", seen.machine_memory_bytes, at)],
+            [("", seen.used.memory_bytes, at)],
         ),
         _family(
             "pod_cpu_usage_seconds_total",

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import shutil
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import cast
@@ -25,13 +25,13 @@ from podling.node.logs import LogOptions
 from podling.node.pod_worker import PodWorker, uid_of
 from podling.node.records import Record, load_all
 from podling.node.state import Instance, Slot
-from podling.node.stats import ContainerKey, Meter, Metrics
+from podling.node.stats import ContainerKey, Meter, Metrics, Used
 from podling.node.status import container_id
 from podling.node.surroundings import Surroundings
 from podling.node.volumes import remove_volumes
 from podling.sandbox.cgroups import Usage
 from podling.sandbox.client import NotFound, StartError
-from podling.sandbox.spec import ContainerState
+from podling.sandbox.spec import ContainerState, PodSpec
 from podling.store.types import Change, ChangeType, Object, Uid
 
 log = logging.getLogger(__name__)
@@ -49,10 +49,12 @@ class Node:
         self._workers: dict[Uid, PodWorker] = {}
         self._tasks: dict[Uid, asyncio.Task[None]] = {}
         self._subscriptions: list[Subscription] = []
-        self._meter = Meter(self.usage, surroundings.clock)
+        self._meter = Meter(self.usage, surroundings.neighbours, surroundings.clock)
         self._records: dict[str, tuple[Record, dict[str, Slot]]] = {}
         self._states: dict[str, ContainerState] = {}
         self._sandboxes: set[str] = set()
+        """Those of this node's pods, while it adopts them."""
+        self._unhear: Callable[[], None] | None = None
         self._adopting = True
         self._storage_watch: asyncio.Task[None] | None = None
 
@@ -60,10 +62,12 @@ class Node:
 
     async def start(self) -> None:
         """Adopts, then follows the store."""
-        self._with.sandbox.on_exit(self._container_ended)
+        self._unhear = self._with.sandbox.on_exit(self._container_ended)
         self._states = {state["id"]: state for state in await self._with.sandbox.containers()}
-        self._sandboxes = {pod["id"] for pod in await self._with.sandbox.pods()}
         self._records = {record.uid: (record, slots) for record, slots in load_all(self._with.directory / "pods")}
+        everywhere = {pod["id"] for pod in await self._with.sandbox.pods()}
+        self._sandboxes = {sandbox for sandbox in everywhere if uid_of(sandbox) in self._records}
+        await self._make_host(everywhere)
         for record, _ in self._records.values():
             if record.ip and record.sandbox in self._sandboxes and record.ip != self._with.host_ip:
                 self._with.network.restore(record.uid, record.ip)
@@ -74,8 +78,23 @@ class Node:
         self._meter.start()
         self._storage_watch = asyncio.get_running_loop().create_task(self._watch_storage())
 
+    async def _make_host(self, sandboxes: Collection[str]) -> None:
+        """The network that the node's own address is in, unless that is the machine's."""
+        host = self._with.host_sandbox
+        if not host:
+            return
+        if host not in sandboxes:
+            network, name = self._with.network, self._with.node_name
+            await self._with.sandbox.create_pod(
+                PodSpec(id=host, hostname=name, ip=self._with.host_ip, gateway=network.gateway)
+            )
+        await self._with.network.attach(self._with.host_ip)
+
     async def stop(self) -> None:
         """Lets go of the pods, which run on."""
+        if self._unhear is not None:
+            self._unhear()
+            self._unhear = None
         await self._meter.stop()
         if self._storage_watch is not None:
             self._storage_watch.cancel()
@@ -86,6 +105,11 @@ class Node:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def drained(self) -> None:
+        """Returns when nothing is left of the pods that it has, which others have deleted."""
+        while self._tasks:
+            await asyncio.wait(list(self._tasks.values()))
 
     async def _remove_orphans(self) -> None:
         """Ends what runs for pods that are not in the store any more."""
@@ -190,8 +214,13 @@ class Node:
 
     @property
     def metrics(self) -> Metrics | None:
-        """What pods and the machine used lately; `None` in the first seconds."""
+        """What pods and the node used lately; `None` in the first seconds."""
         return self._meter.metrics
+
+    @property
+    def used(self) -> Used:
+        """What the node has used since it was started, and uses."""
+        return self._meter.used
 
     async def usage(self) -> dict[ContainerKey, Usage]:
         """The counters of every running container now."""

@@ -1,4 +1,4 @@
-"""The Node object of this machine and its lease: what the scheduler and `kubectl get nodes` see."""
+"""The Node object of a node of this machine and its lease: what the scheduler and `kubectl get nodes` see."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import NAMESPACE_DNS, uuid5
 
 from podling.api import meta
 from podling.api.client import Client, EventRecorder
 from podling.api.errors import ApiError
+from podling.node.amounts import whole
 from podling.store.types import Object
 
 log = logging.getLogger(__name__)
@@ -24,8 +26,8 @@ LEASE_NAMESPACE = "kube-node-lease"
 LEASE_SECONDS = 40
 LEASE_EVERY = 10.0
 STATUS_EVERY = 300.0
-IMAGES_EVERY = 10.0
-"""How often it is looked whether there are other images."""
+NEWS_EVERY = 10.0
+"""How often it is looked whether the status is as it was reported (the kubelet's nodeStatusUpdateFrequency)."""
 POD_LIMIT = 110
 KUBELET_PORT = 10250
 MEMORY_RESERVE = 100 * 2**20
@@ -78,22 +80,30 @@ def _first_line(path: str) -> str:
         return ""
 
 
-def capacity(machine: Machine) -> dict[str, str]:
-    return {
-        "cpu": str(machine.cpus),
-        "ephemeral-storage": f"{machine.disk // 1024}Ki",
+def capacity(machine: Machine, nodes: int = 1, given: Mapping[str, str] = {}) -> dict[str, str]:
+    """Of one of so many nodes of the machine: an equal part, so that together they promise no more than there is.
+
+    `given` is what the owner of the cluster wants a node to have instead.
+    """
+    millicores = machine.cpus * 1000 // nodes
+    part = {
+        "cpu": f"{millicores}m" if millicores % 1000 else str(millicores // 1000),
+        "ephemeral-storage": f"{machine.disk // nodes // 1024}Ki",
         "hugepages-1Gi": "0",
         "hugepages-2Mi": "0",
-        "memory": f"{machine.memory // 1024}Ki",
+        "memory": f"{machine.memory // nodes // 1024}Ki",
         "pods": str(POD_LIMIT),
     }
+    return {**part, **given}
 
 
-def allocatable(machine: Machine) -> dict[str, str]:
+def allocatable(capacity: Mapping[str, str]) -> dict[str, str]:
+    """What of it is for pods."""
+    disk, memory = whole(capacity["ephemeral-storage"]), whole(capacity["memory"])
     return {
-        **capacity(machine),
-        "ephemeral-storage": str(int(machine.disk * DISK_SHARE)),
-        "memory": f"{max(0, machine.memory - MEMORY_RESERVE) // 1024}Ki",
+        **capacity,
+        "ephemeral-storage": str(int(disk * DISK_SHARE)),
+        "memory": f"{max(0, memory - MEMORY_RESERVE) // 1024}Ki",
     }
 
 
@@ -148,13 +158,18 @@ _CONDITIONS = (
 
 
 def node_status(
-    node: Object, settings: NodeSettings, machine: Machine, images: Sequence[Mapping[str, Any]], now: datetime
+    node: Object,
+    settings: NodeSettings,
+    machine: Machine,
+    capacity: Mapping[str, str],
+    images: Sequence[Mapping[str, Any]],
+    now: datetime,
 ) -> Object:
     """The status: pure. `images` are `{names, sizeBytes}`."""
     status: Object = {
         **meta.status(node),
-        "capacity": capacity(machine),
-        "allocatable": allocatable(machine),
+        "capacity": dict(capacity),
+        "allocatable": allocatable(capacity),
         "conditions": [_condition(node, entry, now) for entry in _CONDITIONS],
         "addresses": [
             {"type": "InternalIP", "address": settings.ip},
@@ -183,9 +198,11 @@ def _condition(node: Object, entry: tuple[str, str, str, str], now: datetime) ->
 
 
 def _node_info(settings: NodeSettings, machine: Machine) -> Object:
+    """Nodes that are one machine pass for several: software knows machines apart by their id."""
+    own = uuid5(NAMESPACE_DNS, f"{settings.name}.{machine.machine_id}")
     return {
-        "machineID": machine.machine_id,
-        "systemUUID": machine.machine_id,
+        "machineID": own.hex,
+        "systemUUID": str(own),
         "bootID": machine.boot_id,
         "kernelVersion": machine.kernel,
         "osImage": machine.os_image,
@@ -224,28 +241,32 @@ class NodeReporter:
         recorder: EventRecorder,
         settings: NodeSettings,
         machine: Machine,
+        capacity: Callable[[], Mapping[str, str]],
         images: Callable[[], Sequence[Mapping[str, Any]]],
         now: Callable[[], float],
+        heartbeat: float = LEASE_EVERY,
     ) -> None:
+        """`heartbeat`: seconds between renewals of the lease."""
         self._client = client
         self._recorder = recorder
         self._settings = settings
         self._machine = machine
+        self._capacity = capacity
         self._images = images
         self._now = now
+        self._heartbeat = heartbeat
         self._reported: Sequence[Mapping[str, Any]] = ()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Returns when the node is registered and ready."""
-        await self._register()
-        await self.report()
+        await self.register()
         await self._tell_start()
         loop = asyncio.get_running_loop()
         self._tasks = [
-            loop.create_task(self._repeat(LEASE_EVERY, self._renew_lease, at_once=True)),
+            loop.create_task(self._repeat(self._heartbeat, self._renew_lease, at_once=True)),
             loop.create_task(self._repeat(STATUS_EVERY, self.report, at_once=False)),
-            loop.create_task(self._repeat(IMAGES_EVERY, self._report_images, at_once=False)),
+            loop.create_task(self._repeat(NEWS_EVERY, self._report_news, at_once=False)),
         ]
 
     async def stop(self) -> None:
@@ -253,29 +274,31 @@ class NodeReporter:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _register(self) -> None:
+    async def register(self) -> None:
         """An existing object keeps what others gave it (cordon, labels, taints)."""
         wanted = node_object(self._settings, self._machine)
         present = self._client.get("nodes", "", self._settings.name)
         if present is None:
             await self._client.create("nodes", wanted)
-            return
-        labels = {**meta.labels(present), **meta.metadata(wanted)["labels"]}
-        if labels != meta.labels(present):
-            await self._client.patch("nodes", "", self._settings.name, {"metadata": {"labels": labels}})
+        else:
+            labels = {**meta.labels(present), **meta.metadata(wanted)["labels"]}
+            if labels != meta.labels(present):
+                await self._client.patch("nodes", "", self._settings.name, {"metadata": {"labels": labels}})
+        await self.report()
 
     async def report(self) -> None:
-        """Writes the status."""
+        """Writes the status. A node that was deleted stays so until its kubelet is started again."""
         node = self._client.get("nodes", "", self._settings.name)
         if node is None:
-            await self._register()
             return
         self._reported = self._images()
-        status = node_status(node, self._settings, self._machine, self._reported, self._moment())
+        status = node_status(node, self._settings, self._machine, self._capacity(), self._reported, self._moment())
         await self._client.patch("nodes", "", self._settings.name, {"status": status}, subresource="status")
 
-    async def _report_images(self) -> None:
-        if self._images() != self._reported:
+    async def _report_news(self) -> None:
+        """Other images; or the node was given up meanwhile, as after the sleep of a laptop."""
+        node = self._client.get("nodes", "", self._settings.name)
+        if node is not None and (self._images() != self._reported or not meta.condition_is(node, "Ready")):
             await self.report()
 
     async def _tell_start(self) -> None:

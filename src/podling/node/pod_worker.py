@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -143,6 +143,8 @@ class PodWorker:
         """The Pod object has changed."""
         before, self.pod = self.pod, pod
         if not _matters(before, pod):
+            if self._publishes and meta.condition(before, "Ready") != meta.condition(pod, "Ready"):
+                self._publisher.request()  # the node controller may have said that the pod is not ready: it is
             return
         self._add_slots()
         self._references = None
@@ -333,7 +335,7 @@ class PodWorker:
 
     def _context(self) -> PodContext:
         ip = self.record.ip
-        return PodContext(self.granted, ip, self._with.host_ip, self._with.allocatable)
+        return PodContext(self.granted, ip, self._with.host_ip, self._with.allocatable())
 
     # Setting up
 
@@ -387,7 +389,7 @@ class PodWorker:
         self._pod_limits = spec.get("limits", Limits())
         await self._with.sandbox.create_pod(spec)
         if not self._shares_network():
-            await self._with.network.attach(self.record.ip)
+            await self._with.network.attach(self.record.ip, list(host_ports(self.pod, self._with.host_ip)))
         self.sandbox_ready = True
 
     def _shares_network(self) -> bool:
@@ -407,6 +409,8 @@ class PodWorker:
         if not self._shares_network():
             result["ip"] = self.record.ip
             result["gateway"] = self._with.network.gateway
+        elif self._with.host_sandbox:
+            result["network"] = self._with.host_sandbox
         sysctls = {entry["name"]: entry["value"] for entry in part(spec, "securityContext").get("sysctls") or ()}
         if sysctls:
             result["sysctls"] = sysctls
@@ -916,6 +920,14 @@ class PodWorker:
     def _tell(self, type: str, reason: str, message: str, container: str = "") -> None:
         path = field_path(self.pod, container) if container else ""
         self._with.recorder(self.pod, type, reason, message, field_path=path)
+
+
+def host_ports(pod: Object, host_ip: str) -> Iterator[tuple[str, int, int]]:
+    """Protocol, port of the node, and the port of the pod that it leads to. Those of 127.0.0.1 lead from nowhere."""
+    for container, role in containers_of(pod):
+        for port in container.get("ports") or () if role in (Role.MAIN, Role.SIDECAR) else ():
+            if port.get("hostPort") and port.get("hostIP") in (None, "", "0.0.0.0", host_ip):
+                yield port.get("protocol", "TCP"), port["hostPort"], port["containerPort"]
 
 
 def uid_of(sandbox: str) -> Uid:

@@ -1,4 +1,4 @@
-"""What the API server asks of the node: `log`, `exec`, `attach` and `portforward` of pods.
+"""What the API server asks of a pod's node: `log`, `exec`, `attach` and `portforward` of pods.
 
 The container is chosen and the options are checked as the API server does (pkg/registry/core/pod); the rest is the
 node's answer, streamed.
@@ -27,14 +27,15 @@ from podling.api.streams import negotiation
 from podling.api.streams.backend import Process
 from podling.node.logs import LogOptions
 from podling.node.node import Node
+from podling.node.nodes import Nodes
 from podling.store.types import Object
 
 STREAMS = ("All", "Stdout", "Stderr")
 
 
-def serve(server: ApiServer, node: Node) -> None:
+def serve(server: ApiServer, nodes: Nodes) -> None:
     """Registers the subresources with the API server."""
-    rest = PodRest(server, node)
+    rest = PodRest(server, nodes)
     server.handle("pods", "log", rest.log, "get")
     server.handle("pods", "exec", rest.exec, "get", "create")
     server.handle("pods", "attach", rest.attach, "get", "create")
@@ -44,9 +45,9 @@ def serve(server: ApiServer, node: Node) -> None:
 class PodRest:
     """The handlers; see the module."""
 
-    def __init__(self, server: ApiServer, node: Node) -> None:
+    def __init__(self, server: ApiServer, nodes: Nodes) -> None:
         self._server = server
-        self._node = node
+        self._nodes = nodes
 
     def _pod(self, exchange: Exchange) -> Object:
         info = exchange.info
@@ -61,7 +62,7 @@ class PodRest:
         if not meta.spec(pod).get("nodeName"):
             exchange.request.respond(204, b"", "text/plain")  # nothing runs yet that could have said anything
             return
-        await pour(self._node.logs(exchange.info.namespace, exchange.info.name, options), exchange)
+        await pour(self._nodes.of_pod(pod).logs(exchange.info.namespace, exchange.info.name, options), exchange)
 
     async def exec(self, exchange: Exchange) -> None:
         query = parse_qs(exchange.request.query, keep_blank_values=True)
@@ -69,24 +70,22 @@ class PodRest:
         command = query.get("command", [])
         if not command:
             raise bad_request("you must specify at least one command for the container")
-        container = self._running_container(exchange, query)
+        node, container = self._target(exchange, query)
         info = exchange.info
 
         async def start() -> Process:
-            return await self._node.exec(
-                info.namespace, info.name, container, command, tty=streams.tty, stdin=streams.stdin
-            )
+            return await node.exec(info.namespace, info.name, container, command, tty=streams.tty, stdin=streams.stdin)
 
         await negotiation.serve_remote_command(exchange.request, start, streams)
 
     async def attach(self, exchange: Exchange) -> None:
         query = parse_qs(exchange.request.query, keep_blank_values=True)
         streams = negotiation.wanted(query, attach=True)
-        container = self._running_container(exchange, query)
+        node, container = self._target(exchange, query)
         info = exchange.info
 
         async def start() -> Process:
-            return await self._node.attach(info.namespace, info.name, container)
+            return await node.attach(info.namespace, info.name, container)
 
         await negotiation.serve_remote_command(exchange.request, start, streams)
 
@@ -95,18 +94,17 @@ class PodRest:
         phase = meta.status(pod).get("phase", "")
         if phase != "Running":
             raise bad_request(f"unable to forward port because pod is not running. Current status={phase}")
-        info = exchange.info
+        info, node = exchange.info, self._nodes.of_pod(pod)
         query = parse_qs(exchange.request.query, keep_blank_values=True)
-        negotiation.serve_port_forward(
-            exchange.request, lambda port: self._node.dial(info.namespace, info.name, port), query
-        )
+        negotiation.serve_port_forward(exchange.request, lambda port: node.dial(info.namespace, info.name, port), query)
 
-    def _running_container(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> str:
+    def _target(self, exchange: Exchange, query: Mapping[str, Sequence[str]]) -> tuple[Node, str]:
+        """The kubelet and the container that are meant."""
         pod = self._pod(exchange)
         container = container_of(pod, query.get("container", [""])[0])
         if not meta.spec(pod).get("nodeName"):
             raise bad_request(f"pod {meta.name(pod)} does not have a host assigned")
-        return container
+        return self._nodes.of_pod(pod), container
 
 
 async def pour(lines: AsyncIterator[bytes], exchange: Exchange) -> None:

@@ -58,15 +58,40 @@ class PodMetrics:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """`window` is the time in seconds over which CPU was averaged, up to `taken_at`."""
+    """Of one node. `window` is the time in seconds over which CPU was averaged, up to `taken_at`."""
 
     taken_at: float
     window: float
     pods: Sequence[PodMetrics]
     machine: Measured
+    """What the node uses: its pods, and its part of what the machine does besides (see `share`)."""
 
 
-def metrics_between(before: Sample, after: Sample) -> Metrics | None:
+class Used(NamedTuple):
+    """Of a node: CPU time since its kubelet was started, and memory."""
+
+    cpu_nanoseconds: int
+    memory_bytes: int
+
+
+def share(machine: Measured, pods: Sequence[PodMetrics], neighbours: Sequence[Metrics]) -> Measured:
+    """What a node uses of a machine that it shares: its own pods, and an equal part of what is no pod's."""
+    own, others = _total(pods), [_total(metrics.pods) for metrics in neighbours]
+    cpu = _part(machine.cpu_nanocores, own.cpu_nanocores, [other.cpu_nanocores for other in others])
+    memory = _part(machine.memory_bytes, own.memory_bytes, [other.memory_bytes for other in others])
+    return Measured(cpu, memory)
+
+
+def _part(whole: int, own: int, others: Sequence[int]) -> int:
+    return own + max(0, whole - own - sum(others)) // (1 + len(others))
+
+
+def _total(pods: Sequence[PodMetrics]) -> Measured:
+    measured = [container for pod in pods for container in pod.containers.values()]
+    return Measured(sum(m.cpu_nanocores for m in measured), sum(m.memory_bytes for m in measured))
+
+
+def metrics_between(before: Sample, after: Sample, neighbours: Sequence[Metrics] = ()) -> Metrics | None:
     """Pure; `None` when no time has passed."""
     window = after.taken_at - before.taken_at
     if window <= 0:
@@ -80,7 +105,8 @@ def metrics_between(before: Sample, after: Sample) -> Metrics | None:
             pods.setdefault((key.namespace, key.pod), {})[key.container] = measured
     machine = _rate(before.machine_cpu_nanoseconds, after.machine_cpu_nanoseconds, window)
     listed = [PodMetrics(namespace, name, found) for (namespace, name), found in sorted(pods.items())]
-    return Metrics(after.taken_at, window, listed, Measured(machine, after.machine_memory_bytes))
+    used = share(Measured(machine, after.machine_memory_bytes), listed, neighbours)
+    return Metrics(after.taken_at, window, listed, used)
 
 
 def _rate(before: int, after: int, window: float) -> int:
@@ -105,12 +131,19 @@ def _meminfo_line(line: str) -> tuple[str, int]:
 class Meter:
     """Takes a sample every `INTERVAL`. `measure` gives one of all containers of the node."""
 
-    def __init__(self, measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]], clock: SystemClock) -> None:
+    def __init__(
+        self,
+        measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]],
+        neighbours: Callable[[], Sequence[Metrics]],
+        clock: SystemClock,
+    ) -> None:
         self._measure = measure
+        self._neighbours = neighbours
         self._clock = clock
         self._newest: Sample | None = None
         self._metrics: Metrics | None = None
         self._task: asyncio.Task[None] | None = None
+        self.used = Used(0, 0)
 
     @property
     def metrics(self) -> Metrics | None:
@@ -129,9 +162,10 @@ class Meter:
         """One sample more."""
         containers = await self._measure()
         sample = Sample(self._clock.host(), containers, *machine_usage())
-        if self._newest is not None:
-            metrics = metrics_between(self._newest, sample)
-            self._metrics = self._in_cluster_time(metrics) if metrics else self._metrics
+        found = metrics_between(self._newest, sample, self._neighbours()) if self._newest is not None else None
+        if found is not None:
+            cpu = self.used.cpu_nanoseconds + round(found.machine.cpu_nanocores * found.window)
+            self._metrics, self.used = self._in_cluster_time(found), Used(cpu, found.machine.memory_bytes)
         self._newest = sample
 
     def _in_cluster_time(self, metrics: Metrics) -> Metrics:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from podling.clock import SystemClock
 from podling.node.admission import Matches
 from podling.node.interfaces import Images, Network, Sandbox
 from podling.node.naming import Resolver
+from podling.node.stats import Metrics
 from podling.store.types import Object, Uid
 
 AGENT = "kube-probe/1.36"
@@ -25,11 +26,15 @@ class Surroundings:
     network: Network
     images: Images
     directory: Path
-    """The cluster's own; pods live in `pods/<uid>` below it, their output in `logs`."""
+    """The node's own; pods live in `pods/<uid>` below it, their output in `logs`."""
     node_name: str
     host_ip: str
-    allocatable: Mapping[str, str]
+    host_sandbox: str
+    """The sandbox whose network is the node's, for pods that share it; `""`: it is the machine's."""
+    allocatable: Callable[[], Mapping[str, str]]
     host_resolver: Resolver
+    neighbours: Callable[[], Sequence[Metrics]]
+    """What the other nodes of the machine used lately."""
     clock: SystemClock
     new_id: Callable[[], str]
     """64 hex digits, never the same."""

@@ -71,6 +71,10 @@ class Cgroups(Protocol):
         """Stop or continue everything in a group; False when the machine cannot do that."""
         ...
 
+    def thaw(self) -> None:
+        """Continue what cannot even be killed while it is frozen."""
+        ...
+
     def usage(self, group: str) -> Usage | None: ...
 
     def oom_kills(self, group: str) -> int: ...
@@ -128,6 +132,7 @@ def remove_all(description: Description, *, patience: float = 5.0) -> bool:
             if pid != os.getpid():
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+        groups.thaw()
         if time.monotonic() > deadline:
             return False
         time.sleep(0.01)
@@ -160,6 +165,9 @@ class NoCgroups:
     def freeze(self, group: str, frozen: bool) -> bool:
         del group, frozen
         return False
+
+    def thaw(self) -> None:
+        pass
 
     def usage(self, group: str) -> Usage | None:
         del group
@@ -208,6 +216,11 @@ class V1Cgroups:
             return False
         write_file(f"{self._path('freezer', group)}/freezer.state", "FROZEN" if frozen else "THAWED")
         return True
+
+    def thaw(self) -> None:
+        for path in _walk(self._path("freezer", "")) if "freezer" in self._roots else ():
+            with contextlib.suppress(OSError):
+                write_file(f"{path}/freezer.state", "THAWED")
 
     def usage(self, group: str) -> Usage | None:
         with contextlib.suppress(OSError):
@@ -299,6 +312,9 @@ class V2Cgroups:
     def freeze(self, group: str, frozen: bool) -> bool:
         write_file(f"{self._path(group)}/cgroup.freeze", "1" if frozen else "0")
         return True
+
+    def thaw(self) -> None:
+        """Version 2 lets SIGKILL through."""
 
     def usage(self, group: str) -> Usage | None:
         path = self._path(group)

@@ -375,9 +375,10 @@ class Sandbox:
         except (OSError, SandboxError):
             return await asyncio.to_thread(connections.read_tables, pid)
 
-    def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
-        """Call back on the event loop at every end of a container from now on."""
+    def on_exit(self, callback: Callable[[ContainerState], None]) -> Callable[[], None]:
+        """Call back on the event loop at every end of a container from now on, until what is returned is called."""
         self._callbacks.append(callback)
+        return lambda: self._callbacks.remove(callback)
 
     async def _ask(self, message: Mapping[str, Any], descriptors: Sequence[int] = ()) -> _Answer:
         answer, received = await self._line.ask(message, descriptors)

@@ -56,14 +56,19 @@ class PodNetworks:
         self._netlink = netlink.Netlink()
         self._link_numbers = itertools.count(1)
 
-    def create(self, spec: PodSpec) -> Namespaces:
-        """New namespaces with the pod's name and network. Raises `OSError`; nothing is left then."""
+    def create(self, spec: PodSpec, shared: Namespaces | None = None) -> Namespaces:
+        """New namespaces with the pod's name and network, or the network of `shared`.
+
+        Raises `OSError`; nothing is left then.
+        """
         link = f"veth{next(self._link_numbers)}"
         flags = syscalls.CLONE_NEWUTS
         flags |= 0 if spec.get("host_ipc") else syscalls.CLONE_NEWIPC
         flags |= syscalls.CLONE_NEWNET if "ip" in spec else 0
         syscalls.unshare(flags)
         try:
+            if shared is not None:
+                syscalls.setns(shared.net)
             created = own_namespaces()
             try:
                 syscalls.sethostname(spec["hostname"])

@@ -42,8 +42,10 @@ class PodSpec(TypedDict):
     id: str
     hostname: str
     ip: NotRequired[str]
-    """The pod's address, `/32` on a point-to-point veth; absent: the pod shares the node's network."""
+    """The pod's address, `/32` on a point-to-point veth; absent: it shares that of `network`, else the machine's."""
     gateway: NotRequired[str]
+    network: NotRequired[str]
+    """Id of a pod, created before, whose network it shares; its name is its own."""
     host_pid: NotRequired[bool]
     host_ipc: NotRequired[bool]
     share_pid: NotRequired[bool]

@@ -91,7 +91,8 @@ class Zygote:
         spec = cast(PodSpec, call.message["spec"])
         if spec["id"] in self._pods:
             raise RequestError("AlreadyExists", f"pod {spec['id']} exists")
-        namespaces = self._networks.create(spec)
+        shared = self._pod(spec["network"]).namespaces if "network" in spec else None
+        namespaces = self._networks.create(spec, shared)
         pod = Pod(spec, namespaces, None)
         try:
             self._cgroups.create(pod.group, spec.get("limits", {}))
@@ -516,6 +517,9 @@ class Zygote:
     def _stop(self, grace: float) -> None:
         """End the services, at most `grace` s, then everything: the kernel kills what pid 1 leaves behind."""
         self._stopping = True
+        for container in self._containers.values():
+            if container.frozen:
+                self._set_frozen(container, frozen=False)  # what is frozen by a v1 freezer does not even die
         for service in self._services:
             service.stop()
         self._loop.later(grace, lambda: os._exit(0))

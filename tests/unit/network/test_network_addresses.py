@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from podling.network.addresses import AddressesExhausted, PodAddresses
+from podling.network.layout import Layout
 
 
 def test_addresses_come_in_order_without_the_gateway() -> None:
@@ -51,3 +52,9 @@ def test_releasing_what_nobody_holds_changes_nothing() -> None:
     addresses = PodAddresses("10.0.0.0/29")
     addresses.release("ghost")
     assert addresses.allocate("a") == "10.0.0.1"
+
+
+def test_every_node_has_a_part_of_the_pods_network_and_its_first_address() -> None:
+    layout = Layout()
+    assert [layout.node_cidr(n) for n in (0, 1, 99)] == ["10.244.0.0/24", "10.244.1.0/24", "10.244.99.0/24"]
+    assert [layout.node_ip(n) for n in (0, 1, 99)] == [layout.gateway, "10.244.1.1", "10.244.99.1"]

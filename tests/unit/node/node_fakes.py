@@ -255,8 +255,12 @@ class FakeSandbox:
         self.journal.append("listen queue")
         return self.queue.pop(0) if self.queue else 0
 
-    def on_exit(self, callback: Callable[[ContainerState], None]) -> None:
+    async def freeze(self, container: str, frozen: bool) -> None:
+        self.journal.append(f"{'freeze' if frozen else 'thaw'} {container}")
+
+    def on_exit(self, callback: Callable[[ContainerState], None]) -> Callable[[], None]:
         self.callback = callback
+        return lambda: setattr(self, "callback", lambda _state: None)
 
     # The test's hands
 
@@ -292,7 +296,7 @@ class FakeNetwork:
     def release(self, pod_uid: str) -> None:
         self.addresses.pop(pod_uid, None)
 
-    async def attach(self, ip: str) -> None:
+    async def attach(self, ip: str, host_ports: Sequence[tuple[str, int, int]] = ()) -> None:
         self.journal.append(f"attach {ip}")
 
     async def detach(self, ip: str) -> None:
@@ -368,7 +372,9 @@ def make_rig(directory: Path, pace: float = 1.0) -> Rig:
         directory=directory,
         node_name="node1",
         host_ip="10.244.0.1",
-        allocatable={"cpu": "2", "memory": "4Gi"},
+        host_sandbox="",
+        allocatable=lambda: {"cpu": "2", "memory": "4Gi"},
+        neighbours=lambda: (),
         host_resolver=Resolver(("192.0.2.1",)),
         clock=SystemClock(now) if pace == 1 else FastClock(EPOCH, pace, now),
         new_id=lambda: f"{next(numbers):064x}",

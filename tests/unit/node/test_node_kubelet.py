@@ -6,7 +6,7 @@ from typing import Any
 
 from podling.clock import SystemClock
 from podling.node.kubelet import Seen, resource_metrics, summary
-from podling.node.stats import ContainerKey, Measured, Metrics, PodMetrics
+from podling.node.stats import ContainerKey, Measured, Metrics, PodMetrics, Used
 from podling.sandbox.cgroups import Usage
 
 NOW = 1_790_000_000.0
@@ -29,8 +29,7 @@ def seen() -> Seen:
         pods=[POD, IDLE],
         usage={KEY: usage},
         metrics=Metrics(NOW, 10, [PodMetrics("default", "web", {"app": Measured(7, 1000)})], Measured(9, 5000)),
-        machine_cpu_nanoseconds=4_000_000_000,
-        machine_memory_bytes=5000,
+        used=Used(4_000_000_000, 5000),
         disk=(100, 60, 40),
         clock=SystemClock(),
     )

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from podling.node.stats import ContainerKey, Measured, PodMetrics, Sample, machine_usage, metrics_between
+from podling.node.stats import (
+    ContainerKey,
+    Measured,
+    Metrics,
+    PodMetrics,
+    Sample,
+    machine_usage,
+    metrics_between,
+    share,
+)
 from podling.sandbox.cgroups import Usage
 
 APP = ContainerKey("default", "web", "app", "1")
@@ -17,11 +26,11 @@ def usage(cpu: int, memory: int = 4096) -> Usage:
 
 def test_cpu_is_averaged_and_memory_is_the_latest() -> None:
     before = Sample(100, {APP: usage(5 * SECOND)}, 0, 1)
-    after = Sample(110, {APP: usage(10 * SECOND, 8192)}, 20 * SECOND, 2)
+    after = Sample(110, {APP: usage(10 * SECOND, 8192)}, 20 * SECOND, 9000)
     metrics = metrics_between(before, after)
     assert metrics is not None
     assert metrics.pods == [PodMetrics("default", "web", {"app": Measured(SECOND // 2, 8192)})]
-    assert metrics.machine == Measured(2 * SECOND, 2)
+    assert metrics.machine == Measured(2 * SECOND, 9000)
     assert (metrics.taken_at, metrics.window) == (110, 10)
 
 
@@ -36,6 +45,15 @@ def test_a_container_that_has_just_been_restarted_has_no_rate_yet() -> None:
 def test_no_time_is_no_rate() -> None:
     sample = Sample(100, {}, 0, 0)
     assert metrics_between(sample, sample) is None
+
+
+def test_nodes_of_one_machine_use_their_pods_and_equal_parts_of_the_rest() -> None:
+    busy = [PodMetrics("default", "busy", {"app": Measured(700, 300)})]
+    lazy = [PodMetrics("default", "lazy", {"app": Measured(100, 100)})]
+    machine = Measured(1000, 600)
+    neighbours = {"busy": [Metrics(0, 10, lazy, machine)], "lazy": [Metrics(0, 10, busy, machine)]}
+    used = {"busy": share(machine, busy, neighbours["busy"]), "lazy": share(machine, lazy, neighbours["lazy"])}
+    assert used == {"busy": Measured(800, 400), "lazy": Measured(200, 200)}
 
 
 def test_the_machine_is_read_from_proc(tmp_path: Path) -> None:
