@@ -63,6 +63,12 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def memory(pid: int) -> int:
+    """Bytes that are a process's own, and its share of the rest (PSS)."""
+    line = next(line for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines() if line.startswith("Pss:"))
+    return int(line.split()[1]) * 1024
+
+
 def median(values: Iterable[float]) -> float:
     found = list(values)
     return statistics.median(found) if found else float("nan")
