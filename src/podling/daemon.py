@@ -164,7 +164,7 @@ class ControlPlane:
             server_address=f"{self.addresses.gateway}:{API_PORT}",
         )
         for resource in RESOURCES:
-            store.watch(resource, lambda _changes: rbac.changed())
+            store.watch(resource, rbac.changed)
         binder = binding.creator(server.registry)
         server.add_creator("pods", "binding", binder)
         server.add_creator("bindings", "", binder)

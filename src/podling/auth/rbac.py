@@ -1,7 +1,8 @@
 """Role-based access control: may this user do that? (`rbac.authorization.k8s.io/v1`)
 
-Rules only ever allow. The bindings are indexed by subject, and what a subject may do in a namespace is compiled once
-and kept until any role or binding changes, so that a decision costs a few dictionary look-ups.
+Rules only ever allow. The bindings are indexed by subject, and the index follows each change. What a subject may do in
+a namespace is compiled once and kept until a role or binding changes there (or in the whole cluster), so that a
+decision costs a few dictionary look-ups.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import Reader, User
 from podling.auth.identities import MASTERS, PREFIX, service_account_of
-from podling.store.types import Object
+from podling.store.types import Change, ChangeType, Object
 
 GROUP = "rbac.authorization.k8s.io"
 RESOURCES = tuple(f"{plural}.{GROUP}" for plural in ("roles", "clusterroles", "rolebindings", "clusterrolebindings"))
-"""What decisions depend on: call `Rbac.changed` at each change of one of these."""
+"""What decisions depend on: `Rbac.changed` is to be told of each change of one of these."""
+BINDINGS = tuple(f"{plural}.{GROUP}" for plural in ("clusterrolebindings", "rolebindings"))
 REMEMBERED = 2048
 """How many (user, namespace) pairs keep their compiled rules."""
 
@@ -49,18 +51,48 @@ class Granted:
         return f"[{', '.join(several)}]" if len(several) > 1 else "".join(several)
 
 
+class Bindings:
+    """The bindings by namespace (`""` for the cluster's) and subject."""
+
+    def __init__(self, bindings: Iterable[Object]) -> None:
+        self._names: dict[tuple[str, Subject], dict[str, Object]] = {}
+        for binding in bindings:
+            self.add(binding)
+
+    def add(self, binding: Object) -> None:
+        for place in _places(binding):
+            self._names.setdefault(place, {})[binding["metadata"]["name"]] = binding
+
+    def discard(self, binding: Object) -> None:
+        for place in _places(binding):
+            names = self._names.get(place, {})
+            names.pop(binding["metadata"]["name"], None)
+            if not names:
+                self._names.pop(place, None)
+
+    def find(self, namespace: str, subject: Subject) -> Sequence[Object]:
+        """In the order of their names."""
+        return [binding for _, binding in sorted(self._names.get((namespace, subject), {}).items())]
+
+
 class Rbac:
     """Callable as `podling.api.requests.Authorize`."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._bindings: dict[str, dict[Subject, list[Object]]] | None = None
+        self._bindings: Bindings | None = None
         self._compiled: OrderedDict[tuple[str, tuple[str, ...], str], Granted] = OrderedDict()
 
-    def changed(self) -> None:
-        """A role or binding is another now: forget what was compiled."""
-        self._bindings = None
-        self._compiled.clear()
+    def changed(self, changes: Sequence[Change]) -> None:
+        """Roles or bindings are others now: what they went into is compiled anew when it is asked for."""
+        for change in changes:
+            if self._bindings is not None and change.entry.key.resource in BINDINGS:
+                _follow(self._bindings, change)
+            self._forget(change.entry.key.namespace)
+
+    def _forget(self, namespace: str) -> None:
+        for known in [known for known in self._compiled if namespace in ("", known[2])]:
+            del self._compiled[known]
 
     def __call__(self, user: User, attributes: Attributes) -> Decision:
         if MASTERS in user.groups:
@@ -84,14 +116,13 @@ class Rbac:
     def _compile(self, user: User, namespace: str) -> Granted:
         bindings = self._bindings
         if bindings is None:
-            bindings = self._bindings = self._index()
+            bindings = self._bindings = Bindings(b for resource in BINDINGS for b in self._reader.list(resource))
         subjects: list[Subject] = [("User", user.name), *(("Group", group) for group in user.groups)]
         grants: list[Grant] = []
         problems: list[str] = []
         for place in ("", namespace) if namespace else ("",):
-            here = bindings.get(place, {})
             for subject in subjects:
-                for binding in here.get(subject, ()):
+                for binding in bindings.find(place, subject):
                     rules = self.role_rules(binding["roleRef"], place)
                     reason = _reason(binding, place, subject)
                     if rules is None:
@@ -99,22 +130,24 @@ class Rbac:
                     grants += [Grant(rule, reason) for rule in rules or ()]
         return Granted(grants, problems)
 
-    def _index(self) -> dict[str, dict[Subject, list[Object]]]:
-        index: dict[str, dict[Subject, list[Object]]] = {}
-        for resource in ("clusterrolebindings", "rolebindings"):
-            for binding in self._reader.list(f"{resource}.{GROUP}"):
-                place = binding["metadata"].get("namespace", "")
-                here = index.setdefault(place, {})
-                for subject in binding.get("subjects") or ():
-                    here.setdefault(_subject(subject, place), []).append(binding)
-        return index
-
     def role_rules(self, reference: Mapping[str, str], namespace: str) -> Sequence[Rule] | None:
         """The rules of the role that `reference` (a roleRef) names; `None` if it is not there."""
         place = "" if reference["kind"] == "ClusterRole" else namespace
         plural = "clusterroles" if reference["kind"] == "ClusterRole" else "roles"
         role = self._reader.get(f"{plural}.{GROUP}", place, reference["name"])
         return (role.get("rules") or ()) if role is not None else None
+
+
+def _follow(bindings: Bindings, change: Change) -> None:
+    if change.previous is not None:
+        bindings.discard(change.previous.object)
+    if change.type is not ChangeType.DELETED:
+        bindings.add(change.entry.object)
+
+
+def _places(binding: Object) -> set[tuple[str, Subject]]:
+    namespace = binding["metadata"].get("namespace", "")
+    return {(namespace, _subject(subject, namespace)) for subject in binding.get("subjects") or ()}
 
 
 def _subject(subject: Mapping[str, str], namespace: str) -> Subject:

@@ -10,7 +10,7 @@ import pytest
 from podling.api.requests import Attributes
 from podling.api.resources import User
 from podling.auth.rbac import Rbac, not_covered
-from podling.store.types import Object
+from podling.store.types import Change, ChangeType, Entry, Key, Object
 
 ALICE = User("alice", ("dev", "system:authenticated"))
 CART = User("system:serviceaccount:shop:cart", ("system:serviceaccounts", "system:authenticated"))
@@ -49,6 +49,12 @@ def binding(name: str, to: str, kind: str, subject: Object, namespace: str = "")
         "roleRef": {"kind": kind, "name": to},
         "subjects": [subject],
     }
+
+
+def stored(obj: Object) -> Entry:
+    metadata = obj["metadata"]
+    resource = f"{obj['kind'].lower()}s.rbac.authorization.k8s.io"
+    return Entry(Key(resource, metadata.get("namespace", ""), metadata["name"]), 1, b"", obj)
 
 
 def asks(verb: str, resource: str, namespace: str = "", name: str = "", group: str = "") -> Attributes:
@@ -123,12 +129,29 @@ def test_what_a_rule_covers(granted: Object, asked: Attributes, allowed: bool) -
 
 
 def test_a_changed_binding_counts_at_once() -> None:
-    roles = Roles(role("r", rule("get", "pods")))
-    rbac = Rbac(roles)
+    rbac = Rbac(Roles(role("r", rule("get", "pods"))))
     assert not rbac(ALICE, asks("get", "pods")).allowed
-    roles.objects.append(binding("b", "r", "ClusterRole", {"kind": "User", "name": "alice"}))
-    rbac.changed()
+    given = binding("b", "r", "ClusterRole", {"kind": "User", "name": "alice"})
+    rbac.changed([Change(ChangeType.ADDED, stored(given), None)])
     assert rbac(ALICE, asks("get", "pods")).allowed
+    other = {**given, "subjects": [{"kind": "Group", "name": "dev"}, {"kind": "User", "name": "bob"}]}
+    rbac.changed([Change(ChangeType.MODIFIED, stored(other), stored(given))])
+    assert 'to Group "dev"' in rbac(ALICE, asks("get", "pods")).reason
+    rbac.changed([Change(ChangeType.DELETED, stored(other), stored(other))])
+    assert not rbac(ALICE, asks("get", "pods")).allowed
+
+
+def test_a_changed_role_counts_at_once_in_its_namespace() -> None:
+    roles = Roles(
+        role("r", rule("get", "pods"), namespace="shop"),
+        binding("b", "r", "Role", {"kind": "User", "name": "alice"}, namespace="shop"),
+    )
+    rbac = Rbac(roles)
+    assert rbac(ALICE, asks("get", "pods", "shop")).allowed
+    roles.objects[0] = changed = role("r", rule("list", "pods"), namespace="shop")
+    rbac.changed([Change(ChangeType.MODIFIED, stored(changed), None)])
+    assert not rbac(ALICE, asks("get", "pods", "shop")).allowed
+    assert rbac(ALICE, asks("list", "pods", "shop")).allowed
 
 
 def test_nobody_gives_away_more_than_they_have() -> None:
