@@ -136,15 +136,22 @@ def _without_type(obj: Object) -> Object:
 
 
 def _joined(resource: Resource, page: Page) -> bytes:
-    """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes."""
+    """A list from the bytes of its items, which lose their kind and apiVersion as in Kubernetes.
+
+    Lists have megabytes, so they are put together in one step: formatting them costs twenty times as much.
+    """
     metadata = _list_metadata(resource, page)
     head = orjson.dumps({"kind": resource.listed_as, "apiVersion": resource.api_version, "metadata": metadata})
+    begin, end = head[:-1] + b',"items":[', b"]}\n"
+    if not page.entries:
+        return begin + end
+    start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
+    cut = 1 if resource.custom else len(start)
     raws = [raw_of(resource, entry) for entry in page.entries]
-    if not resource.custom:
-        start = orjson.dumps({"kind": resource.kind, "apiVersion": resource.api_version})[:-1] + b","
-        cut = len(start)
-        raws = [b"{" + raw[cut:] if raw.startswith(start) else raw for raw in raws]
-    return b'%b,"items":[%b]}\n' % (head[:-1], b",".join(raws))
+    items = [raw[cut:] if raw.startswith(start) else raw[1:] for raw in raws]
+    items[0] = b"%b{%b" % (begin, items[0])
+    items[-1] += end
+    return b",{".join(items)
 
 
 def _yaml(obj: Object) -> bytes:

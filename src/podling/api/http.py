@@ -142,7 +142,7 @@ class Stream:
         if self._connection.unsent > MAX_UNSENT:
             self._connection.abort()
             return
-        self._connection.write(b"%x\r\n%b\r\n" % (len(data), data))
+        self._connection.write(b"".join((b"%x\r\n" % len(data), data, b"\r\n")))
 
     def lost(self) -> None:
         """The reader is gone."""
