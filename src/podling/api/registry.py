@@ -624,6 +624,7 @@ class Registry:
             name = cast(str, write.new["metadata"].get("name") or "")
             raise invalid(write.resource.kind, write.resource.group, name, errors)
         strategy.warn(write)
+        strategy.canonicalize(write.new)
         await self.admission.validate(write)
 
     def _api_error(self, resource: Resource, name: str, error: Exception) -> ApiError:

@@ -157,6 +157,8 @@ class Strategy:
     """Every problem of `write.new` as it stands, and of the change from `write.old` to it."""
     warn: Callable[[Write], None] = _nothing
     """Appends to `write.warnings`."""
+    canonicalize: Callable[[Object], None] = _no_defaults
+    """Changes a valid object in place: what means the same is stored in one form."""
     released: Callable[[Object], None] | None = None
     """Called after the object has left the store."""
     generation: Callable[[Object, Object], bool] | None = spec_differs

@@ -13,10 +13,11 @@ from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
 
 _SHOWN: Final = 3
+_MANAGED_BY: Final = "endpoints.kubernetes.io/managed-by"
 
 
 def default(obj: Object) -> None:
@@ -25,11 +26,10 @@ def default(obj: Object) -> None:
             fill(port, "protocol", "TCP")
 
 
-def prepare(write: Write) -> None:
+def canonicalize(endpoints: Object) -> None:
     """Addresses and ports that stand together are kept in one subset and in order."""
-    subsets: list[Object] | None = write.new.get("subsets")
-    if subsets:
-        write.new["subsets"] = repacked(subsets)
+    if subsets := entries(endpoints, "subsets"):
+        endpoints["subsets"] = repacked(subsets)
 
 
 def repacked(subsets: Sequence[Object]) -> list[Object]:
@@ -60,10 +60,21 @@ def _address_key(address: Object) -> tuple[str, str]:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = common(write) + changed(write) + whole(write)
+    subsets: list[Object] = entries(write.new, "subsets")
+    if write.old is not None and subsets == entries(write.old, "subsets"):
+        return errors
+    return errors + [e for at, subset in each("subsets", subsets) for e in _validate_subset(subset, at)]
+
+
+def warn(write: Write) -> None:
+    """Addresses that are not written as they should be. The controller's own are."""
+    if part(write.new, "metadata", "labels").get(_MANAGED_BY) == "endpoint-controller":
+        return
     for at, subset in each("subsets", write.new.get("subsets")):
-        errors += _validate_subset(subset, at)
-    return errors
+        for kind in ("addresses", "notReadyAddresses"):
+            for where, address in each(f"{at}.{kind}", subset.get(kind)):
+                write.warnings += names.ip_warnings(f"{where}.ip", text(address, "ip"))
 
 
 def _validate_subset(subset: Object, path: str) -> list[FieldError]:
@@ -81,15 +92,12 @@ def _validate_subset(subset: Object, path: str) -> list[FieldError]:
 
 def _address(address: Object, path: str) -> list[FieldError]:
     ip = text(address, "ip")
-    wrong = names.ip(ip)
-    errors = fields.says(f"{path}.ip", ip, wrong)
+    errors = fields.check(f"{path}.ip", ip, names.ip)
     if host := text(address, "hostname"):
         errors += fields.check(f"{path}.hostname", host, names.dns1123_label)
     if (node := address.get("nodeName")) is not None:
         errors += fields.check(f"{path}.nodeName", node, names.dns1123_subdomain)
-    if not wrong:
-        errors += fields.says(f"{path}.ip", ip, names.special_ip(ip))
-    return errors
+    return errors + fields.check(f"{path}.ip", ip, names.special_ip)
 
 
 def _port(port: Object, path: str, named: bool) -> list[FieldError]:
@@ -111,6 +119,8 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _shown(obj: Object) -> str:
     """`10.0.0.1:80,10.0.0.2:80 + 3 more...`"""
+    if not obj.get("subsets"):
+        return NONE
     listed: list[str] = []
     for subset in entries(obj, "subsets"):
         for port in entries(subset, "ports"):
@@ -118,7 +128,7 @@ def _shown(obj: Object) -> str:
         if not subset.get("ports"):
             listed += [text(a, "ip") for a in entries(subset, "addresses")]
     more = len(listed) - _SHOWN
-    return ",".join(listed[:_SHOWN]) + (f" + {more} more..." if more > 0 else "") or NONE
+    return ",".join(listed[:_SHOWN]) + (f" + {more} more..." if more > 0 else "")
 
 
 def _host_port(address: Object, port: Object) -> str:
@@ -137,7 +147,14 @@ def resource() -> Resource:
         schema="io.k8s.api.core.v1.Endpoints",
         short_names=("ep",),
         deprecation="v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice",
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, create_on_update=True),
+        strategy=Strategy(
+            default=default,
+            canonicalize=canonicalize,
+            validate=validate,
+            warn=warn,
+            generation=None,
+            create_on_update=True,
+        ),
         columns=(name_column(), Column("Endpoints", description=doc("core.v1.Endpoints.subsets")), age_column()),
         row=row,
     )

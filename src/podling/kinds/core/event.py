@@ -12,7 +12,7 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import UNKNOWN, doc, duration, name, name_column, since
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import common, object_meta
 from podling.store.types import Object
 
 _MAX_NOTE: Final = 1024
@@ -31,7 +31,7 @@ _NEVER_CHANGED: Final = (
 def validate(write: Write) -> list[FieldError]:
     """The old API holds an event to its namespace, and to the new rules only where it looks like a new event."""
     errors = rules(write.new, "reportingComponent")
-    return errors or object_meta(write, names.segment_name)
+    return common(write) + errors if write.old is not None else errors or object_meta(write, names.segment_name)
 
 
 def rules(event: Object, reporter: str) -> list[FieldError]:
@@ -118,16 +118,16 @@ def _first_seen(obj: Object, now: datetime) -> str:
 
 
 def _last_seen(obj: Object, first: str, now: datetime) -> str:
-    series: Object = part(obj, "series")
-    if series:
+    series: Object | None = obj.get("series")
+    if series is not None:
         return since(series.get("lastObservedTime"), now)
     last = obj.get("lastTimestamp")
     return duration((now - parse_time(last)).total_seconds()) if last else first or UNKNOWN
 
 
 def _count(obj: Object) -> int:
-    series: Object = part(obj, "series")
-    return series.get("count") or obj.get("count") or 1
+    series: Object | None = obj.get("series")
+    return obj.get("count") or 1 if series is None else series.get("count") or 0
 
 
 def _source(obj: Object) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.core.poddefaults import resource_list
-from podling.kinds.core.requirements import canonical, is_extended, is_huge_page, nanos
+from podling.kinds.core.requirements import canonical, nanos, overcommitted, resource_name, standard_name
 from podling.kinds.printing import created_columns, created_row
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.meta import common, whole
 from podling.store.types import Object
 
 _TYPES: Final = ("Pod", "Container", "PersistentVolumeClaim")
 _BOUNDS: Final = ("max", "min", "default", "defaultRequest", "maxLimitRequestRatio")
-_RESOURCES: Final = ("cpu", "memory", "ephemeral-storage", "storage")
 
 
 def default(obj: Object) -> None:
@@ -35,13 +35,15 @@ def default(obj: Object) -> None:
 
 
 def prepare(write: Write) -> None:
-    """No limits show as `null`, however they were left out: Kubernetes stores them so."""
+    """No limits show as `null`, however they were left out: Kubernetes stores them so. Without a name, there is one."""
+    if write.old is None and not text(write.new["metadata"], "name"):
+        write.new["metadata"]["name"] = str(uuid.uuid4())
     spec: Object = write.new.setdefault("spec", {})
     spec["limits"] = spec.get("limits") or None
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = common(write) + whole(write)
     seen: set[str] = set()
     for at, item in each("spec.limits", part(write.new, "spec").get("limits")):
         kind = text(item, "type")
@@ -61,38 +63,31 @@ def _type(kind: str, path: str) -> list[FieldError]:
 
 
 def _item(item: Object, kind: str, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    keys: dict[str, None] = {}
-    for bound in _BOUNDS:
-        for name in entries(item, bound):
-            keys[name] = None
+    errors = _names(item, kind, path, "max", "min")
+    usual = ("default", "defaultRequest")
     if kind == "Pod":
-        for bound in ("default", "defaultRequest"):
+        for bound in usual:
             if item.get(bound):
                 errors.append(forbidden_field(f"{path}.{bound}", "may not be specified when `type` is 'Pod'"))
     else:
-        errors += [
-            e for b in ("default", "defaultRequest") for n in entries(item, b) for e in _name(n, f"{path}.{b}[{n}]")
-        ]
-    errors += [e for b in ("max", "min") for n in entries(item, b) for e in _name(n, f"{path}.{b}[{n}]")]
-    if kind == "PersistentVolumeClaim" and not {"storage"} & {*entries(item, "min"), *entries(item, "max")}:
+        errors += _names(item, kind, path, *usual)
+    if kind == "PersistentVolumeClaim" and not {"storage"} & {*part(item, "min"), *part(item, "max")}:
         detail = "either minimum or maximum storage value is required, but neither was provided"
         errors.append(required(f"{path}.limits", detail))
-    for name in keys:
-        errors += _order(item, name, path, kind)
+    errors += _names(item, kind, path, "maxLimitRequestRatio")
+    given = {b: part(item, b) for b in _BOUNDS if kind != "Pod" or b not in usual}
+    for name in dict.fromkeys(name for amounts in given.values() for name in amounts):
+        errors += _order({b: amounts[name] for b, amounts in given.items() if name in amounts}, name, path)
     return errors
 
 
-def _name(name: str, path: str) -> list[FieldError]:
-    errors = fields.check(path, name, names.qualified_name)
-    if errors or "/" in name or name in _RESOURCES or is_huge_page(name):
-        return errors
-    return [invalid_value(path, name, "must be a standard resource type or fully qualified")]
+def _names(item: Object, kind: str, path: str, *bounds: str) -> list[FieldError]:
+    rule = resource_name if kind in ("Pod", "Container") else standard_name
+    return [e for b in bounds for name in part(item, b) for e in rule(name, f"{path}.{b}[{name}]")]
 
 
-def _order(item: Object, name: str, path: str, kind: str) -> list[FieldError]:
+def _order(given: dict[str, Any], name: str, path: str) -> list[FieldError]:
     """min <= request <= limit <= max, where each is given."""
-    given: dict[str, Any] = {b: part(item, b)[name] for b in _BOUNDS if name in part(item, b)}
     value = {bound: nanos(amount) for bound, amount in given.items()}
     shown = {bound: canonical(amount) for bound, amount in given.items()}
     errors: list[FieldError] = []
@@ -118,10 +113,11 @@ def _order(item: Object, name: str, path: str, kind: str) -> list[FieldError]:
     if limit is not None and high is not None and limit > high:
         wrong("default", "max", f"default value {shown['default']} is greater than max value {shown['max']}")
     errors += _ratio(value, shown, name, path)
-    if kind == "Container" and (is_extended(name) or is_huge_page(name)) and limit != request:
-        most, usual = shown.get("default"), shown.get("defaultRequest")
-        says = f"default value {most} must equal to defaultRequest value {usual} in {name}"
-        errors.append(invalid_value(f"{path}.default[{name}]", most, says))
+    if not overcommitted(name) and None not in (limit, request) and limit != request:
+        says = (
+            f"default value {shown['default']} must equal to defaultRequest value {shown['defaultRequest']} in {name}"
+        )
+        wrong("defaultRequest", "defaultRequest", says)
     return errors
 
 

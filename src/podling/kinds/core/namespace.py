@@ -9,8 +9,8 @@ from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import names
-from podling.kinds.validation.fields import entries, part, text
-from podling.kinds.validation.meta import finalizer_name, known_finalizer, object_meta
+from podling.kinds.validation.fields import each, entries, part, text
+from podling.kinds.validation.meta import changed, common, finalizer_name, known_finalizer, whole
 from podling.store.types import Object
 
 _NAME_LABEL: Final = "kubernetes.io/metadata.name"
@@ -41,12 +41,20 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write, names.label_name)
-    if write.subresource == "status":
-        return errors + _phase(write.new)
-    for finalizer in entries(part(write.new, "spec"), "finalizers"):
-        errors += finalizer_name("spec.finalizers", finalizer) + known_finalizer("spec.finalizers", finalizer)
-    return errors
+    match write.subresource:
+        case "status":
+            return common(write) + changed(write) + _phase(write.new)
+        case "finalize":
+            listed = each("spec.finalizers", part(write.new, "spec").get("finalizers"))
+            return common(write) + changed(write) + [error for at, name in listed for error in _finalizer(name, at)]
+        case _:
+            listed = entries(part(write.new, "spec"), "finalizers")
+            errors = common(write) + whole(write, names.label_name)
+            return errors + [e for name in listed for e in _finalizer(name, "spec.finalizers")] + changed(write)
+
+
+def _finalizer(name: str, path: str) -> list[FieldError]:
+    return finalizer_name(path, name) + known_finalizer(path, name)
 
 
 def _phase(obj: Object) -> list[FieldError]:

@@ -293,8 +293,8 @@ def access_modes(modes: Sequence[str] | None) -> str:
 
 def storage_class(obj: Object) -> str:
     """The class, by annotation (the old way) or by field."""
-    old = text(part(obj, "metadata", "annotations"), BETA_CLASS)
-    return old or text(part(obj, "spec"), "storageClassName")
+    old: str | None = part(obj, "metadata", "annotations").get(BETA_CLASS)
+    return text(part(obj, "spec"), "storageClassName") if old is None else old
 
 
 def _columns() -> tuple[Column, ...]:
@@ -319,11 +319,11 @@ def row(obj: Object, now: datetime) -> list[Any]:
     phase = text(status, "phase")
     return [
         name(obj),
-        text(part(spec, "capacity"), "storage"),
+        text(part(spec, "capacity"), "storage") or "0",
         access_modes(spec.get("accessModes")),
         text(spec, "persistentVolumeReclaimPolicy"),
         "Terminating" if part(obj, "metadata").get("deletionTimestamp") else phase,
-        f"{text(claim, 'namespace')}/{text(claim, 'name')}" if claim else "",
+        f"{text(claim, 'namespace')}/{text(claim, 'name')}" if spec.get("claimRef") is not None else "",
         storage_class(obj),
         spec.get("volumeAttributesClassName") or UNSET,
         text(status, "reason"),

@@ -209,7 +209,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         name(obj),
         "Terminating" if part(obj, "metadata").get("deletionTimestamp") else text(status, "phase"),
         volume,
-        text(part(status, "capacity"), "storage") if volume else "",
+        text(part(status, "capacity"), "storage") or "0" if volume else "",
         access_modes(status.get("accessModes")) if volume else "",
         storage_class(obj),
         spec.get("volumeAttributesClassName") or UNSET,

@@ -426,6 +426,7 @@ def resource() -> Resource:
         row=row,
         row_conditions=row_conditions,
         selectable={
+            "spec.host": _selects("spec", "nodeName"),
             "spec.nodeName": _selects("spec", "nodeName"),
             "spec.restartPolicy": _selects("spec", "restartPolicy"),
             "spec.schedulerName": _selects("spec", "schedulerName"),
@@ -433,6 +434,7 @@ def resource() -> Resource:
             "spec.hostNetwork": lambda obj: "true" if part(obj, "spec").get("hostNetwork") else "false",
             "status.phase": _selects("status", "phase"),
             "status.podIP": _selects("status", "podIP"),
+            "status.podIPs": lambda _: "",
             "status.nominatedNodeName": _selects("status", "nominatedNodeName"),
         },
         indexed=("spec.nodeName",),

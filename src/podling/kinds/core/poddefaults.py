@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from podling.api import quantity
+from podling.kinds.core.requirements import is_huge_page, of_containers, overcommitted, pod_level
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
 
@@ -56,7 +57,7 @@ def pod(obj: Object) -> None:
     if spec.get("hostNetwork"):
         _host_ports(spec)
     pod_spec(spec)
-    _pod_level_requests(spec)
+    _pod_level(spec)
     _addresses(obj.setdefault("status", {}))
 
 
@@ -292,13 +293,19 @@ def _host_ports(spec: Object) -> None:
                 fill_zero(port, "hostPort", port.get("containerPort") or 0)
 
 
-def _pod_level_requests(spec: Object) -> None:
-    """Limits of the whole pod become its requests where neither it nor any container asks for that resource."""
+def _pod_level(spec: Object) -> None:
+    """What the whole pod asks for, where it says something: its containers' sum, or else its own limits."""
     resources: Object = part(spec, "resources")
-    limits: Object = part(resources, "limits")
+    limits, requests = part(resources, "limits"), part(resources, "requests")
+    if limits or requests:
+        sums = of_containers(spec, "limits")
+        pages = {name: str(total) for name, total in sums.items() if is_huge_page(name) and name not in requests}
+        limits = {**pages, **limits}
     if not limits:
         return
-    asked = {name for c in containers(spec) for name in part(c, "resources", "requests")}
-    missing = {name: amount for name, amount in limits.items() if name not in asked}
-    if requests := {**missing, **part(resources, "requests")}:
-        resources["requests"] = requests
+    resources["limits"] = limits
+    sums = of_containers(spec, "requests")
+    asked = {name: str(total) for name, total in sums.items() if pod_level(name) and overcommitted(name)}
+    wanted = {**{name: amount for name, amount in limits.items() if pod_level(name)}, **asked, **requests}
+    if wanted:
+        resources["requests"] = wanted

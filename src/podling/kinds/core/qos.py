@@ -15,7 +15,7 @@ _COUNTED: Final = ("cpu", "memory")
 def qos_class(pod: Object) -> str:
     """`Guaranteed` when every container's limits are its requests, `BestEffort` when nobody asks for anything."""
     spec = part(pod, "spec")
-    if part(spec, "resources"):
+    if spec.get("resources") is not None:
         holders: Sequence[Object] = [spec]
     else:
         holders = [*entries(spec, "containers"), *entries(spec, "initContainers")]

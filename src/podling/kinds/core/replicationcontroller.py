@@ -9,18 +9,17 @@ from podling.api.errors import FieldError, invalid_value, required
 from podling.api.meta import matches_labels
 from podling.api.resources import Column, Resource, ScalePaths, Strategy, Write
 from podling.kinds import printing
-from podling.kinds.core import poddefaults, podspec, workload
+from podling.kinds.core import poddefaults, podspec, podwarnings, workload
 from podling.kinds.printing import age_column, doc, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, object_meta, whole
 from podling.store.types import Object
 
 
 def default(obj: Object) -> None:
     spec: Object = obj.setdefault("spec", {})
-    template: Object = spec.setdefault("template", {})
-    labels = part(template, "metadata").get("labels")
+    labels = part(spec, "template", "metadata").get("labels")
     if labels:
         if not spec.get("selector"):
             spec["selector"] = dict(labels)
@@ -28,15 +27,18 @@ def default(obj: Object) -> None:
         if not meta.get("labels"):
             meta["labels"] = dict(labels)
     workload.fill(spec, replicas=1)
-    poddefaults.pod_template(template)
+    if spec.get("template") is not None:
+        poddefaults.pod_template(spec["template"])
     obj.setdefault("status", {}).setdefault("replicas", 0)
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    """A change is held to the rules of a new object and to those of a change, which are the same but for the name."""
     if write.subresource == "status":
-        return errors + workload.replica_status(part(write.new, "status"))
-    return errors + _spec(part(write.new, "spec"), "spec")
+        return object_meta(write) + workload.replica_status(part(write.new, "status"))
+    spec = _spec(part(write.new, "spec"), "spec")
+    errors = common(write) + whole(write) + spec
+    return errors if write.old is None else errors + changed(write) + spec
 
 
 def _spec(spec: Object, path: str) -> list[FieldError]:
@@ -45,13 +47,23 @@ def _spec(spec: Object, path: str) -> list[FieldError]:
     if not selector:
         errors.append(required(f"{path}.selector"))
     errors += fields.non_negative(f"{path}.replicas", spec.get("replicas"))
-    template = part(spec, "template")
+    template: Object | None = spec.get("template")
+    if template is None:
+        return [*errors, required(f"{path}.template")]
     labels = part(template, "metadata").get("labels")
     if selector and not matches_labels(selector, labels or {}):
         detail = "`selector` does not match template `labels`"
         errors.append(invalid_value(f"{path}.template.metadata.labels", labels or None, detail))
     errors += podspec.template(template, f"{path}.template")
     return errors + podspec.always_restarting(part(template, "spec"), f"{path}.template.spec", "ReplicationController")
+
+
+def warn(write: Write) -> None:
+    """An update tells of the template as it was: Kubernetes mixes the two up."""
+    if write.old is None:
+        workload.warn_named_template(write)
+    elif not write.subresource and workload.generation(write.new) != workload.generation(write.old):
+        write.warnings += podwarnings.of_template(part(write.old, "spec", "template"), "spec.template")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -86,7 +98,7 @@ def resource() -> Resource:
             default=default,
             prepare=workload.keep_replica_status,
             validate=validate,
-            warn=workload.warn_named_template,
+            warn=warn,
             default_propagation="Orphan",
         ),
         columns=_columns(),

@@ -11,7 +11,7 @@ from podling.kinds.core import requirements
 from podling.kinds.core.poddefaults import resource_list
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
@@ -51,14 +51,29 @@ _SCOPES: Final = {
     "BestEffort": frozenset(("pods",)),
     "VolumeAttributesClass": frozenset(("persistentvolumeclaims", "requests.storage")),
 }
+_NAMELESS: Final = (
+    "BestEffort",
+    "NotBestEffort",
+    "Terminating",
+    "NotTerminating",
+    "CrossNamespacePodAffinity",
+)
+_MISAPPLIED: Final = "unsupported scope applied to resource"
+_MUST_EXIST: Final = (
+    "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, "
+    "ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
+)
 _OPPOSITES: Final = (("BestEffort", "NotBestEffort"), ("Terminating", "NotTerminating"))
 
 
 def default(obj: Object) -> None:
-    spec: Object = obj.setdefault("spec", {})
-    if spec.get("hard"):
-        resource_list(spec["hard"])
-    obj.setdefault("status", {})
+    for amounts in (
+        obj.setdefault("spec", {}).get("hard"),
+        obj.setdefault("status", {}).get("hard"),
+        obj["status"].get("used"),
+    ):
+        if amounts:
+            resource_list(amounts)
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -71,95 +86,101 @@ def validate(write: Write) -> list[FieldError]:
     errors += _amounts(spec.get("hard"), "spec.hard")
     errors += _scopes(spec)
     errors += _scope_selector(spec)
-    if write.old is not None:
-        before = part(write.old, "spec")
-        if set(entries(spec, "scopes")) != set(entries(before, "scopes")):
-            errors.append(invalid_value("spec.scopes", spec.get("scopes"), fields.IMMUTABLE))
-        if part(spec, "scopeSelector") != part(before, "scopeSelector"):
-            errors.append(invalid_value("spec.scopeSelector", spec.get("scopeSelector"), fields.IMMUTABLE))
+    if write.old is not None and set(entries(spec, "scopes")) != set(entries(part(write.old, "spec"), "scopes")):
+        errors.append(invalid_value("spec.scopes", spec.get("scopes"), fields.IMMUTABLE))
     return errors
 
 
 def _amounts(hard: Object | None, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    for resource_name, amount in (hard or {}).items():
-        at = f"{path}[{resource_name}]"
-        errors += _resource_name(resource_name, at)
-        errors += _amount(resource_name, amount, at)
+    for limited, amount in (hard or {}).items():
+        at = f"{path}[{limited}]"
+        errors += requirements.standard_name(limited, at)
+        if "/" not in limited and not _counted(limited):
+            errors.append(invalid_value(at, limited, "must be a standard resource for quota"))
+        errors += requirements.amount_value(limited, amount, at)
     return errors
 
 
-def _resource_name(value: str, path: str) -> list[FieldError]:
-    errors = fields.check(path, value, names.qualified_name)
-    if errors or "/" in value:
-        return errors
-    standard = value in _OBJECTS or value in _COMPUTE or value == "storage"
-    if not standard and not requirements.is_huge_page(value.removeprefix("requests.")):
-        errors.append(invalid_value(path, value, "must be a standard resource type or fully qualified"))
-    if (
-        value not in _OBJECTS
-        and value not in _COMPUTE
-        and not requirements.is_huge_page(value.removeprefix("requests."))
-    ):
-        errors.append(invalid_value(path, value, "must be a standard resource for quota"))
-    return errors
+def _counted(name: str) -> bool:
+    return name in _OBJECTS or name in _COMPUTE or requirements.is_huge_page(name.removeprefix("requests."))
 
 
-def _amount(resource_name: str, amount: Any, path: str) -> list[FieldError]:
-    value = requirements.nanos(amount)
-    shown = requirements.canonical(amount)
-    errors = [invalid_value(path, shown, fields.NON_NEGATIVE)] if value < 0 else []
-    counted = resource_name in _OBJECTS or requirements.is_extended(resource_name)
-    if counted and value % requirements.quantity.NANO:
-        errors.append(invalid_value(path, shown, "must be an integer"))
-    return errors
+def _misapplied(scope: str, spec: Object) -> int:
+    """How many of the limited resources the scope has nothing to say about."""
+    fits = _SCOPES.get(scope)
+    return 0 if fits is None else sum(_counted(name) and name not in fits for name in part(spec, "hard"))
 
 
 def _scopes(spec: Object) -> list[FieldError]:
-    scopes: list[str] = entries(spec, "scopes")
+    path, scopes = "spec.scopes", entries(spec, "scopes")
     errors: list[FieldError] = []
     for scope in scopes:
         if scope not in _SCOPES:
-            errors.append(invalid_value("spec.scopes", scopes, "unsupported scope"))
-            continue
-        for resource_name in entries(spec, "hard"):
-            if _counted(resource_name) and resource_name not in _SCOPES[scope]:
-                errors.append(invalid_value("spec.scopes", scopes, "unsupported scope applied to resource"))
-    for pair in _OPPOSITES:
-        if set(pair) <= set(scopes):
-            errors.append(invalid_value("spec.scopes", scopes, "conflicting scopes"))
-    return errors
-
-
-def _counted(resource_name: str) -> bool:
-    return resource_name in _OBJECTS or resource_name in _COMPUTE
+            errors.append(invalid_value(path, scopes, "unsupported scope"))
+        errors += [invalid_value(path, scopes, _MISAPPLIED)] * _misapplied(scope, spec)
+    return errors + _conflicts(path, scopes, spec)
 
 
 def _scope_selector(spec: Object) -> list[FieldError]:
+    """Which of the expressions is wrong, Kubernetes does not say."""
+    path, expressions = "spec.scopeSelector.matchExpressions", part(spec, "scopeSelector").get("matchExpressions")
     errors: list[FieldError] = []
-    path = "spec.scopeSelector.matchExpressions"
-    for at, expression in each(path, part(spec, "scopeSelector").get("matchExpressions")):
-        scope, operator = text(expression, "scopeName"), text(expression, "operator")
-        values = entries(expression, "values")
+    scopes: list[str] = []
+    for _, expression in each(path, expressions):
+        scope = text(expression, "scopeName")
+        scopes.append(scope)
         if scope not in _SCOPES:
-            errors.append(invalid_value(f"{at}.scopeName", scope, "unsupported scope"))
-        if scope in ("BestEffort", "NotBestEffort", "Terminating", "NotTerminating") and operator != "Exists":
-            detail = "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, "
-            detail += "ResourceQuotaScopeNotTerminating, ResourceQuotaScopeBestEffort, "
-            detail += "ResourceQuotaScopeNotBestEffort or ResourceQuotaScopeCrossNamespacePodAffinity"
-            errors.append(invalid_value(f"{at}.operator", operator, detail))
-        match operator:
-            case "In" | "NotIn":
-                if not values:
-                    detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
-                    errors.append(required(f"{at}.values", detail))
-            case "Exists" | "DoesNotExist":
-                if values:
-                    detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
-                    errors.append(invalid_value(f"{at}.values", values, detail))
-            case _:
-                errors.append(invalid_value(f"{at}.operator", operator, "not a valid selector operator"))
+            errors.append(invalid_value(f"{path}.scopeName", scope, "unsupported scope"))
+        errors += [invalid_value(path, _shown(expressions), _MISAPPLIED)] * _misapplied(scope, spec)
+        errors += _operator(expression, scope, path)
+    return errors + _conflicts(path, scopes, spec)
+
+
+def _conflicts(path: str, seen: list[str], spec: Object) -> list[FieldError]:
+    """However the scopes are told, what is shown is `spec.scopes`."""
+    pairs = [pair for pair in _OPPOSITES if set(pair) <= set(seen)]
+    return [invalid_value(path, spec.get("scopes"), "conflicting scopes")] * len(pairs)
+
+
+def _operator(expression: Object, scope: str, path: str) -> list[FieldError]:
+    operator, values = text(expression, "operator"), entries(expression, "values")
+    errors: list[FieldError] = []
+    if scope in _NAMELESS and operator != "Exists":
+        errors.append(invalid_value(f"{path}.operator", operator, _MUST_EXIST))
+    match operator:
+        case "In" | "NotIn":
+            if not values:
+                detail = "must be at least one value when `operator` is 'In' or 'NotIn' for scope selector"
+                errors.append(required(f"{path}.values", detail))
+        case "Exists" | "DoesNotExist":
+            if values:
+                detail = "must be no value when `operator` is 'Exist' or 'DoesNotExist' for scope selector"
+                errors.append(invalid_value(f"{path}.values", values, detail))
+        case _:
+            errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
     return errors
+
+
+def _shown(expressions: list[Object] | None) -> Object:
+    """The selector as Kubernetes holds it inside."""
+    keys = (("ScopeName", "scopeName"), ("Operator", "operator"))
+    listed = [{**{k: text(e, key) for k, key in keys}, "Values": e.get("values")} for e in expressions or ()]
+    return {"MatchExpressions": listed}
+
+
+def warn(write: Write) -> None:
+    """More requested than limited is odd, and allowed."""
+    if write.old is not None:
+        return
+    hard = part(write.new, "spec", "hard")
+    for kind in ("cpu", "memory", "storage", "ephemeral-storage"):
+        limit, request = f"limits.{kind}", f"requests.{kind}"
+        if request not in hard and kind in ("cpu", "memory"):
+            request = kind
+        if request in hard and limit in hard and requirements.nanos(hard[request]) > requirements.nanos(hard[limit]):
+            asked, most = (requirements.canonical(hard[key]) for key in (request, limit))
+            write.warnings.append(f"ResourceQuota {request} ({asked}) should be less than {limit} ({most})")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -198,7 +219,7 @@ def resource() -> Resource:
         short_names=("quota",),
         status=True,
         strategy=Strategy(
-            default=default, prepare=keep_status, validate=validate, generation=None, returns_deleted=True
+            default=default, prepare=keep_status, validate=validate, warn=warn, generation=None, returns_deleted=True
         ),
         columns=_columns(),
         row=row,

@@ -6,20 +6,21 @@ import base64
 from datetime import datetime
 from typing import Any, Final
 
-import orjson
-
+from podling.api import gojson
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core import keypairs
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
 
 _MAX_SIZE: Final = 1024 * 1024
 _TOKEN: Final = "kubernetes.io/service-account-token"
 _TOKEN_ACCOUNT: Final = "kubernetes.io/service-account.name"
+_REDACTED: Final = "<secret contents redacted>"
 _KEYS: Final = {
     "kubernetes.io/dockercfg": (".dockercfg",),
     "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
@@ -39,10 +40,10 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = common(write) + changed(write)
     if write.old is not None:
         errors += _update(write.new, write.old)
-    return errors + _data(write.new)
+    return errors + whole(write) + _data(write.new)
 
 
 def _update(new: Object, old: Object) -> list[FieldError]:
@@ -83,17 +84,14 @@ def _typed(obj: Object, data: dict[str, str]) -> list[FieldError]:
 
 
 def _is_json(path: str, encoded: str) -> list[FieldError]:
-    content = base64.b64decode(encoded)
     try:
-        parsed: object = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        return [invalid_value(path, "<secret contents redacted>", _json_problem(content))]
-    if isinstance(parsed, dict):
-        return []
-    if parsed is None:
+        parsed: object = gojson.loads(base64.b64decode(encoded))
+    except gojson.JsonError as error:
+        return [invalid_value(path, _REDACTED, str(error))]
+    if parsed is None or isinstance(parsed, dict):
         return []
     detail = f"json: cannot unmarshal {_json_type(parsed)} into Go value of type map[string]interface {{}}"
-    return [invalid_value(path, "<secret contents redacted>", detail)]
+    return [invalid_value(path, _REDACTED, detail)]
 
 
 def _json_type(value: object) -> str:
@@ -108,25 +106,14 @@ def _json_type(value: object) -> str:
             return "number"
 
 
-def _json_problem(content: bytes) -> str:
-    stripped = content.strip()
-    if not stripped:
-        return "unexpected end of JSON input"
-    return f"invalid character '{chr(stripped[0])}' looking for beginning of value"
-
-
 def warn(write: Write) -> None:
-    """A TLS secret whose contents are no certificate is stored all the same."""
-    if text(write.new, "type") != "kubernetes.io/tls":
-        return
+    """A TLS secret whose contents are no pair of certificate and key is stored all the same."""
     data = part(write.new, "data")
-    if write.old is not None and part(write.old, "data") == data:
+    if text(write.new, "type") != "kubernetes.io/tls" or (write.old is not None and part(write.old, "data") == data):
         return
-    certificate = base64.b64decode(text(data, "tls.crt"))
-    if b"-----BEGIN" not in certificate:
-        write.warnings.append("tls: failed to find any PEM data in certificate input")
-    elif b"-----BEGIN" not in base64.b64decode(text(data, "tls.key")):
-        write.warnings.append("tls: failed to find any PEM data in key input")
+    certificate, key = (base64.b64decode(text(data, name)) for name in _KEYS["kubernetes.io/tls"])
+    if wrong := keypairs.problem(certificate, key):
+        write.warnings.append(wrong)
 
 
 def _columns() -> tuple[Column, ...]:

@@ -13,6 +13,7 @@ from podling.kinds.core.containers import PROTOCOLS
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.core.serviceaddresses import Allocator
 from podling.kinds.core.servicerules import (
+    address_change,
     cluster_ip_rules,
     externally_accessible,
     is_headless,
@@ -20,7 +21,7 @@ from podling.kinds.core.servicerules import (
     needs_health_check,
     needs_node_ports,
 )
-from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
+from podling.kinds.printing import NONE, UNKNOWN, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
@@ -32,7 +33,9 @@ _TRAFFIC: Final = ("Cluster", "Local")
 _DISTRIBUTIONS: Final = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _AFFINITY_SECONDS: Final = 3 * 60 * 60
 _MAX_AFFINITY_SECONDS: Final = 24 * 60 * 60
-_KUBELET_PORT: Final = 10250
+_HINTS: Final = "service.kubernetes.io/topology-aware-hints"
+_TOPOLOGY: Final = "service.kubernetes.io/topology-mode"
+_SOURCE_RANGES: Final = "service.beta.kubernetes.io/load-balancer-source-ranges"
 
 
 def default(obj: Object) -> None:
@@ -40,10 +43,9 @@ def default(obj: Object) -> None:
     fill(spec, "sessionAffinity", "None")
     if spec["sessionAffinity"] == "None":
         spec.pop("sessionAffinityConfig", None)
-    elif spec["sessionAffinity"] == "ClientIP":
-        client: Object = spec.setdefault("sessionAffinityConfig", {}).setdefault("clientIP", {})
-        if client.get("timeoutSeconds") is None:
-            client["timeoutSeconds"] = _AFFINITY_SECONDS
+    client = part(spec, "sessionAffinityConfig", "clientIP")
+    if spec["sessionAffinity"] == "ClientIP" and client.get("timeoutSeconds") is None:
+        spec["sessionAffinityConfig"] = {"clientIP": {"timeoutSeconds": _AFFINITY_SECONDS}}
     fill(spec, "type", "ClusterIP")
     for port in entries(spec, "ports"):
         fill(port, "protocol", "TCP")
@@ -52,7 +54,7 @@ def default(obj: Object) -> None:
     _default_traffic(spec)
     status: Object = obj.setdefault("status", {})
     for ingress in status.setdefault("loadBalancer", {}).get("ingress") or ():
-        if ingress.get("ip") and ingress.get("ipMode") is None:
+        if spec["type"] == "LoadBalancer" and ingress.get("ip") and ingress.get("ipMode") is None:
             ingress["ipMode"] = "VIP"
 
 
@@ -75,7 +77,8 @@ def prepare(write: Write) -> None:
             spec["clusterIPs"] = [spec["clusterIP"]]
         return
     before = part(write.old, "spec")
-    write.new["status"] = write.old.get("status") or {"loadBalancer": {}}
+    kept: Object = write.old.get("status") or {"loadBalancer": {}}
+    write.new["status"] = kept if _is_load_balancer(spec) else {**kept, "loadBalancer": {}}
     _keep_allocated(spec, before)
     _follow_cluster_ip(spec, before)
     _drop_for_type(spec, before)
@@ -88,26 +91,25 @@ def _keep_allocated(spec: Object, before: Object) -> None:
             spec["clusterIP"] = before["clusterIP"]
         if not spec.get("clusterIPs") and text(spec, "clusterIP") == text(before, "clusterIP"):
             _set(spec, "clusterIPs", before.get("clusterIPs"))
-        for key in ("ipFamilies", "ipFamilyPolicy"):
-            if not spec.get(key):
-                _set(spec, key, before.get(key))
     if needs_node_ports(before) and needs_node_ports(spec):
         _keep_node_ports(spec, before)
     if needs_health_check(before) and needs_health_check(spec) and not spec.get("healthCheckNodePort"):
         _set(spec, "healthCheckNodePort", before.get("healthCheckNodePort"))
 
 
-def _keep_node_ports(spec: Object, before: Object) -> None:
-    def key(port: Object) -> tuple[Any, Any]:
-        return port.get("protocol"), port.get("port")
+def _node_ports(spec: Object) -> set[int]:
+    return {p["nodePort"] for p in entries(spec, "ports") if p.get("nodePort")}
 
-    ports: Sequence[Object] = entries(spec, "ports")
-    used = {p.get("nodePort") for p in ports}
-    held = {key(p): p.get("nodePort") for p in entries(before, "ports")}
-    for port in ports:
-        number = held.get(key(port))
+
+def _keep_node_ports(spec: Object, before: Object) -> None:
+    """A port keeps its number by its name, be it the same otherwise or not."""
+    used = _node_ports(spec) & _node_ports(before)
+    held = {text(p, "name"): p.get("nodePort") or 0 for p in entries(before, "ports")}
+    for port in entries(spec, "ports"):
+        number = held.get(text(port, "name"), 0)
         if not port.get("nodePort") and number and number not in used:
             port["nodePort"] = number
+            used.add(number)
 
 
 def _set(spec: Object, key: str, value: Any) -> None:
@@ -120,8 +122,10 @@ def _set(spec: Object, key: str, value: Any) -> None:
 def _follow_cluster_ip(spec: Object, before: Object) -> None:
     """Who changes `clusterIP` alone means `clusterIPs` too."""
     address = text(spec, "clusterIP")
-    same_list = entries(spec, "clusterIPs") == entries(before, "clusterIPs")
-    if address != text(before, "clusterIP") and same_list:
+    if address == text(before, "clusterIP"):
+        if not spec.get("clusterIPs"):
+            _set(spec, "clusterIPs", before.get("clusterIPs"))
+    elif entries(spec, "clusterIPs") == entries(before, "clusterIPs"):
         _set(spec, "clusterIPs", [address] if address else None)
 
 
@@ -144,43 +148,39 @@ def _drop_for_type(spec: Object, before: Object) -> None:
             for key in keys:
                 if spec.get(key) == before.get(key):
                     spec.pop(key, None)
-    if needs_node_ports(before) and not needs_node_ports(spec):
-        held = {p.get("nodePort") for p in entries(before, "ports")}
-        if {p.get("nodePort") for p in entries(spec, "ports")} <= held:
-            for port in entries(spec, "ports"):
-                port.pop("nodePort", None)
+    if needs_node_ports(before) and not needs_node_ports(spec) and _node_ports(spec) <= _node_ports(before):
+        for port in entries(spec, "ports"):
+            port.pop("nodePort", None)
 
 
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write, names.label_name)
-    if write.subresource == "status":
-        return errors + _load_balancer(part(write.new, "status", "loadBalancer"), part(write.new, "spec"))
     spec = part(write.new, "spec")
+    if write.subresource == "status":
+        return errors + _load_balancer(write, spec)
     if write.old is not None:
-        errors += _address_change(spec, part(write.old, "spec"))
-    return errors + _spec(spec)
+        errors += _change(spec, part(write.old, "spec"))
+    return errors + _spec(write, spec, part(write.old or {}, "spec"))
 
 
-def _address_change(spec: Object, before: Object) -> list[FieldError]:
-    """The primary address and family stay for as long as the type needs them."""
-    if not (needs_cluster_ip(spec) and needs_cluster_ip(before)):
-        return []
-    errors: list[FieldError] = []
-    for key, called in (("clusterIPs", "clusterIP"), ("ipFamilies", "ipFamily")):
-        old, new = entries(before, key), entries(spec, key)
-        if not old:
-            continue
-        if not new:
-            errors.append(invalid_value(f"spec.{key}[0]", new or None, f"primary {called} can not be unset"))
-        elif new[0] != old[0]:
-            errors.append(invalid_value(f"spec.{key}[0]", new, "may not change once set"))
+def _change(spec: Object, before: Object) -> list[FieldError]:
+    errors = address_change(spec, before)
+    if _is_load_balancer(spec) and _is_load_balancer(before):
+        new, old = spec.get("loadBalancerClass"), before.get("loadBalancerClass")
+        if new != old:
+            errors.append(invalid_value("spec.loadBalancerClass", new, "may not change once set"))
+    errors += _load_balancer_class(spec)
+    if needs_health_check(before) and needs_health_check(spec):
+        key = "healthCheckNodePort"
+        if (spec.get(key) or 0) != (before.get(key) or 0):
+            errors.append(forbidden_field(f"spec.{key}", fields.IMMUTABLE))
     return errors
 
 
-def _spec(spec: Object) -> list[FieldError]:
+def _spec(write: Write, spec: Object, before: Object) -> list[FieldError]:
     kind, headless = text(spec, "type"), is_headless(spec)
     ports: Sequence[Object] = entries(spec, "ports")
-    errors: list[FieldError] = []
+    errors = _topology(write.new)
     if not ports and not headless and kind != "ExternalName":
         errors.append(required("spec.ports"))
     errors += _type_rules(spec, kind, headless)
@@ -189,32 +189,41 @@ def _spec(spec: Object) -> list[FieldError]:
         errors += _port(port, at, len(ports) > 1, seen)
     errors += fields.labels("spec.selector", spec.get("selector"))
     errors += _affinity(spec)
-    errors += cluster_ip_rules(spec)
-    errors += _external_ips(spec)
+    errors += cluster_ip_rules(spec, before)
+    errors += _external_ips(spec, before)
     errors += fields.one_of_required("spec.type", kind, _TYPES)
     errors += _port_clashes(ports, kind)
-    errors += _source_ranges(spec, kind)
+    errors += _source_ranges(write, spec, before)
+    errors += _allocates(spec, kind)
+    errors += _load_balancer_class(spec)
     errors += _traffic(spec)
     return errors
 
 
+def _annotations(obj: Object) -> Object:
+    return part(obj, "metadata", "annotations")
+
+
+def _topology(service: Object) -> list[FieldError]:
+    annotations = _annotations(service)
+    mode, hints = annotations.get(_TOPOLOGY), annotations.get(_HINTS)
+    if mode is None or hints is None or mode == hints:
+        return []
+    detail = f"must match annotations[{_HINTS}] when both are specified"
+    return [invalid_value(f"metadata.annotations[{_TOPOLOGY}]", mode, detail)]
+
+
 def _type_rules(spec: Object, kind: str, headless: bool) -> list[FieldError]:
+    if kind in ("LoadBalancer", "NodePort") and headless:
+        return [invalid_value("spec.clusterIPs[0]", "None", f"may not be set to 'None' for {kind} services")]
+    if kind != "ExternalName":
+        return []
     errors: list[FieldError] = []
-    match kind:
-        case "LoadBalancer" | "NodePort":
-            for at, port in each("spec.ports", spec.get("ports")):
-                if kind == "LoadBalancer" and port.get("port") == _KUBELET_PORT:
-                    detail = f"may not expose port {_KUBELET_PORT} externally since it is used by kubelet"
-                    errors.append(invalid_value(f"{at}.port", port["port"], detail))
-            if headless:
-                detail = f"may not be set to 'None' for {kind} services"
-                errors.append(invalid_value("spec.clusterIPs[0]", "None", detail))
-        case "ExternalName":
-            target = text(spec, "externalName").removesuffix(".")
-            errors += fields.check_required("spec.externalName", target, names.dns1123_subdomain)
-        case _:
-            pass
-    return errors
+    for key in ("clusterIPs", "ipFamilies", "ipFamilyPolicy"):
+        if spec.get(key):
+            errors.append(forbidden_field(f"spec.{key}", "may not be set for ExternalName services"))
+    target = text(spec, "externalName").removesuffix(".")
+    return errors + fields.check_required("spec.externalName", target, names.dns1123_subdomain)
 
 
 def _port(port: Object, path: str, named: bool, seen: set[str]) -> list[FieldError]:
@@ -240,24 +249,24 @@ def _affinity(spec: Object) -> list[FieldError]:
     errors = fields.one_of_required("spec.sessionAffinity", kind, _AFFINITIES)
     path = "spec.sessionAffinityConfig"
     if kind == "None" and config is not None:
-        detail = "must not be set when session affinity is None"
-        errors.append(forbidden_field(path, detail))
-    if kind != "ClientIP":
-        return errors
-    seconds = part(config or {}, "clientIP").get("timeoutSeconds")
-    if seconds is None:
-        return [*errors, required(path, f"when session affinity type is {kind}")]
-    if not 0 < seconds <= _MAX_AFFINITY_SECONDS:
-        detail = f"must be greater than 0 and less than {_MAX_AFFINITY_SECONDS}"
-        errors.append(invalid_value(f"{path}.clientIP.timeoutSeconds", seconds, detail))
-    return errors
+        errors.append(forbidden_field(path, "must not be set when session affinity is None"))
+    return errors + _client_affinity(path, config) if kind == "ClientIP" else errors
 
 
-def _external_ips(spec: Object) -> list[FieldError]:
+def _client_affinity(path: str, config: Object | None) -> list[FieldError]:
+    """Defaulting fills in what is missing, so that only the number can be wrong."""
+    seconds: int = part(config or {}, "clientIP").get("timeoutSeconds") or 0
+    if 0 < seconds <= _MAX_AFFINITY_SECONDS:
+        return []
+    detail = f"must be greater than 0 and less than {_MAX_AFFINITY_SECONDS}"
+    return [invalid_value(f"{path}.clientIP.timeoutSeconds", seconds, detail)]
+
+
+def _external_ips(spec: Object, before: Object) -> list[FieldError]:
     errors: list[FieldError] = []
     for at, address in each("spec.externalIPs", spec.get("externalIPs")):
-        wrong = names.ip(address)
-        errors += fields.says(at, address, wrong or names.special_ip(address))
+        wrong = fields.new_ip(at, address, entries(before, "externalIPs"))
+        errors += wrong or fields.check(at, address, names.special_ip)
     return errors
 
 
@@ -289,25 +298,42 @@ def _port_key(protocol: str, number: int) -> Object:
     return {"Name": "", "Protocol": protocol, "AppProtocol": None, "Port": number, "TargetPort": 0, "NodePort": 0}
 
 
-def _source_ranges(spec: Object, kind: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    only = "may only be used when `type` is 'LoadBalancer'"
-    if ranges := spec.get("loadBalancerSourceRanges"):
-        if kind != "LoadBalancer":
-            errors.append(forbidden_field("spec.LoadBalancerSourceRanges", only))
-        for at, value in each("spec.LoadBalancerSourceRanges", ranges):
-            errors += fields.says(at, value, names.cidr(value.strip()))
-    allocate = spec.get("allocateLoadBalancerNodePorts")
-    if kind == "LoadBalancer" and allocate is None:
-        errors.append(required("spec.allocateLoadBalancerNodePorts"))
-    elif kind != "LoadBalancer" and allocate is not None:
-        errors.append(forbidden_field("spec.allocateLoadBalancerNodePorts", only))
-    if (class_ := spec.get("loadBalancerClass")) is not None:
-        if kind != "LoadBalancer":
-            errors.append(forbidden_field("spec.loadBalancerClass", only))
-        else:
-            errors += fields.check("spec.loadBalancerClass", class_, names.qualified_name)
+_ONLY_LOAD_BALANCER: Final = "may only be used when `type` is 'LoadBalancer'"
+
+
+def _source_ranges(write: Write, spec: Object, before: Object) -> list[FieldError]:
+    if ranges := entries(spec, "loadBalancerSourceRanges"):
+        path, known = "spec.LoadBalancerSourceRanges", [r.strip() for r in entries(before, "loadBalancerSourceRanges")]
+        errors = [] if _is_load_balancer(spec) else [forbidden_field(path, _ONLY_LOAD_BALANCER)]
+        for at, value in each(path, ranges):
+            errors += fields.new_cidr(at, value.strip(), known)
+        return errors
+    given = _annotations(write.new).get(_SOURCE_RANGES)
+    if given is None:
+        return []
+    path = f"metadata.annotations[{_SOURCE_RANGES}]"
+    errors = [] if _is_load_balancer(spec) else [forbidden_field(path, _ONLY_LOAD_BALANCER)]
+    if given.strip() and (write.old is None or _annotations(write.old).get(_SOURCE_RANGES) != given):
+        for value in given.strip().split(","):
+            errors += fields.new_cidr(path, value.strip())
     return errors
+
+
+def _allocates(spec: Object, kind: str) -> list[FieldError]:
+    allocate = spec.get("allocateLoadBalancerNodePorts")
+    if kind != "LoadBalancer" and allocate is not None:
+        return [forbidden_field("spec.allocateLoadBalancerNodePorts", _ONLY_LOAD_BALANCER)]
+    missing = kind == "LoadBalancer" and allocate is None
+    return [required("allocateLoadBalancerNodePorts")] if missing else []
+
+
+def _load_balancer_class(spec: Object) -> list[FieldError]:
+    class_, path = spec.get("loadBalancerClass"), "spec.loadBalancerClass"
+    if class_ is None:
+        return []
+    if _is_load_balancer(spec):
+        return fields.check(path, class_, names.qualified_name)
+    return [forbidden_field(path, _ONLY_LOAD_BALANCER)]
 
 
 def _traffic(spec: Object) -> list[FieldError]:
@@ -340,41 +366,71 @@ def _health_check_port(spec: Object) -> list[FieldError]:
     return [invalid_value(path, number, detail)]
 
 
-def _load_balancer(balancer: Object, spec: Object) -> list[FieldError]:
-    errors: list[FieldError] = []
+def _load_balancer(write: Write, spec: Object) -> list[FieldError]:
     path = "status.loadBalancer.ingress"
-    if balancer.get("ingress") and text(spec, "type") != "LoadBalancer":
-        errors.append(forbidden_field(path, "may only be used when `spec.type` is 'LoadBalancer'"))
-    for at, ingress in each(path, balancer.get("ingress")):
-        if address := text(ingress, "ip"):
-            errors += fields.check(f"{at}.ip", address, names.ip)
-        mode = ingress.get("ipMode")
-        if mode is not None and not address:
+    ingress = entries(part(write.new, "status", "loadBalancer"), "ingress")
+    if ingress and text(spec, "type") != "LoadBalancer":
+        return [forbidden_field(path, "may only be used when `spec.type` is 'LoadBalancer'")]
+    old = entries(part(write.old or {}, "status", "loadBalancer"), "ingress")
+    return load_balancer_ingress(path, ingress, old)
+
+
+def load_balancer_ingress(path: str, ingress: list[Object], old: list[Object]) -> list[FieldError]:
+    known = [text(i, "ip") for i in old if text(i, "ip")]
+    errors: list[FieldError] = []
+    for at, item in each(path, ingress):
+        address, mode, host = text(item, "ip"), item.get("ipMode"), text(item, "hostname")
+        if address:
+            errors += fields.new_ip(f"{at}.ip", address, known)
+        if mode is None and address:
+            errors.append(required(f"{at}.ipMode", "must be specified when `ip` is set"))
+        elif mode is not None and not address:
             errors.append(forbidden_field(f"{at}.ipMode", "may not be specified when `ip` is not set"))
         elif mode is not None:
             errors += fields.one_of(f"{at}.ipMode", mode, ("Proxy", "VIP"))
-        if host := text(ingress, "hostname"):
+        if host:
             errors += fields.check(f"{at}.hostname", host, names.dns1123_subdomain)
+            if names.parse_ip(host) is not None:
+                errors.append(invalid_value(f"{at}.hostname", host, "must be a DNS name, not an IP address"))
     return errors
 
 
 def warn(write: Write) -> None:
     if write.subresource:
         return
-    spec = part(write.new, "spec")
-    if is_headless(spec):
-        for key, shown in (("loadBalancerIP", "loadBalancerIP"), ("externalIPs", "externalIPs")):
-            if spec.get(key):
-                write.warnings.append(f"spec.{shown} is ignored for headless services")
-        if text(spec, "sessionAffinity") != "None":
-            write.warnings.append("spec.SessionAffinity is ignored for headless services")
-    elif spec.get("externalIPs"):
-        if text(spec, "type") == "ExternalName":
-            write.warnings.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
-        else:
-            write.warnings.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    spec, warnings = part(write.new, "spec"), write.warnings
+    if _HINTS in _annotations(write.new):
+        warnings.append(f"annotation {_HINTS} is deprecated, please use {_TOPOLOGY} instead")
+    headless = text(spec, "clusterIP") == "None" and text(spec, "type") == "ClusterIP"
+    if not headless and text(spec, "clusterIP"):
+        _warn_addresses(write, spec, "clusterIPs")
+    if headless:
+        _warn_headless(write, spec)
+    _warn_addresses(write, spec, "externalIPs")
+    warnings += names.ip_warnings("spec.loadBalancerIP", text(spec, "loadBalancerIP"))
+    for at, value in each("spec.loadBalancerSourceRanges", spec.get("loadBalancerSourceRanges")):
+        warnings += names.cidr_warnings(at, value)
+    if spec.get("externalIPs") and text(spec, "type") == "ExternalName":
+        warnings.append('spec.externalIPs is ignored when spec.type is "ExternalName"')
+    elif spec.get("externalIPs") and not headless:
+        warnings.append("spec.externalIPs is deprecated and may no longer be implemented in some clusters")
+    if text(spec, "type") != "ExternalName" and text(spec, "externalName"):
+        warnings.append('spec.externalName is ignored when spec.type is not "ExternalName"')
     if spec.get("trafficDistribution") == "PreferClose":
-        write.warnings.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+        warnings.append('spec.trafficDistribution: "PreferClose" is deprecated; use "PreferSameZone"')
+
+
+def _warn_addresses(write: Write, spec: Object, key: str) -> None:
+    for at, address in each(f"spec.{key}", spec.get(key)):
+        write.warnings += names.ip_warnings(at, address)
+
+
+def _warn_headless(write: Write, spec: Object) -> None:
+    for key in ("loadBalancerIP", "externalIPs"):
+        if spec.get(key):
+            write.warnings.append(f"spec.{key} is ignored for headless services")
+    if text(spec, "sessionAffinity") != "None":
+        write.warnings.append("spec.SessionAffinity is ignored for headless services")
 
 
 def _columns() -> tuple[Column, ...]:
@@ -413,8 +469,10 @@ def _external(obj: Object) -> str:
             ingress = entries(part(obj, "status", "loadBalancer"), "ingress")
             addresses = sorted({text(i, "ip") or text(i, "hostname") for i in ingress} - {""})
             return ",".join([*addresses, *given]) or "<pending>"
-        case _:
+        case "ClusterIP" | "NodePort":
             return ",".join(given) or NONE
+        case _:
+            return UNKNOWN
 
 
 def _port_text(port: Object) -> str:

@@ -82,11 +82,11 @@ def warn_named_template(write: Write) -> None:
     """As `warn_template`, for the kinds whose name their pods share. Any change of theirs tells the template anew."""
     if write.old is None:
         warn_name(write)
-    if not write.subresource and (write.old is None or _generation(write.new) != _generation(write.old)):
+    if not write.subresource and (write.old is None or generation(write.new) != generation(write.old)):
         write.warnings += podwarnings.of_template(part(write.new, "spec", "template"), "spec.template")
 
 
-def _generation(obj: Object) -> int:
+def generation(obj: Object) -> int:
     return part(obj, "metadata").get("generation") or 0
 
 

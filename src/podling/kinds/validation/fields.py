@@ -75,6 +75,15 @@ def check(path: str, value: str, rule: Callable[[str], list[str]]) -> list[Field
     return says(path, value, rule(value))
 
 
+def new_ip(path: str, value: str, known: Sequence[str] = ()) -> list[FieldError]:
+    """The rule for an address; one that the stored object has already stays as it is."""
+    return [] if value in known else check(path, value, names.ip)
+
+
+def new_cidr(path: str, value: str, known: Sequence[str] = ()) -> list[FieldError]:
+    return [] if value in known else check(path, value, names.cidr)
+
+
 def check_required(path: str, value: str, rule: Callable[[str], list[str]]) -> list[FieldError]:
     """The rule for a value that must be there."""
     return check(path, value, rule) if value else [required(path)]
