@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, invalid_value
 from podling.api.resources import Column, Resource, Strategy, Write
+from podling.kinds.core.poddefaults import fill
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import names
 from podling.kinds.validation.fields import each, entries, part, text
@@ -23,7 +24,7 @@ def default(obj: Object) -> None:
     if given := text(meta, "name"):
         meta["labels"] = {**part(meta, "labels"), _NAME_LABEL: given}
     obj.setdefault("spec", {})
-    obj.setdefault("status", {})
+    fill(obj.setdefault("status", {}), "phase", "Active")
 
 
 def prepare(write: Write) -> None:

@@ -209,7 +209,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
 
 def _status(obj: Object) -> str:
     ready = [c for c in entries(part(obj, "status"), "conditions") if c.get("type") == "Ready"]
-    words = [("" if c.get("status") == "True" else "Not") + "Ready" for c in ready[:1]] or ["Unknown"]
+    words = [("" if c.get("status") == "True" else "Not") + "Ready" for c in ready[-1:]] or ["Unknown"]
     if part(obj, "spec").get("unschedulable"):
         words.append("SchedulingDisabled")
     return ",".join(words)

@@ -253,7 +253,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         summary.reason,
         restarts,
         age(obj, now),
-        text(addresses[0], "ip") if addresses else NONE,
+        text(addresses[0], "ip") or NONE if addresses else NONE,
         text(spec, "nodeName") or NONE,
         text(status, "nominatedNodeName") or NONE,
         _readiness_gates(obj),
