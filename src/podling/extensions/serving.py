@@ -29,6 +29,7 @@ class Extensions:
     by which aggregated servers know it."""
 
     def __init__(self, server: ApiServer, client: Client, identity: Identity | None = None) -> None:
+        self._server = server
         self._client = client
         self._tasks: set[asyncio.Task[None]] = set()
         self._definitions = Definitions(server, client, server.registry.clock)
@@ -71,7 +72,11 @@ class Extensions:
         policy = self._client.get(validating.POLICIES, "", name)
         if policy is None:
             return
-        status: Object = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": {}}
+        from podling.extensions.typechecking import warnings  # a cluster without policies never needs it
+
+        found = warnings(policy, self._server.served, self._server.schemas)
+        checked = {"expressionWarnings": found} if found else {}
+        status: Object = {**meta.status(policy), "observedGeneration": meta.generation(policy), "typeChecking": checked}
         try:
             await self._client.update_status(validating.POLICIES, {**policy, "status": status})
         except ApiError as error:

@@ -177,6 +177,28 @@ def test_a_webhook_that_wants_to_is_asked_again_when_a_later_one_has_changed_the
     asyncio.run(story())
 
 
+def test_the_status_tells_which_expressions_do_not_fit_the_kinds(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            rule = {**RULE, "apiGroups": ["apps"], "resources": ["deployments"]}
+            validations = [
+                {"expression": "object.replicas > 1"},
+                {"expression": "object.spec.template.spec.containers.all(c, c.image != '') && variables.n > 0"},
+            ]
+            variable = {"name": "n", "expression": "object.spec.replicas"}
+            constraints = {"resourceRules": [rule]}
+            await with_policy(
+                here, {"matchConstraints": constraints, "variables": [variable], "validations": validations}
+            )
+            status = meta.status(here.client.get(POLICIES, "", "p") or {})
+            words = "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n"
+            words += " | object.replicas > 1\n | ......^"
+            warning = {"fieldRef": "spec.validations[0].expression", "warning": words}
+            assert status["typeChecking"] == {"expressionWarnings": [warning]}
+
+    asyncio.run(story())
+
+
 def test_match_conditions_may_ask_what_the_user_is_allowed_to(tmp_path: Path) -> None:
     def may(_user: User, attributes: Attributes) -> Decision:
         return Decision(

@@ -27,8 +27,15 @@ def variable_types(
     if params:
         found["params"] = types.DYN
     if variables is not None:
-        found["variables"] = types.object_of("kubernetes.variables", variables)
+        found |= own_variables(variables)
     return found
+
+
+def own_variables(known: Mapping[str, Type]) -> dict[str, Type]:
+    """The variables of a policy, as one."""
+    from podling.cel import types
+
+    return {"variables": types.object_of("kubernetes.variables", dict(known))}
 
 
 def request_type() -> Type:
