@@ -14,11 +14,10 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from podling.api.errors import ApiError, internal
-from podling.api.http import Stream
 from podling.api.lists import ListOptions, parse_version
 from podling.api.registry import Registry
 from podling.api.resources import Conversion, Resource
-from podling.api.watch import EventEncoder, WatchSession
+from podling.api.watch import EventEncoder, Outlet, WatchSession
 from podling.store.types import Change, ChangeType, Compacted, Entry, Key
 
 _log = logging.getLogger(__name__)
@@ -78,7 +77,7 @@ class ConvertedWatch(WatchSession):
         namespace: str | None,
         options: ListOptions,
         encoder: EventEncoder,
-        stream: Stream,
+        stream: Outlet,
     ) -> None:
         super().__init__(registry, resource, namespace, options, encoder, stream)
         self._shared = shared

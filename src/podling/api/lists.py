@@ -144,6 +144,8 @@ async def converted_page(registry: Registry, resource: Resource, namespace: str 
     """The same for a kind whose versions somebody has to be asked for. Labels and selectable fields are those of the
     served version, so where they decide all has to be converted; else only what is on the page."""
     selection = options.selection
+    if resource.conversion is None:
+        return page(registry, resource, namespace, options)
     if selection.empty:
         found = page(registry, resource, namespace, options)
         return Page(await registry.converted(resource, found.entries), found.metadata)

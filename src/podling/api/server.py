@@ -49,6 +49,7 @@ from podling.api.resources import Resource, User
 from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners, scaled
 from podling.api.schema import Schemas
 from podling.api.served import Served
+from podling.api.streams.events import EventSocket, asks_for_websocket
 from podling.api.table import check_include_object
 from podling.api.watch import EventEncoder, WatchSession
 from podling.store.store import Store
@@ -417,7 +418,7 @@ class ApiServer:
         parse_version(options.version)
         include = check_include_object(query.get("includeObject", ""))
         encoder = EventEncoder(resource, form, include, self.registry.clock)
-        stream = request.stream(200, form.media_type)
+        stream = EventSocket(request) if asks_for_websocket(request) else request.stream(200, form.media_type)
         parts = (self.registry, resource, info.namespace or None, options, encoder, stream)
         (WatchSession(*parts) if resource.conversion is None else ConvertedWatch(self._conversions, *parts)).start()
 

@@ -11,11 +11,11 @@ import asyncio
 import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import orjson
 
 from podling.api.errors import ApiError, expired
-from podling.api.http import Stream
 from podling.api.lists import ListOptions, parse_version
 from podling.api.negotiation import Form, Shape
 from podling.api.registry import Registry
@@ -31,6 +31,17 @@ _BOOKMARK_BEFORE_END = 2.0
 _INITIAL_END = {"k8s.io/initial-events-end": "true"}
 
 Event = tuple[str, Entry]
+
+
+class Outlet(Protocol):
+    """Where the lines of a watch go."""
+
+    on_close: Callable[[], None] | None
+    """Called once when the reader goes away."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def close(self) -> None: ...
 
 
 class EventEncoder:
@@ -92,7 +103,7 @@ class WatchSession:
         namespace: str | None,
         options: ListOptions,
         encoder: EventEncoder,
-        stream: Stream,
+        stream: Outlet,
     ) -> None:
         self._store = registry.store
         self._registry = registry

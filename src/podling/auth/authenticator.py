@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+
 from podling.api.errors import unauthorized
 from podling.api.http import FINGERPRINT, Certificate, Request
 from podling.api.requests import Attributes, Authorize, RequestInfo
@@ -29,16 +31,38 @@ class Authenticator:
     def _sender(self, request: Request) -> User:
         if request.certificate is not None:
             return certificate_user(request.certificate)
-        authorization = request.header(b"authorization")
-        if not authorization:
-            return ANONYMOUS
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token.strip():
+        scheme, _, token = request.header(b"authorization").partition(" ")
+        token = token if scheme.lower() == "bearer" else offered_token(request.headers) if not scheme else ""
+        if not token.strip():
             return ANONYMOUS
         try:
             return self._tokens.authenticate(token.strip())[0]
         except InvalidToken:
             raise unauthorized() from None
+
+
+_TOKEN_PROTOCOL = "base64url.bearer.authorization.k8s.io."
+
+
+def offered_token(headers: dict[bytes, bytes]) -> str:
+    """The token of a WebSocket's handshake: browsers can set no header but the protocols, so one of these is the token.
+
+    It is taken out, for whoever chooses among them. Raises 401 where nothing is left to choose.
+    """
+    header = b"sec-websocket-protocol"
+    offered = [offer.strip() for offer in headers.get(header, b"").decode("latin-1").split(",")]
+    encoded = next((offer for offer in offered if offer.startswith(_TOKEN_PROTOCOL)), None)
+    if encoded is None:
+        return ""
+    rest = [offer for offer in offered if offer != encoded]
+    if not rest:
+        raise unauthorized()
+    headers[header] = ", ".join(rest).encode("latin-1")
+    text = encoded.removeprefix(_TOKEN_PROTOCOL)
+    try:
+        return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode()
+    except ValueError:
+        raise unauthorized() from None
 
 
 def certificate_user(certificate: Certificate) -> User:

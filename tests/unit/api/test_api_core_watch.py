@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from apicore import CONFIG_MAP, CONFIG_MAPS, MERGE, NOW, PARTIAL, TABLE, World, config_map, run
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, TextMessage
 
 from podling.api.errors import ApiError
 from podling.api.local import LocalClient
@@ -301,3 +305,24 @@ def test_an_event_that_expired_is_written_anew() -> None:
 
     (event,) = recorded(write)
     assert event["count"] == 1
+
+
+def test_a_watch_over_a_websocket_sends_a_message_for_each_event(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        http = await world.connect()
+        key = base64.b64encode(b"0123456789abcdef").decode()
+        upgrade = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec_WebSocket_Key": key}
+        await http.send("GET", f"{CONFIG_MAPS}?watch=true", Sec_WebSocket_Version="13", **upgrade)
+        assert (await http.head())[0] == 101
+        await world.request("POST", CONFIG_MAPS, config_map("b"))
+        client = Connection(ConnectionType.CLIENT)
+        seen: list[Any] = []
+        while len(seen) < 2:
+            client.receive_data(await http.reader.read(65536))
+            seen += [orjson.loads(event.data) for event in client.events() if isinstance(event, TextMessage)]
+        assert shown(seen) == [("ADDED", "a"), ("ADDED", "b")]
+        await http.raw(client.send(CloseConnection(code=1000)))
+        assert await http.reader.read() == b"\x88\x02\x03\xe8"
+
+    run(tmp_path, scenario)

@@ -84,6 +84,9 @@ class WebSocket:
             return self._connection.send(TextMessage(data=text))
         return self._connection.send(BytesMessage(data=data))
 
+    def text(self, data: bytes) -> bytes:
+        return b"" if self.closed else self._connection.send(TextMessage(data=data.decode()))
+
     def close(self) -> bytes:
         if self.closed:
             return b""
