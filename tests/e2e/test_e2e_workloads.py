@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from podling.auth import pki
 from support.kubectl import Kubectl
 from support.people import Person
 from support.system import exchange, wait_until
@@ -84,6 +87,7 @@ CPU = "{type: Resource, resource: {name: cpu, target: {type: Utilization, averag
 REQUESTS = (
     "{type: Pods, pods: {metric: {name: http_requests_per_second}, target: {type: AverageValue, averageValue: 5}}}"
 )
+JOBS = "{type: External, external: {metric: {name: jobs}, target: {type: AverageValue, averageValue: 10}}}"
 VERTICAL = """\
 apiVersion: autoscaling.k8s.io/v1
 kind: VerticalPodAutoscaler
@@ -92,6 +96,59 @@ spec:
   targetRef: {apiVersion: apps/v1, kind: Deployment, name: burner}
   updatePolicy: {updateMode: "Off"}
 """
+
+
+ADAPTER = """\
+import http.server, json, ssl
+class Adapter(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        path = self.path.partition('?')[0]
+        if path == '/apis/external.metrics.k8s.io/v1beta1':
+            answer = {'kind': 'APIResourceList', 'groupVersion': path[6:], 'resources': []}
+        else:
+            item = {'metricName': path.rpartition('/')[2], 'timestamp': '2026-01-01T00:00:00Z', 'value': '25'}
+            answer = {'kind': 'ExternalMetricValueList', 'apiVersion': path[6:37], 'items': [item]}
+        body = json.dumps(answer).encode()
+        self.send_response(200); self.send_header('Content-Length', str(len(body))); self.end_headers()
+        self.wfile.write(body)
+server = http.server.ThreadingHTTPServer(('', 8443), Adapter)
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain('/tls/tls.crt', '/tls/tls.key')
+tls.load_verify_locations('/tls/front-proxy.crt')
+tls.verify_mode = ssl.CERT_REQUIRED
+server.socket = tls.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+"""
+API_SERVICE = "v1beta1.external.metrics.k8s.io"
+
+
+def adapter(tls: dict[str, str], ca: bytes) -> list[Any]:
+    """An adapter as KEDA is one: a server of external metrics in a pod, which trusts the front proxy alone."""
+    container = {
+        "name": "adapter",
+        "image": "python:3.12-slim",
+        "command": ["python", "-c", ADAPTER],
+        "volumeMounts": [{"name": "tls", "mountPath": "/tls"}],
+        "readinessProbe": {"tcpSocket": {"port": 8443}, "periodSeconds": 1},
+    }
+    pod = {"containers": [container], "volumes": [{"name": "tls", "secret": {"secretName": "adapter"}}]}
+    metadata = {"name": "adapter", "labels": {"app": "adapter"}}
+    spec = {
+        "group": "external.metrics.k8s.io",
+        "version": "v1beta1",
+        "groupPriorityMinimum": 100,
+        "versionPriority": 100,
+        "service": {"name": "adapter", "namespace": "default"},
+        "caBundle": base64.b64encode(ca).decode(),
+    }
+    service = {"selector": {"app": "adapter"}, "ports": [{"port": 443, "targetPort": 8443}]}
+    parts: list[tuple[str, str, Any]] = [
+        ("v1", "Secret", {"stringData": tls}),
+        ("v1", "Pod", {"spec": pod}),
+        ("v1", "Service", {"spec": service}),
+        ("apiregistration.k8s.io/v1", "APIService", {"metadata": {"name": API_SERVICE}, "spec": spec}),
+    ]
+    return [{"apiVersion": version, "kind": kind, "metadata": metadata, **rest} for version, kind, rest in parts]
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +231,25 @@ def test_both_go_back_to_one_pod_after_the_load(kubectl: Kubectl, loads: list[Lo
         kubectl.watch_until("deployment", lambda o: o["status"].get("replicas") == 1, name, timeout=90)
     print(f"down after {time.monotonic() - began:.1f} s")
     assert "All metrics below target" in why(kubectl, "hpa/burner")
+
+
+def test_an_adapter_that_registers_itself_is_the_one_that_is_asked(kubectl: Kubectl, tmp_path: Path) -> None:
+    keys = pki.ensure(tmp_path, server_names=["adapter.default.svc"])
+    trusted = kubectl.json("get", "configmap", "-n", "kube-system", "extension-apiserver-authentication")["data"]
+    tls = {
+        "tls.crt": keys.server_cert.read_text(),
+        "tls.key": keys.server_key.read_text(),
+        "front-proxy.crt": trusted["requestheader-client-ca-file"],
+    }
+    objects = adapter(tls, keys.ca_cert.read_bytes())
+    kubectl.apply(json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}))
+    kubectl("wait", "--for=condition=Available", f"apiservice/{API_SERVICE}", "--timeout=60s")
+    kubectl("create", "deployment", "worker", "--image=python:3.12-slim", "--", "sleep", "1000")
+    kubectl.apply(autoscaler("worker", 5, JOBS))
+    kubectl.watch_until("hpa", desires(3), "worker", timeout=60)
+    kubectl("delete", "apiservice", API_SERVICE)
+    kubectl("delete", "deployment,hpa", "worker")
+    assert json.loads(kubectl("get", "--raw", "/apis/external.metrics.k8s.io/v1beta1"))["resources"] == []
 
 
 @pytest.mark.slow  # it looks once a minute

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import orjson
 import pytest
 
 from podling.kinds import builtin
@@ -111,6 +112,31 @@ def test_an_autoscaler_survives_the_old_form() -> None:
     }
     old = v1.from_v2(stored)
     assert old["spec"]["targetCPUUtilizationPercentage"] == 50
+    assert v1.to_v2(old) == stored
+
+
+def test_what_an_autoscaler_measured_survives_the_old_form() -> None:
+    mails = {"name": "queue", "selector": {"matchLabels": {"kind": "mail"}}}
+    service = {"apiVersion": "v1", "kind": "Service", "name": "web"}
+    share = {"averageValue": "5"}
+    measured = [
+        {"type": ""},
+        {"type": "Pods", "pods": {"metric": mails, "current": share}},
+        {"type": "Object", "object": {"metric": mails, "describedObject": service, "current": share}},
+        {"type": "Object", "object": {"metric": mails, "describedObject": service, "current": {"value": "7"}}},
+        {"type": "External", "external": {"metric": mails, "current": share}},
+        {"type": "ContainerResource", "containerResource": {"name": "memory", "container": "c", "current": share}},
+    ]
+    status = {"desiredReplicas": 1, "currentMetrics": measured}
+    stored = {"apiVersion": "autoscaling/v2", "metadata": {"name": "h"}, "spec": {"maxReplicas": 3}, "status": status}
+    old = v1.from_v2(stored)
+    annotation = orjson.loads(old["metadata"]["annotations"]["autoscaling.alpha.kubernetes.io/current-metrics"])
+    assert annotation[0] == {"type": ""}
+    assert annotation[4]["external"] == {
+        "metricName": "queue",
+        "metricSelector": mails["selector"],
+        "currentAverageValue": "5",
+    }
     assert v1.to_v2(old) == stored
 
 

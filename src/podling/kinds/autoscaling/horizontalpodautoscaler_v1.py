@@ -152,15 +152,20 @@ def _target_type(target: Object) -> str:
 def _current_to_v2(metric: Object) -> Object:
     kind = text(metric, "type")
     key = _lower(kind)
+    if not key:
+        return {"type": kind}  # of a metric that could not be read
     old = part(metric, key)
     names = {
         "currentAverageUtilization": "averageUtilization",
         "currentAverageValue": "averageValue",
+        "averageValue": "averageValue",
         "currentValue": "value",
     }
     source: Object = {"current": {new: old[name] for name, new in names.items() if old.get(name) is not None}}
     if "metricName" in old:
-        source["metric"] = {"name": old["metricName"]}
+        source["metric"] = {new: old[name] for name, new in _OLD_NAMES.items() if old.get(name) is not None}
+    if key == "object":
+        source["describedObject"] = part(old, "target")
     source |= {k: old[k] for k in ("name", "container") if k in old}
     return {"type": kind, key: source}
 
@@ -215,15 +220,9 @@ def _metric_to_v1(metric: Object) -> Object:
     kind = text(metric, "type")
     key = _lower(kind)
     source = part(metric, key)
-    target, identifier = part(source, "target"), part(source, "metric")
-    old: Object = {}
-    if key == "object":
-        old["target"] = source.get("describedObject")
+    target = part(source, "target")
+    old = _identified(key, source)
     old |= {k: source[k] for k in ("name",) if k in source}
-    if identifier:
-        old["metricName"] = text(identifier, "name")
-        if identifier.get("selector") is not None:
-            old["metricSelector" if key == "external" else "selector"] = identifier["selector"]
     average = "averageValue" if key == "object" else "targetAverageValue"
     for name, new in (
         ("value", "targetValue"),
@@ -240,13 +239,26 @@ def _metric_to_v1(metric: Object) -> Object:
 def _current_to_v1(metric: Object) -> Object:
     kind = text(metric, "type")
     key = _lower(kind)
+    if not key:
+        return {"type": kind}
     source = part(metric, key)
-    current, old = part(source, "current"), dict[str, Any]()
-    if part(source, "metric"):
-        old["metricName"] = text(part(source, "metric"), "name")
+    current = part(source, "current")
+    old = _identified(key, source)
     old |= {k: source[k] for k in ("name", "container") if k in source}
-    old |= {f"current{_upper(k)}": v for k, v in current.items()}
+    plain = ("averageValue",) if key == "object" else ()
+    old |= {name if name in plain else f"current{_upper(name)}": value for name, value in current.items()}
     return {"type": kind, key: old}
+
+
+def _identified(key: str, source: Object) -> Object:
+    """Which metric, and of what."""
+    old: Object = {"target": source.get("describedObject")} if key == "object" else {}
+    identifier = part(source, "metric")
+    if identifier:
+        old["metricName"] = text(identifier, "name")
+        if identifier.get("selector") is not None:
+            old["metricSelector" if key == "external" else "selector"] = identifier["selector"]
+    return old
 
 
 def _behavior_to_v1(behavior: Object) -> Object:
