@@ -68,7 +68,7 @@ async def observe(client: Client, metrics: Metrics, hpa: Object) -> Snapshot:
         return Snapshot(hpa=hpa, scale=str(error))
     selector = _parsed(scale)
     low, high = bounds(hpa)
-    if selector is None or not (scale.replicas or not low) or not low <= scale.replicas <= high:
+    if selector is None or not low <= scale.replicas <= high:
         return Snapshot(hpa=hpa, scale=scale)  # the metrics do not matter
     pods = [p for p in client.list("pods", namespace) if selector.matches(meta.labels(p))]
     rivals = _rivals(client, namespace, pods)
