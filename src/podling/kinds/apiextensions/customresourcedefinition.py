@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
+from urllib.parse import urlsplit
 
-from podling.api.errors import FieldError, forbidden_field, invalid_value, required
+from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required, too_many
 from podling.api.meta import find_condition
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration.webhooks import client_config
@@ -15,7 +15,7 @@ from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import created_columns, created_row
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import common, metadata
 from podling.store.types import Object
 
 _SCOPES: Final = ("Cluster", "Namespaced")
@@ -23,7 +23,9 @@ _COLUMN_TYPES: Final = ("boolean", "date", "integer", "number", "string")
 _HOISTED: Final = ("schema", "subresources", "additionalPrinterColumns", "selectableFields")
 """What stands at every version and, where all versions agree, is checked once for the whole spec."""
 
-_SIMPLE_PATH: Final = r"(\.[^.\[\]]+|\['[^']+'\]|\[\d+\])+"
+_COLUMN_FORMATS: Final = ("byte", "date", "date-time", "double", "float", "int32", "int64", "password")
+_LONGEST_WARNING: Final = 256
+_MAX_SELECTABLE: Final = 8
 
 
 def default(obj: Object) -> None:
@@ -86,25 +88,58 @@ def _name(spec: Object) -> names.NameRule:
     wanted = f"{text(part(spec, 'names'), 'plural')}.{text(spec, 'group')}"
 
     def rule(value: str, prefix: bool) -> list[str]:
-        return [] if value == wanted and not prefix else ['must be spec.names.plural+"."+spec.group']
+        wrong = [] if value == wanted else ['must be spec.names.plural+"."+spec.group']
+        return names.subdomain_name(value, prefix) + wrong
 
     return rule
 
 
 def validate(write: Write) -> list[FieldError]:
     spec, status = part(write.new, "spec"), part(write.new, "status")
-    errors = object_meta(write, _name(spec))
-    if write.subresource != "status":
-        errors += _spec(spec)
+    if write.subresource == "status":
+        return common(write) * 2 + _names(part(status, "acceptedNames"), "status.acceptedNames")
+    old = write.old
+    errors = common(write) * 2 if old else metadata(write.new, namespaced=False, name=_name(spec))
+    errors += _spec(spec)
+    if old is not None:
+        errors += _update(spec, old)
+    errors += _names(part(status, "acceptedNames"), "status.acceptedNames")
     errors += _stored_versions(entries(status, "storedVersions"), spec)
-    if write.old is not None and write.subresource != "status":
-        errors += _update(spec, write.old)
-    if spec.get("preserveUnknownFields") and write.old is None:
+    errors += _approval(write.new, old)
+    if spec.get("preserveUnknownFields") and not part(old or {}, "spec").get("preserveUnknownFields"):
         detail = (
             "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead"
         )
         errors.append(invalid_value("spec.preserveUnknownFields", True, detail))
     return errors
+
+
+_APPROVED: Final = "api-approved.kubernetes.io"
+_PROTECTED: Final = ("k8s.io", "kubernetes.io")
+
+
+def _approved(obj: Object) -> str:
+    """Whether the community has approved a kind in one of its own groups: `""`, `unapproved`, `approved`, `invalid`."""
+    given = text(part(obj, "metadata", "annotations"), _APPROVED)
+    if not given or given.startswith("unapproved"):
+        return "unapproved" if given else ""
+    parts = urlsplit(given)
+    return "approved" if parts.scheme and parts.netloc else "invalid"
+
+
+def _approval(new: Object, old: Object | None) -> list[FieldError]:
+    group, state = text(part(new, "spec"), "group"), _approved(new)
+    if not any(group == own or group.endswith(f".{own}") for own in _PROTECTED):
+        return []
+    if state in ("approved", "unapproved") or (old is not None and _approved(old) == state):
+        return []
+    path = f"metadata.annotations[{_APPROVED}]"
+    why = f'protected groups must have approval annotation "{_APPROVED}"'
+    where = "see https://github.com/kubernetes/enhancements/pull/1111"
+    if not state:
+        return [required(path, f"{why}, {where}")]
+    detail = f'{why} with either a URL or a reason starting with "unapproved", {where}'
+    return [invalid_value(path, part(new, "metadata", "annotations")[_APPROVED], detail)]
 
 
 def _spec(spec: Object) -> list[FieldError]:
@@ -120,7 +155,7 @@ def _spec(spec: Object) -> list[FieldError]:
     errors += _names(called, "spec.names")
     if versions:
         shared = {k: v for k, v in versions[0].items() if k in common}
-        errors += _parts(shared, part(versions[0], "schema", "openAPIV3Schema"), "spec", "validation")
+        errors += _parts(shared, versions[0], "spec", "validation")
     return errors + _conversion(part(spec, "conversion"))
 
 
@@ -128,29 +163,51 @@ def _group(group: str) -> list[FieldError]:
     path = "spec.group"
     if not group:
         return [required(path)]
-    wrong = names.dns1123_subdomain(group)
-    if not wrong and "." not in group:
-        wrong = ["should be a domain with at least one dot"]
-    return fields.says(path, group, wrong)
+    if wrong := names.dns1123_subdomain(group):
+        return [invalid_value(path, group, ",".join(wrong))]
+    return [] if "." in group else [invalid_value(path, group, "should be a domain with at least one dot")]
+
+
+def _label(path: str, value: str, before: str = "") -> list[FieldError]:
+    wrong = names.dns1035_label(value.lower() if before else value)
+    return [invalid_value(path, value, before + ",".join(wrong))] if wrong else []
 
 
 def _versions(versions: list[Object], common: set[str]) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors = [
+        required(f"{at}.schema.openAPIV3Schema")
+        for at, version in each("spec.versions", versions)
+        if part(version, "schema").get("openAPIV3Schema") is None
+    ]
     for at, version in each("spec.versions", versions):
-        errors += fields.check(f"{at}.name", text(version, "name"), names.dns1035_label)
-        if part(version, "schema").get("openAPIV3Schema") is None:
-            errors.append(required(f"{at}.schema.openAPIV3Schema"))
+        errors += _label(f"{at}.name", text(version, "name"))
+        errors += _deprecation(version, f"{at}.deprecationWarning")
         own = {k: v for k, v in version.items() if k in _HOISTED and k not in common}
-        errors += _parts(own, part(version, "schema", "openAPIV3Schema"), at, "schema")
+        errors += _parts(own, version, at, "schema")
     called = [text(v, "name") for v in versions]
     if len(called) != len(set(called)):
         errors.append(invalid_value("spec.versions", _shown(versions, common), "must contain unique version names"))
     if sum(bool(v.get("storage")) for v in versions) != 1:
         detail = "must have exactly one version marked as storage version"
         errors.append(invalid_value("spec.versions", _shown(versions, common), detail))
-    if called and called[0]:
-        errors += fields.check("spec.version", called[0], names.dns1035_label)
-    return errors
+    return errors + (_label("spec.version", called[0]) if called and called[0] else [])
+
+
+def _deprecation(version: Object, path: str) -> list[FieldError]:
+    warning: str | None = version.get("deprecationWarning")
+    if warning is None:
+        return []
+    if not version.get("deprecated"):
+        return [invalid_value(path, warning, "can only be set for deprecated versions")]
+    wrong = [f"must be <= {_LONGEST_WARNING} characters long"] if len(warning.encode()) > _LONGEST_WARNING else []
+    if not warning:
+        wrong.append("must not be an empty string")
+    odd = next((i for i, character in enumerate(warning) if not character.isprintable()), None)
+    if odd is not None:
+        at = len(warning[:odd].encode())
+        only = "must only contain printable UTF-8 characters"
+        wrong.append(f"{only}; non-printable character found at index {at}")
+    return fields.says(path, warning, wrong)
 
 
 def _shown(versions: list[Object], common: set[str]) -> list[Object]:
@@ -178,41 +235,61 @@ def _names(called: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     for key in ("plural", "singular"):
         if value := text(called, key):
-            errors += fields.check(f"{path}.{key}", value, names.dns1035_label)
+            errors += _label(f"{path}.{key}", value)
     for key in ("kind", "listKind"):
-        value = text(called, key)
-        wrong = names.dns1035_label(value.lower()) if value else []
-        errors += fields.says(
-            f"{path}.{key}",
-            value,
-            [f"may have mixed case, but should otherwise match: {', '.join(wrong)}"] if wrong else [],
-        )
-    for key in ("shortNames", "categories"):
-        for at, value in each(f"{path}.{key}", called.get(key)):
-            errors += fields.check(at, value, names.dns1035_label)
+        if value := text(called, key):
+            errors += _label(f"{path}.{key}", value, "may have mixed case, but should otherwise match: ")
+    for at, value in each(f"{path}.shortNames", called.get("shortNames")):
+        errors += _label(at, value)
     if text(called, "kind") and text(called, "kind") == text(called, "listKind"):
         detail = "kind and listKind may not be the same"
         errors.append(invalid_value(f"{path}.listKind", called["listKind"], detail))
+    for at, value in each(f"{path}.categories", called.get("categories")):
+        errors += _label(at, value)
     return errors
 
 
-def _parts(version: Object, schema: Object, path: str, schema_key: str) -> list[FieldError]:
-    """Schema, subresources, columns and selectable fields, of one version or of all."""
+def _parts(version: Object, whole: Object, path: str, schema_key: str) -> list[FieldError]:
+    """Schema, subresources, columns and selectable fields, of one version or of all; `whole` has them in any case."""
     errors: list[FieldError] = []
+    schema = part(whole, "schema", "openAPIV3Schema")
     if part(version, "schema").get("openAPIV3Schema") is not None:
         at = f"{path}.{schema_key}.openAPIV3Schema"
-        wrong = structural.schema(schema, at)
+        with_status = part(whole, "subresources").get("status") is not None
+        wrong = structural.schema(schema, at, with_status=with_status)
         errors += wrong or rules.check(schema, at)
     errors += _subresources(part(version, "subresources"), f"{path}.subresources")
     for at, column in each(f"{path}.additionalPrinterColumns", version.get("additionalPrinterColumns")):
         errors += _column(column, at)
-    for at, field in each(f"{path}.selectableFields", version.get("selectableFields")):
+    return errors + _selectable(entries(version, "selectableFields"), schema, f"{path}.selectableFields")
+
+
+def _selectable(selectable: list[Object], schema: Object, path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, field in each(path, selectable):
         json_path = text(field, "jsonPath")
         if not json_path:
             errors.append(required(f"{at}.jsonPath"))
-        elif not structural.refers_to_value(schema, json_path):
+            continue
+        found = structural.value_at(schema, json_path)
+        if found is None:
             detail = "is an invalid path: does not refer to a valid field"
             errors.append(invalid_value(f"{at}.jsonPath", json_path, detail))
+            continue
+        if json_path.startswith(".metadata"):
+            errors.append(invalid_value(f"{at}.jsonPath", json_path, "must not point to fields in metadata"))
+        if text(found, "type") not in ("string", "boolean", "integer"):
+            detail = (
+                "must point to a field of type string, boolean or integer. "
+                "Enum string fields and strings with formats are allowed."
+            )
+            errors.append(invalid_value(f"{at}.jsonPath", json_path, detail))
+        if json_path in seen:
+            errors.append(duplicate(f"{at}.jsonPath", json_path))
+        seen.add(json_path)
+    if len(seen) > _MAX_SELECTABLE:
+        errors.append(too_many(path, len(seen), _MAX_SELECTABLE))
     return errors
 
 
@@ -221,75 +298,93 @@ def _subresources(subresources: Object, path: str) -> list[FieldError]:
     if scale is None:
         return []
     errors: list[FieldError] = []
-    for key, root in (("specReplicasPath", ".spec."), ("statusReplicasPath", ".status.")):
-        errors += _scale_path(text(scale, key), root, f"{path}.scale.{key}")
-    selector = scale.get("labelSelectorPath")
-    if selector is not None:
-        errors += _scale_path(selector, (".spec.", ".status."), f"{path}.scale.labelSelectorPath")
+    for key, root in (("specReplicasPath", "spec"), ("statusReplicasPath", "status")):
+        given, at = text(scale, key), f"{path}.scale.{key}"
+        if not given:
+            errors.append(required(at))
+        else:
+            errors += _scale_path(given, at, (f".{root}.",), f"under .{root}")
+    if given := text(scale, "labelSelectorPath"):
+        at = f"{path}.scale.labelSelectorPath"
+        errors += _scale_path(given, at, (".spec.", ".status."), "under either .spec or .status")
     return errors
 
 
-def _scale_path(value: str, roots: str | tuple[str, ...], path: str) -> list[FieldError]:
-    if not value:
-        return [required(path)]
-    if not re.fullmatch(_SIMPLE_PATH, value):
-        return [invalid_value(path, value, "must be a simple json path starting with .")]
-    if not value.startswith(roots):
-        shown = roots if isinstance(roots, str) else "{ .spec } or { .status }"
-        return [
-            invalid_value(path, value, f"should be a json path under {shown.strip('.') if shown == roots else shown}")
-        ]
-    return []
+def _scale_path(value: str, path: str, roots: tuple[str, ...], where: str) -> list[FieldError]:
+    errors = _simple_path(value, path)
+    if errors or value.startswith(roots):
+        return errors
+    return [invalid_value(path, value, f"should be a json path {where}")]
+
+
+def _simple_path(value: str, path: str) -> list[FieldError]:
+    return [] if value.startswith(".") else [invalid_value(path, value, "must be a simple json path starting with .")]
 
 
 def _column(column: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if not text(column, "name"):
         errors.append(required(f"{path}.name"))
-    kind, json_path = text(column, "type"), text(column, "jsonPath")
+    kind, form, json_path = (text(column, key) for key in ("type", "format", "jsonPath"))
     if not kind:
         errors.append(required(f"{path}.type", f"must be one of {','.join(_COLUMN_TYPES)}"))
     elif kind not in _COLUMN_TYPES:
         errors.append(invalid_value(f"{path}.type", kind, f"must be one of {','.join(_COLUMN_TYPES)}"))
-    if not json_path:
-        errors.append(required(f"{path}.JSONPath"))
-    elif not json_path.startswith("."):
-        errors.append(invalid_value(f"{path}.JSONPath", json_path, "must be a simple json path starting with ."))
-    return errors
+    if form and form not in _COLUMN_FORMATS:
+        errors.append(invalid_value(f"{path}.format", form, f"must be one of {','.join(_COLUMN_FORMATS)}"))
+    return errors + (_simple_path(json_path, f"{path}.JSONPath") if json_path else [required(f"{path}.JSONPath")])
 
 
 def _conversion(conversion: Object) -> list[FieldError]:
     path, strategy = "spec.conversion", text(conversion, "strategy")
     errors = fields.one_of_required(f"{path}.strategy", strategy, ("None", "Webhook"))
     webhook = part(conversion, "webhook")
+    config, versions = webhook.get("clientConfig"), entries(webhook, "conversionReviewVersions")
     if strategy != "Webhook":
-        if webhook.get("clientConfig") is not None:
-            detail = "should not be set when strategy is not set to Webhook"
-            errors.append(forbidden_field(f"{path}.webhookClientConfig", detail))
-        return errors
-    config = webhook.get("clientConfig")
+        detail = "should not be set when strategy is not set to Webhook"
+        given = {"webhookClientConfig": config is not None, "conversionReviewVersions": bool(versions)}
+        return errors + [forbidden_field(f"{path}.{key}", detail) for key, there in given.items() if there]
     if config is None:
         errors.append(required(f"{path}.webhookClientConfig", "required when strategy is set to Webhook"))
     else:
         errors += client_config(config, f"{path}.webhookClientConfig")
-    versions: list[str] = entries(webhook, "conversionReviewVersions")
+    return errors + _review_versions(versions, f"{path}.conversionReviewVersions")
+
+
+def _review_versions(versions: list[str], path: str) -> list[FieldError]:
     if not versions:
-        errors.append(required(f"{path}.conversionReviewVersions"))
-    elif not {"v1", "v1beta1"} & set(versions):
-        detail = "must include at least one of v1, v1beta1"
-        errors.append(invalid_value(f"{path}.conversionReviewVersions", versions, detail))
+        return [required(path)]
+    errors: list[FieldError] = []
+    for index, version in enumerate(versions):
+        if version in versions[:index]:
+            errors.append(invalid_value(f"{path}[{index}]", version, "duplicate version"))
+        else:
+            errors += fields.check(f"{path}[{index}]", version, names.dns1035_label)
+    if not {"v1", "v1beta1"} & set(versions):
+        errors.append(invalid_value(path, versions, "must include at least one of v1, v1beta1"))
     return errors
 
 
 def _stored_versions(stored: list[str], spec: Object) -> list[FieldError]:
+    path = "status.storedVersions"
     if not stored:
-        return [invalid_value("status.storedVersions", None, "must have at least one stored version")]
-    known = {text(v, "name") for v in entries(spec, "versions")}
-    return [
-        invalid_value(at, version, "must appear in spec.versions")
-        for at, version in each("status.storedVersions", stored)
-        if version not in known
+        return [invalid_value(path, None, "must have at least one stored version")]
+    versions: list[Object] = entries(spec, "versions")
+    errors = [
+        invalid_value(path, stored, f"must have the storage version {text(version, 'name')}")
+        for version in versions
+        if version.get("storage") and text(version, "name") not in stored
     ]
+    known = {text(version, "name") for version in versions}
+    for at, version in each(path, stored):
+        if version not in known:
+            detail = (
+                f"missing from spec.versions; {version} was previously a storage version, and must remain in "
+                "spec.versions until a storage migration ensures no data remains persisted in "
+                f"{version} and removes {version} from status.storedVersions"
+            )
+            errors.append(invalid_value(at, version, detail))
+    return errors
 
 
 def _update(spec: Object, old: Object) -> list[FieldError]:

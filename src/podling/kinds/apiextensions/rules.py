@@ -127,7 +127,7 @@ class _Budget:
 def check(schema: Object, path: str) -> list[FieldError]:
     """The problems of all rules of a schema."""
     budget = _Budget()
-    errors = _node(schema, path, budget, 1, correlatable=True, root=True)
+    errors = _node(schema, path, budget, 1, root=True)
     if budget.total > _SCHEMA_BUDGET:
         detail = "contributed to estimated rule cost total exceeding cost limit for entire OpenAPIv3 schema"
         errors += [forbidden_field(at, detail) for cost, at in budget.dearest if cost * 100 > _SCHEMA_BUDGET]
@@ -137,15 +137,16 @@ def check(schema: Object, path: str) -> list[FieldError]:
 
 
 def _node(
-    schema: Object, path: str, budget: _Budget, times: int, *, correlatable: bool, root: bool = False
+    schema: Object, path: str, budget: _Budget, times: int, *, lost: str = "", root: bool = False
 ) -> list[FieldError]:
     errors: list[FieldError] = []
     if schema.get(VALIDATIONS):
         type_ = declared_type(schema, root=root)
         for at, declared in each(f"{path}.{VALIDATIONS}", schema[VALIDATIONS]):
-            errors += _rule(declared, at, schema, type_, budget, times, correlatable)
+            errors += _rule(declared, at, schema, type_, budget, times, lost)
+    inside = lost or (path if schema.get("x-kubernetes-map-type") == "atomic" else "")
     for name, child in part(schema, "properties").items():
-        errors += _node(child, f"{path}.properties[{name}]", budget, times, correlatable=correlatable)
+        errors += _node(child, f"{path}.properties[{name}]", budget, times, lost=inside)
     for key, limit, kept in (
         ("items", "maxItems", _is_map_list(schema)),
         ("additionalProperties", "maxProperties", True),
@@ -156,7 +157,7 @@ def _node(
             if rounds is None:
                 rounds = _most(schema)
             errors += _node(
-                cast(Object, inner), f"{path}.{key}", budget, times * rounds, correlatable=correlatable and kept
+                cast(Object, inner), f"{path}.{key}", budget, times * rounds, lost=lost or ("" if kept else path)
             )
     return errors
 
@@ -177,24 +178,27 @@ def _has_rules(schema: Object) -> bool:
 
 
 def _rule(
-    declared: Object, path: str, schema: Object, type_: Type, budget: _Budget, times: int, correlatable: bool
+    declared: Object, path: str, schema: Object, type_: Type, budget: _Budget, times: int, lost: str
 ) -> list[FieldError]:
     rule = text(declared, "rule")
     if not rule.strip():
         return [required(f"{path}.rule", "rule is not specified")]
     errors = _message(declared, path, rule)
+    expression = text(declared, "messageExpression")
+    if expression and not expression.strip():
+        errors.append(required(f"{path}.messageExpression", "messageExpression must be non-empty if specified"))
     reason = declared.get("reason")
     if reason is not None and reason not in _REASONS:
         errors.append(not_supported(f"{path}.reason", reason, _REASONS))
     if field_path := text(declared, "fieldPath"):
         errors += _field_path(field_path, schema, f"{path}.fieldPath")
-    return errors + _compiled(declared, path, type_, budget, times, correlatable)
+    return errors + _compiled(declared, path, type_, budget, times, lost)
 
 
 def _message(declared: Object, path: str, rule: str) -> list[FieldError]:
     message = text(declared, "message")
     if message and not message.strip():
-        return [invalid_value(f"{path}.message", message, "message must be non-empty if specified")]
+        return [invalid_value(f"{path}.message", message, "must be non-empty if specified")]
     if "\n" in message.strip():
         return [invalid_value(f"{path}.message", message, "must not contain line breaks")]
     if "\n" in rule.strip() and not message:
@@ -226,9 +230,7 @@ def _field_path(field_path: str, schema: Object, path: str) -> list[FieldError]:
     return []
 
 
-def _compiled(
-    declared: Object, path: str, type_: Type, budget: _Budget, times: int, correlatable: bool
-) -> list[FieldError]:
+def _compiled(declared: Object, path: str, type_: Type, budget: _Budget, times: int, lost: str) -> list[FieldError]:
     from podling.cel.syntax import CompileError
 
     shown = {
@@ -248,11 +250,15 @@ def _compiled(
         errors.append(
             invalid_value(f"{path}.rule", shown, "compilation failed: cel expression must evaluate to a bool")
         )
-    if "oldSelf" in rule.program.names and not correlatable:
-        detail = "oldSelf cannot be used on the uncorrelatable portion of the schema"
-        errors.append(invalid_value(f"{path}.rule", declared["rule"], detail))
     errors += _within_budget(rule.program.cost * times, f"{path}.rule", "estimated rule cost", budget)
-    return errors + _message_expression(declared, shown, path, type_, budget, times)
+    errors += _message_expression(declared, shown, path, type_, budget, times)
+    if "oldSelf" in rule.program.names and lost:
+        detail = f"oldSelf cannot be used on the uncorrelatable portion of the schema within {lost}"
+        errors.append(invalid_value(f"{path}.rule", declared["rule"], detail))
+    if "oldSelf" not in rule.program.names and (optional := declared.get("optionalOldSelf")) is not None:
+        detail = "may not be set if oldSelf is not used in rule"
+        errors.append(invalid_value(f"{path}.optionalOldSelf", optional, detail))
+    return errors
 
 
 def _message_expression(
