@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
@@ -184,7 +185,7 @@ def _continued(registry: Registry, resource: Resource, namespace: str | None, op
             entries = registry.store.list_at(resource.storage_key, namespace, revision)
     except Compacted:
         raise _token_too_old(token) from None
-    at = next((i for i, e in enumerate(entries) if _position(e, namespace) >= token.start), len(entries))
+    at = bisect_left(entries, token.start, key=lambda entry: _position(entry, namespace))
     return _cut(entries, at, namespace, options.limit, options.selection, revision)
 
 
