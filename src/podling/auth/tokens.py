@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError
@@ -39,6 +39,13 @@ WARN_AFTER = 3607
 """A pod's token is renewed by then; a longer-lived one that is still used later is worth a warning (KEP-1205)."""
 
 Claims = Mapping[str, Any]
+
+
+class _Verified(NamedTuple):
+    """A token whose signature is good."""
+
+    claims: Claims
+    user: User
 
 
 class InvalidToken(Exception):
@@ -84,7 +91,7 @@ class ServiceAccountTokens:
         self._reader = reader
         self._clock = clock
         self._cluster_clock = cluster_clock or clock
-        self._verified: OrderedDict[bytes, Claims] = OrderedDict()
+        self._verified: OrderedDict[bytes, _Verified] = OrderedDict()
 
     @classmethod
     def from_pem(
@@ -148,30 +155,32 @@ class ServiceAccountTokens:
 
     def authenticate(self, token: str, audiences: Iterable[str] = (AUDIENCE,)) -> tuple[User, list[str]]:
         """The user of a token, and those of `audiences` that it is meant for. Raises `InvalidToken`."""
-        claims = self._claims(token)
+        claims, user = self._known(token)
         wanted = list(audiences)
         if "kubernetes.io" not in claims:
-            return self._legacy_user(claims), wanted
+            self._require_legacy(claims)
+            return user, wanted
         meant = [a for a in wanted if a in cast(list[str], claims["aud"])]
         if wanted and not meant:
             of, target = (" ".join(map(_quoted, some)) for some in (cast("list[str]", claims["aud"]), wanted))
             raise InvalidToken(f"token audiences [{of}] is invalid for the target audiences [{target}]")
-        return self._user(claims), meant
+        self._require_bound(claims["kubernetes.io"])
+        return user, meant
 
-    def _claims(self, token: str) -> Claims:
+    def _known(self, token: str) -> _Verified:
         digest = sha256(token.encode()).digest()
-        claims = self._verified.get(digest)
-        if claims is None:
+        known = self._verified.get(digest)
+        if known is None:
             claims = self._verify(token)
-            self._verified[digest] = claims
+            known = self._verified[digest] = _Verified(claims, _user_of(claims))
             if len(self._verified) > REMEMBERED:
                 self._verified.popitem(last=False)
         now = self._clock()
-        if now >= claims.get("exp", now + 1):
+        if now >= known.claims.get("exp", now + 1):
             raise InvalidToken("service account token has expired")
-        if now < claims.get("nbf", 0) - 1:
+        if now < known.claims.get("nbf", 0) - 1:
             raise InvalidToken("service account token is not valid yet")
-        return claims
+        return known
 
     def _verify(self, token: str) -> Claims:
         try:
@@ -181,38 +190,21 @@ class ServiceAccountTokens:
         except (JoseError, ValueError) as error:
             raise ForeignToken from error
 
-    def _user(self, claims: Claims) -> User:
-        bound: dict[str, Any] = claims["kubernetes.io"]
-        namespace, account = bound["namespace"], bound["serviceaccount"]
-        self._require_account(namespace, account)
-        extra = {CREDENTIAL: (f"JTI={claims['jti']}",)}
-        for kind, resource, place in (
-            ("secret", "secrets", namespace),
-            ("pod", "pods", namespace),
-            ("node", "nodes", ""),
-        ):
-            reference = bound.get(kind)
-            if reference is None:
-                continue
-            if kind != "node":  # a node's name is passed on, but a pod's token does not end with its node
-                self._require(kind, resource, place, reference)
-            if kind != "secret":
-                extra[f"authentication.kubernetes.io/{kind}-name"] = (reference["name"],)
-                extra[f"authentication.kubernetes.io/{kind}-uid"] = (reference["uid"],)
-        return service_account_user(namespace, account["name"], account["uid"], extra)
+    def _require_bound(self, bound: Mapping[str, Any]) -> None:
+        """Whether the account and what the token is bound to are still there. A pod's token does not end with its
+        node."""
+        namespace = bound["namespace"]
+        self._require_account(namespace, bound["serviceaccount"])
+        for kind, resource in (("secret", "secrets"), ("pod", "pods")):
+            if kind in bound:
+                self._require(kind, resource, namespace, bound[kind])
 
-    def _legacy_user(self, claims: Claims) -> User:
-        prefix = "kubernetes.io/serviceaccount/"
-        try:
-            namespace, name = claims[f"{prefix}namespace"], claims[f"{prefix}service-account.name"]
-            uid, secret = claims[f"{prefix}service-account.uid"], claims[f"{prefix}secret.name"]
-        except KeyError as missing:
-            raise ForeignToken from missing
-        self._require_account(namespace, {"name": name, "uid": uid})
+    def _require_legacy(self, claims: Claims) -> None:
+        namespace, account, uid, secret = _legacy_fields(claims)
+        self._require_account(namespace, {"name": account, "uid": uid})
         stored = self._reader.get("secrets", namespace, secret)
         if stored is None or stored["metadata"].get("deletionTimestamp"):
             raise InvalidToken(INVALIDATED)
-        return service_account_user(namespace, name, uid, {})
 
     def _require_account(self, namespace: str, reference: Mapping[str, str]) -> None:
         name = reference["name"]
@@ -237,6 +229,36 @@ class ServiceAccountTokens:
         """Whether its time was over a while ago: what it still does on its way out, it may do."""
         ends = meta.metadata(obj).get("deletionTimestamp")
         return bool(ends) and meta.parse_time(ends).timestamp() < self._cluster_clock() - LEEWAY
+
+
+def _user_of(claims: Claims) -> User:
+    """Whom a token names. Raises `ForeignToken`."""
+    try:
+        bound: Mapping[str, Any] | None = claims.get("kubernetes.io")
+        return _legacy_user(claims) if bound is None else _bound_user(bound, claims["jti"])
+    except KeyError as missing:
+        raise ForeignToken from missing
+
+
+def _bound_user(bound: Mapping[str, Any], token: str) -> User:
+    extra = {CREDENTIAL: (f"JTI={token}",)}
+    for kind in ("pod", "node"):
+        if kind in bound:
+            extra[f"authentication.kubernetes.io/{kind}-name"] = (bound[kind]["name"],)
+            extra[f"authentication.kubernetes.io/{kind}-uid"] = (bound[kind]["uid"],)
+    account = bound["serviceaccount"]
+    return service_account_user(bound["namespace"], account["name"], account["uid"], extra)
+
+
+def _legacy_user(claims: Claims) -> User:
+    namespace, name, uid, _ = _legacy_fields(claims)
+    return service_account_user(namespace, name, uid, {})
+
+
+def _legacy_fields(claims: Claims) -> list[str]:
+    """Namespace, account, its uid, and the secret."""
+    fields = ("namespace", "service-account.name", "service-account.uid", "secret.name")
+    return [claims[f"kubernetes.io/serviceaccount/{field}"] for field in fields]
 
 
 def _quoted(text: str) -> str:
