@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
 
-.PHONY: up down test test-all lint bench bench-api fuzz soak oracle docs schema-pack clean
+.PHONY: up down test test-all lint bench bench-api bench-controllers fuzz soak oracle docs schema-pack clean
 
 up: $(STAMP)
 	$(BIN)/podling up $(SYSTEM)
@@ -34,6 +34,9 @@ bench: $(DEV_STAMP)
 
 bench-api: $(DEV_STAMP)
 	$(BIN)/python -m bench api $(BENCH_ARGS)
+
+bench-controllers: $(DEV_STAMP)
+	$(BIN)/python -m bench controllers $(BENCH_ARGS)
 
 fuzz: $(DEV_STAMP)
 	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ_ARGS)

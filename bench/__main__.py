@@ -1,6 +1,6 @@
 """What podling's figures are on this machine, now.
 
-    python -m bench                 everything, some three minutes
+    python -m bench                 everything, some ten minutes
     python -m bench api pods        only these parts
     python -m bench api --seconds 5 --rounds 5
 
@@ -16,9 +16,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))  # its load and its persons are the tests' own
 
-from bench import api, machine, pods, start, traffic
+from bench import api, controllers, machine, pods, start, traffic
 
-PARTS = {"start": start.run, "pods": pods.run, "traffic": traffic.run, "api": api.run}
+PARTS = {"start": start.run, "pods": pods.run, "traffic": traffic.run, "api": api.run, "controllers": controllers.run}
 
 
 def main() -> None:

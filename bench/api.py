@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.machine import Settings, cluster, cpu_seconds, median, memory, milliseconds, process, table
-from bench.pods import client
+from bench.objects import client
 
 SPACE = "bench"
 LISTED, STORED, OWNED, WATCHERS = 1000, 10_000, 10_000, 1000
