@@ -370,8 +370,12 @@ class Registry:
             elsewhere = await self._elsewhere(resource, old, obj)
             obj = self.track(resource, old, obj, call, subresource, elsewhere)
         write = self._new_write(resource, "UPDATE", obj, old, call, subresource)
-        await self._admit(write)
-        return await self._store_changed(resource, current, old, write)
+        try:
+            await self._admit(write)
+            return await self._store_changed(resource, current, old, write)
+        except (ApiError, store_types.StoreError):
+            self._released(resource, write.new)
+            raise
 
     async def _store_changed(self, resource: Resource, current: Entry, old: Object, write: Write) -> Entry:
         new = write.new

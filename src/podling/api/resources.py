@@ -160,7 +160,7 @@ class Strategy:
     canonicalize: Callable[[Object], None] = _no_defaults
     """Changes a valid object in place: what means the same is stored in one form."""
     released: Callable[[Object], None] | None = None
-    """Called after the object has left the store."""
+    """Called after the object has left the store, and for one that was refused on its way there."""
     generation: Callable[[Object, Object], bool] | None = spec_differs
     """Whether a change raises `metadata.generation`; `None` for kinds that have no generation."""
     graceful_deletion: Callable[[Object, int | None], int] | None = None

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from apicore import (
+    ADMIN,
     APPLY,
     CONFIG_MAP,
     CONFIG_MAPS,
+    DEPLOYMENT,
     DEPLOYMENTS,
     JSON_PATCH,
     MERGE,
@@ -27,7 +29,7 @@ from apicore import (
 
 from podling.api.admission import Admission
 from podling.api.errors import ApiError
-from podling.api.requests import Attributes, Decision
+from podling.api.requests import Attributes, Call, Decision
 from podling.api.resources import User, Write
 from podling.kinds.core import binding
 
@@ -586,5 +588,20 @@ def test_the_root_lists_what_is_served(tmp_path: Path) -> None:
         paths = (await world.request("GET", "/")).json["paths"]
         assert paths == sorted(paths)
         assert {"/api/v1", "/apis/apps/v1", "/readyz", "/version"} <= set(paths)
+
+    run(tmp_path, scenario)
+
+
+def test_a_change_that_is_refused_gives_back_what_was_allocated_for_it(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        given_back: list[Any] = []
+        kind = replace(DEPLOYMENT, strategy=replace(DEPLOYMENT.strategy, released=given_back.append))
+        await world.create(kind, deployment("a"))
+        call = Call(user=ADMIN, field_manager="tester")
+        with pytest.raises(ApiError, match="must not be negative"):
+            await world.server.registry.modify(
+                kind, "default", "a", lambda old: {**old, "spec": {**old["spec"], "replicas": -1}}, call
+            )
+        assert [obj["spec"]["replicas"] for obj in given_back] == [-1]
 
     run(tmp_path, scenario)

@@ -88,3 +88,14 @@ def test_printed_ports_show_node_ports(kinds) -> None:
     obj["metadata"]["creationTimestamp"] = "2026-01-02T03:00:00Z"
     row = kinds["services/v1"].row(obj, datetime(2026, 1, 2, 4, tzinfo=UTC))
     assert row == ["s", "NodePort", "10.96.9.9", "<none>", "80:30080/TCP", "60m", "<none>"]
+
+
+def test_a_change_that_is_refused_gives_back_what_it_took_and_no_more(place, kinds, writes) -> None:
+    kind = kinds["services/v1"]
+    first = place(service("a"))
+    refused = writes(kind, service("a", type="NodePort", ports=[{"port": 80, "nodePort": 30000}]), copy.deepcopy(first))
+    asyncio.run(kind.strategy.allocate(refused))
+    kind.strategy.released(refused.new)
+    assert place(service("b", type="NodePort", ports=[{"port": 80, "nodePort": 30000}]))
+    with pytest.raises(ApiError, match="already allocated"):
+        place(service("c", clusterIP=first["spec"]["clusterIP"]))

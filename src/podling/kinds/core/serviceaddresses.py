@@ -68,10 +68,11 @@ class Allocator:
                 self._leave(write.old, write.new)
 
     def released(self, service: Object) -> None:
-        """Takes back everything a deleted service held, unless somebody else holds it by now."""
+        """Takes back everything a deleted service held, unless somebody else holds it by now; of a change that was
+        refused, what the stored service does not have."""
         owner = _owner(service)
         for pool, number in self._numbers(service):
-            if pool.owner(number) == owner:
+            if pool.owner(number) == owner and not pool.holds(owner, number):
                 pool.free(number)
 
     # The pools
