@@ -46,6 +46,7 @@ from podling.clock import cluster_clock
 from podling.controllers import bootstrap, catalogue, eviction, provisioner, targets, why
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
+from podling.controllers.snapshots import definition as volumesnapshot
 from podling.controllers.vpa import definition as verticalpodautoscaler
 from podling.controllers.vpa.admission import VpaAdmission
 from podling.extensions.serving import Extensions
@@ -237,8 +238,9 @@ async def _install_addons(client: Client) -> None:
     """What most clusters have beside Kubernetes itself. A default storage class of the user's own is enough."""
     if not provisioner.has_default_class(client):
         await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
-    for definition in verticalpodautoscaler.definitions():
-        await bootstrap.create_missing(client, verticalpodautoscaler.DEFINITIONS, definition)
+    definitions = (*verticalpodautoscaler.definitions(), *volumesnapshot.definitions())
+    missing = (bootstrap.create_missing(client, volumesnapshot.DEFINITIONS, each) for each in definitions)
+    await asyncio.gather(*missing)
 
 
 class _Late:
@@ -350,6 +352,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         plane.clock,
         plane.decisions,
     )
+    disk = LocalDisk(plane.layout.volumes, plane.layout.snapshots)
     manager = catalogue.start(
         clients=plane.controller_client,
         recorders=plane.recorder,
@@ -358,8 +361,8 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         usage=plane.pipeline,
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
-        disk=LocalDisk(plane.layout.volumes),
         node_grace=plane.node_grace,
+        disk=disk,
         clock=plane.clock,
         decisions=plane.decisions,
     )
@@ -370,6 +373,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         await scheduler.stop()
         await manager.stop()
         await plane.adapter.close()
+        disk.close()
         for recorder in plane.recorders:
             await recorder.close()
 

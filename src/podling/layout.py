@@ -13,6 +13,7 @@ $PODLING_HOME | $XDG_DATA_HOME/podling | ~/.local/share/podling
             pods/UID/   volumes and writable layers of a pod
             logs/       what containers say
         volumes/NAME/   a persistent volume that was made to order
+        snapshots/NAME/ what a volume held when a snapshot was taken of it
 """
 
 from __future__ import annotations
@@ -112,6 +113,10 @@ class Layout:
     @property
     def volumes(self) -> Path:
         return self.state / "volumes"
+
+    @property
+    def snapshots(self) -> Path:
+        return self.state / "snapshots"
 
     @property
     def logs(self) -> Path:

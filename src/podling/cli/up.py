@@ -54,7 +54,7 @@ class Capacity(click.ParamType[dict[str, str]]):
 @click.option(
     "--no-addons",
     is_flag=True,
-    help="A new cluster has no default storage class, no metrics API and no VerticalPodAutoscalers.",
+    help="A new cluster has no default storage class, no snapshots, no metrics API and no VerticalPodAutoscalers.",
 )
 @click.option(
     "--time-scale",

@@ -33,10 +33,12 @@ from podling.controllers import (
     volumebinder,
 )
 from podling.controllers.deployment import controller as deployment
+from podling.controllers.disk import Disk
 from podling.controllers.hpa import controller as hpa
 from podling.controllers.hpa.metrics import Metrics, NoMetrics
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller, Decisions, Manager
+from podling.controllers.snapshots import binding, defaultclass, making, protection
 from podling.controllers.vpa import controller as vpa
 from podling.controllers.vpa.usage import Measure, NoMeasure
 from podling.layout import NODE_GRACE
@@ -49,8 +51,8 @@ def all_controllers(
     usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
-    disk: provisioner.Disk | None = None,
     node_grace: float = NODE_GRACE,
+    disk: Disk | None = None,
 ) -> list[Controller]:
     """`root_ca` is the cluster's certificate authority in PEM; `metrics` what horizontal autoscalers ask,
     `usage` what vertical ones do.
@@ -65,6 +67,8 @@ def all_controllers(
         optional.append(csrsigning.controller(signers))
     if disk is not None:
         optional.extend(provisioner.controllers(disk))
+        optional.append(making.controller(disk, provisioner.NAME))
+        optional.append(defaultclass.controller(provisioner.NAME))
     return [
         *optional,
         namespace.controller(),
@@ -86,6 +90,8 @@ def all_controllers(
         ephemeralvolumes.controller(),
         volumebinder.claim_binder(),
         volumebinder.volume_phases(),
+        binding.controller(),
+        protection.controller(),
         pvcprotection.claim_protection(),
         pvcprotection.volume_protection(),
         clusterroleaggregation.controller(),
@@ -108,8 +114,8 @@ def start(
     usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
-    disk: provisioner.Disk | None = None,
     node_grace: float = NODE_GRACE,
+    disk: Disk | None = None,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
 ) -> Manager:

@@ -1,9 +1,10 @@
 """Volumes to order: a claim of a class of ours gets a directory of this machine, and gives it back.
 
 What external-provisioner and external-resizer do beside a storage driver, in one controller for claims (provision,
-resize) and one for volumes (reclaim). The directory itself belongs to the node, which is met through `Disk`. A
-directory is made before its volume is written and removed before its volume goes, so that a crash in between is
-mended by the next look: nothing points at what is not there, and nothing is left that nobody points at.
+resize) and one for volumes (reclaim). A volume is empty, or filled from a snapshot or another claim (`datasource`).
+The directory itself belongs to the node, which is met through `Disk`. It is made before its volume is written and
+removed before its volume goes, so that a crash in between is mended by the next look: nothing points at what is not
+there, and nothing is left that nobody points at.
 
 Sources: "Dynamic Volume Provisioning", "Storage Classes", "Persistent Volumes" (reclaiming, expanding), KEP-2644
 (honor the reclaim policy when a volume is deleted before its claim).
@@ -13,14 +14,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import of
-from podling.controllers import volumebinder
-from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch
+from podling.controllers import datasource, volumebinder
+from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue
+from podling.controllers.datasource import Filling
+from podling.controllers.disk import Disk
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, key_of, service_account
+from podling.controllers.snapshots.objects import EVERYTHING
 from podling.controllers.statuses import write_status
 from podling.controllers.volumebinder import (
     BIND_COMPLETED,
@@ -38,18 +41,8 @@ from podling.store.types import Change, Object
 NAME = "podling.dev/local"
 FINALIZER = "external-provisioner.volume.kubernetes.io/finalizer"
 HOSTNAME = "kubernetes.io/hostname"
-
-
-class Disk(Protocol):
-    """Where volumes are kept. Both are harmless when repeated; what fails is an `OSError`."""
-
-    async def make(self, volume: str, /) -> str:
-        """The volume's directory, which every user may write to."""
-        ...
-
-    async def remove(self, volume: str, /) -> None:
-        """The directory with everything in it, whoever owns that."""
-        ...
+COPIES = 20
+"""How many claims are looked at at once: some copies take long, and nobody else shall wait for them."""
 
 
 def default_class() -> Object:
@@ -114,8 +107,6 @@ def refusal(claim: Object) -> str | None:
         return "claim Selector is not supported"
     if spec.get("volumeMode") == "Block":
         return "block volume provisioning is not supported"
-    if spec.get("dataSource") is not None or spec.get("dataSourceRef") is not None:
-        return "volume content from a data source is not supported"
     return None
 
 
@@ -128,6 +119,12 @@ def begin(snapshot: ClaimSnapshot) -> list[Action]:
 def failed(snapshot: ClaimSnapshot, why: str) -> list[Action]:
     message = f'failed to provision volume with StorageClass "{meta.name(snapshot.storage_class)}": {why}'
     return [_tell(snapshot.claim, "ProvisioningFailed", message, "Warning")]
+
+
+def left_to_others(snapshot: ClaimSnapshot) -> list[Action]:
+    """A source of a kind that only its own controller (a volume populator, KEP-1495) knows to fill a volume from."""
+    message = "Assuming an external populator will provision the volume"
+    return [_tell(snapshot.claim, "Provisioning", message)]
 
 
 def provisioned(snapshot: ClaimSnapshot, path: str) -> list[Action]:
@@ -310,13 +307,24 @@ def claims(disk: Disk) -> Controller:
         if not wants_volume(snapshot):
             await context.act(key, resized(snapshot))
             return
+        if datasource.is_of_others(snapshot.claim):
+            await context.act(key, left_to_others(snapshot))
+            return
         await context.act(key, begin(snapshot))
         why = refusal(snapshot.claim)
         if why is not None:
             await context.act(key, failed(snapshot, why))
             return
         try:
-            path = await disk.make(volume_name(snapshot.claim))
+            filling = datasource.find(context.client, snapshot.claim, NAME)
+        except datasource.Unusable as unusable:
+            again = Requeue(why="what it is to be filled from may be there by then", seconds=volumebinder.RESYNC)
+            await context.act(key, [*failed(snapshot, str(unusable)), again])
+            return
+        try:
+            if filling is not None:
+                await context.act(key, filling.protect)
+            path = await _fill(disk, volume_name(snapshot.claim), filling)
         except OSError as error:
             await context.act(key, failed(snapshot, str(error)))
             raise
@@ -328,11 +336,20 @@ def claims(disk: Disk) -> Controller:
         resource=CLAIMS,
         watches=(
             Watch(resource=CLAIMS, keys=itself),
+            Watch(resource=CLAIMS, keys=datasource.clones_of),
+            Watch(resource=EVERYTHING, keys=datasource.restored_from),
             Watch(resource=CLASSES, keys=_ours),
             Watch(resource=VOLUMES, keys=_claim_of_volume),
         ),
         reconcile=reconcile,
+        workers=COPIES,
     )
+
+
+async def _fill(disk: Disk, volume: str, filling: Filling | None) -> str:
+    if filling is None:
+        return await disk.make(volume)
+    return await (disk.restore if filling.is_snapshot else disk.clone)(volume, filling.source)
 
 
 def volumes(disk: Disk) -> Controller:

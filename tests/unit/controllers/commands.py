@@ -31,6 +31,9 @@ PLURALS = {
     "Endpoints": "endpoints",
     "VerticalPodAutoscaler": definition.RESOURCE,
     "CustomResourceDefinition": definition.DEFINITIONS,
+    "VolumeSnapshot": "volumesnapshots.snapshot.storage.k8s.io",
+    "VolumeSnapshotContent": "volumesnapshotcontents.snapshot.storage.k8s.io",
+    "VolumeSnapshotClass": "volumesnapshotclasses.snapshot.storage.k8s.io",
 }
 
 
@@ -46,6 +49,8 @@ CLUSTER_SCOPED = {
     "StorageClass",
     "PriorityClass",
     "CustomResourceDefinition",
+    "VolumeSnapshotContent",
+    "VolumeSnapshotClass",
 }
 
 

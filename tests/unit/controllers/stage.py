@@ -35,6 +35,7 @@ from podling.controllers.deployment import controller as deployment
 from podling.controllers.hpa import controller as hpa
 from podling.controllers.job import controller as job
 from podling.controllers.runtime import Controller
+from podling.controllers.snapshots import binding, making, protection
 from podling.controllers.vpa import controller as vpa
 from podling.controllers.vpa.admission import VpaAdmission
 from podling.store.types import Object
@@ -66,16 +67,34 @@ SERVED = [
     _served("VerticalPodAutoscalerCheckpoint", "verticalpodautoscalercheckpoints", "autoscaling.k8s.io"),
     _served("Node", "nodes", namespaced=False),
     _served("Namespace", "namespaces", namespaced=False),
+    _served("VolumeSnapshot", "volumesnapshots", "snapshot.storage.k8s.io"),
+    _served("VolumeSnapshotContent", "volumesnapshotcontents", "snapshot.storage.k8s.io", namespaced=False),
+    _served("VolumeSnapshotClass", "volumesnapshotclasses", "snapshot.storage.k8s.io", namespaced=False),
 ]
 
 
 class MemoryDisk:
-    """A disk that is never full and never written to."""
+    """A disk that is never full and never written to, with a snapshot that was there before."""
 
     async def make(self, volume: str) -> str:
         return f"/volumes/{volume}"
 
+    async def clone(self, volume: str, source: str) -> str:
+        return f"/volumes/{volume} like {source}"
+
+    async def restore(self, volume: str, snapshot: str) -> str:
+        return f"/volumes/{volume} from {snapshot}"
+
     async def remove(self, volume: str) -> None:
+        pass
+
+    async def snapshot(self, snapshot: str, volume: str) -> None:
+        pass
+
+    async def has_snapshot(self, snapshot: str) -> bool:
+        return snapshot == "earlier"
+
+    async def remove_snapshot(self, snapshot: str) -> None:
         pass
 
 
@@ -104,6 +123,9 @@ CAST: dict[str, Callable[[], Controller]] = {
     "volumes": volumebinder.volume_phases,
     "provisioner": lambda: provisioner.claims(MemoryDisk()),
     "reclaimer": lambda: provisioner.volumes(MemoryDisk()),
+    "snapshots": binding.controller,
+    "snapshotter": lambda: making.controller(MemoryDisk(), provisioner.NAME),
+    "sourceprotection": protection.controller,
     "claimprotection": pvcprotection.claim_protection,
     "volumeprotection": pvcprotection.volume_protection,
     "aggregation": clusterroleaggregation.controller,

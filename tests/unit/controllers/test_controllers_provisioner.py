@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from stage import SERVED
+from stage import SERVED, MemoryDisk
 from world import World
 
 from podling.controllers import provisioner
@@ -18,7 +18,7 @@ CLASS = {
 }
 
 
-class Disk:
+class Disk(MemoryDisk):
     """A disk that fails as often as it is told."""
 
     def __init__(self, failures: int = 0) -> None:
