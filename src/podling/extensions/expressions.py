@@ -72,7 +72,7 @@ class Views:
         """What a mutation made of the `object` that was shown, as an object of the version that is written: without
         what is unknown there, and with defaults, like one that a client sent."""
         if write.about is not None:
-            return shape(obj, self._registry.node(write.about))[0]
+            return obj  # nothing of it is stored
         if (paths := _scale_paths(write)) is not None:
             return scaled(paths, write.new, obj)
         (shown,) = await self._registry.between(match.resource, write.resource, [obj])
@@ -83,7 +83,8 @@ class Views:
 
     def node(self, write: Write, match: Match) -> Node:
         """The fields of what is shown."""
-        return self._registry.node(_shown_kind(write, match.resource))
+        schemas, name = self._registry.schemas, _shown_kind(write, match.resource).schema
+        return schemas.node(name) if name in schemas else schemas.any
 
 
 def _scale_paths(write: Write) -> ScalePaths | None:

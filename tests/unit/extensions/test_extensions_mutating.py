@@ -6,9 +6,11 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from extensionworld import World, world
+from extensionworld import ADMIN, World, world
 
+from podling.api.connecting import CONNECTED, options_of
 from podling.api.errors import ApiError
+from podling.api.requests import Call
 from podling.store.types import Object
 
 GROUP = "admissionregistration.k8s.io"
@@ -165,5 +167,23 @@ def test_an_expression_of_another_type_keeps_the_policy_out(tmp_path: Path) -> N
                 await bind(here, "p", applies("'x'"))
             with pytest.raises(ApiError, match=r"must evaluate to list\(JSONPatch\) but got list\(int\)"):
                 await bind(here, "p", patches("[1]"))
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    "mutation", [applies("Object{container: 'c'}"), patches("[JSONPatch{op: 'remove', path: '/tty'}]")]
+)
+def test_a_policy_for_everything_does_not_stand_in_the_way_of_an_exec(tmp_path: Path, mutation: Object) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            everything = {"apiGroups": ["*"], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}
+            await bind(here, "p", mutation, matchConstraints={"resourceRules": [everything]})
+            about, pods = CONNECTED["pods", "exec"], here.server.served.find("", "v1", "pods")
+            assert pods is not None
+            obj = options_of(about, "tty=1&command=ls", "")
+            registry, call = here.server.registry, Call(user=ADMIN)
+            asked = await registry.ask(pods, "exec", "CONNECT", about, obj, ("default", "web"), call)
+            assert asked["command"] == ["ls"]
 
     asyncio.run(story())
