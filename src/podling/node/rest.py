@@ -25,6 +25,7 @@ from podling.api.http import Stream
 from podling.api.server import ApiServer, Exchange
 from podling.api.streams import negotiation
 from podling.api.streams.backend import Process
+from podling.api.streams.events import OutputSocket, asks_for_websocket
 from podling.node.logs import LogOptions
 from podling.node.node import Node
 from podling.node.nodes import Nodes
@@ -109,7 +110,8 @@ class PodRest:
 
 async def pour(lines: AsyncIterator[bytes], exchange: Exchange) -> None:
     """Answers with what comes, as long as it comes and somebody listens."""
-    stream = exchange.request.stream(200, "text/plain")
+    request = exchange.request
+    stream = OutputSocket(request) if asks_for_websocket(request) else request.stream(200, "text/plain")
     pouring = asyncio.ensure_future(_pour(lines, stream))
 
     def leave() -> None:
@@ -121,7 +123,7 @@ async def pour(lines: AsyncIterator[bytes], exchange: Exchange) -> None:
         pouring.result()
 
 
-async def _pour(lines: AsyncIterator[bytes], stream: Stream) -> None:
+async def _pour(lines: AsyncIterator[bytes], stream: Stream | OutputSocket) -> None:
     async for chunk in lines:
         stream.write(chunk)
         await stream.drain()

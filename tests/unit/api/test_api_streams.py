@@ -30,6 +30,7 @@ from podling.api.errors import ApiError
 from podling.api.http import HttpServer, Request
 from podling.api.streams import spdy
 from podling.api.streams.backend import Process
+from podling.api.streams.events import OutputSocket
 from podling.api.streams.negotiation import serve_port_forward, serve_remote_command, wanted
 from podling.api.streams.websocket import WebSocket
 
@@ -349,6 +350,23 @@ def test_what_cannot_be_started_is_told_on_the_error_channel() -> None:
             client = await WebSocketClient.open(server.port, "stdout=1", "v5.channel.k8s.io")
             status = orjson.loads((await client.collect())[3])
             assert (status["status"], status["message"]) == ("Failure", "no such program")
+
+    uvloop.run(scenario())
+
+
+@pytest.mark.parametrize("protocol", ["", "binary.k8s.io", "base64.binary.k8s.io"])
+def test_logs_are_messages_of_bytes(protocol: str) -> None:
+    def application(request: Request) -> None:
+        stream = OutputSocket(request)
+        stream.write(b"one\ntwo\n")
+        stream.close()
+
+    async def scenario() -> None:
+        server = HttpServer(application)
+        client = await WebSocketClient.open(await server.listen("127.0.0.1", 0), "", protocol)
+        messages = [message async for message in client.messages()]
+        assert messages == [base64.b64encode(b"one\ntwo\n") if protocol.startswith("base64") else b"one\ntwo\n"]
+        await server.close(grace=0)
 
     uvloop.run(scenario())
 
