@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Mapping
+from typing import Any, Final
 
 from podling.admission.refusals import refuse
 from podling.api import meta, quantity
@@ -27,6 +27,9 @@ _UNREACHABLE = "node.kubernetes.io/unreachable"
 
 def is_new_pod(write: Write) -> bool:
     return write.operation == "CREATE" and not write.subresource and write.resource.group_resource == "pods"
+
+
+_TOKEN_VOLUME: Final = "kube-api-access-"
 
 
 class ServiceAccounts:
@@ -65,18 +68,14 @@ class ServiceAccounts:
         wanting = [c for c in containers if not _mounts_at(c, TOKEN_MOUNT)]
         if not wanting:
             return
-        volume = self._free_name(meta.items(spec, "volumes"))
+        volumes = meta.items(spec, "volumes")
+        present = next((v["name"] for v in volumes if v["name"].startswith(_TOKEN_VOLUME)), "")
+        volume = present or _TOKEN_VOLUME + "".join(self._random.choices(NAME_ALPHABET, k=5))
         for container in wanting:
             mount = {"name": volume, "readOnly": True, "mountPath": TOKEN_MOUNT}
             container["volumeMounts"] = [*meta.items(container, "volumeMounts"), mount]
-        spec["volumes"] = [*meta.items(spec, "volumes"), _token_volume(volume)]
-
-    def _free_name(self, volumes: Sequence[Object]) -> str:
-        taken = {v.get("name") for v in volumes}
-        while True:
-            name = "kube-api-access-" + "".join(self._random.choices(NAME_ALPHABET, k=5))
-            if name not in taken:
-                return name
+        if not present:
+            spec["volumes"] = [*volumes, _token_volume(volume)]
 
 
 def _check_mirror(write: Write) -> None:

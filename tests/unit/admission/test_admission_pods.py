@@ -42,6 +42,18 @@ def test_a_pod_runs_as_the_default_account_and_finds_its_token(
         ]
 
 
+def test_a_container_that_comes_later_gets_the_token_that_is_there(
+    cluster: Cluster, accounts: pods.ServiceAccounts
+) -> None:
+    write = cluster.write("pods", pod("web", {"name": "app"}))
+    accounts(write)
+    write.new["spec"]["containers"].append({"name": "sidecar"})
+    accounts(write)
+    spec = write.new["spec"]
+    assert len(spec["volumes"]) == 1
+    assert {mount["name"] for c in spec["containers"] for mount in c["volumeMounts"]} == {spec["volumes"][0]["name"]}
+
+
 def test_no_token_where_the_pod_or_its_account_wants_none(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
     cluster.add("serviceaccounts", account("quiet", automountServiceAccountToken=False))
     for spec in ({"automountServiceAccountToken": False}, {"serviceAccountName": "quiet"}):
