@@ -34,7 +34,8 @@ class Client(Reader, Protocol):
     def subscribe(self, resource: str, handler: Callable[[Change], None]) -> Subscription:
         """Calls `handler` with every present object as ADDED, then with each change right after its commit.
 
-        `"*"` is every resource, also those that come to be served later; `change.entry.key.resource` tells which.
+        `"*"` is every resource, also those that come to be served later; `change.entry.key.resource` tells which. A
+        custom resource (`plural.group`) need not be served yet.
         The handler runs on the event loop and must not block; what it raises is logged, not passed on.
         """
         ...

@@ -46,14 +46,17 @@ class LocalClient:
     def subscribe(self, resource: str, handler: Callable[[Change], None]) -> Watch:
         """See `Client.subscribe`. The present objects are given at once, before this returns."""
         store = self._registry.store
-        served = None if resource == EVERYTHING else self._resource(resource)
-        present = [r for r in store.resources() if served is None or r == served.storage_key]
+        served = self._registry.served.by_name(resource)
+        if served is None and resource != EVERYTHING and "." not in resource:
+            raise _unknown(resource)
+        key = served.storage_key if served else resource
+        present = [r for r in store.resources() if key in (EVERYTHING, r)]
 
         def tell(changes: Sequence[Change]) -> None:
             for change in changes:
                 _call_safely(handler, _in_version(served, change) if served else change)
 
-        watch = store.watch(served.storage_key if served else EVERYTHING, tell)
+        watch = store.watch(key, tell)
         for stored in present:
             tell([Change(ChangeType.ADDED, entry, None) for entry in store.list(stored)])
         return watch
@@ -153,8 +156,12 @@ class LocalClient:
     def _resource(self, name: str) -> Resource:
         resource = self._registry.served.by_name(name)
         if resource is None:
-            raise ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{name}"', {})
+            raise _unknown(name)
         return resource
+
+
+def _unknown(name: str) -> ApiError:
+    return ApiError(404, "NotFound", f'the server doesn\'t have a resource type "{name}"', {})
 
 
 def _call_safely(handler: Callable[[Change], None], change: Change) -> None:

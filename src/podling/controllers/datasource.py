@@ -143,8 +143,8 @@ def clones_of(client: Client, change: Change) -> Iterable[ObjectKey]:
 
 
 def restored_from(client: Client, change: Change) -> Iterable[ObjectKey]:
-    """The claims that are to be filled from this snapshot; of changes of everything."""
-    return _waiting(client, change, "VolumeSnapshot") if change.entry.key.resource == SNAPSHOTS else ()
+    """The claims that are to be filled from this snapshot."""
+    return _waiting(client, change, "VolumeSnapshot")
 
 
 def _waiting(client: Client, change: Change, kind: str) -> list[ObjectKey]:

@@ -23,7 +23,7 @@ from podling.controllers.actions import Action, Announce, Create, Delete, Emit, 
 from podling.controllers.datasource import Filling
 from podling.controllers.disk import Disk
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, key_of, service_account
-from podling.controllers.snapshots.objects import EVERYTHING
+from podling.controllers.snapshots.definition import SNAPSHOTS
 from podling.controllers.statuses import write_status
 from podling.controllers.volumebinder import (
     BIND_COMPLETED,
@@ -337,7 +337,7 @@ def claims(disk: Disk) -> Controller:
         watches=(
             Watch(resource=CLAIMS, keys=itself),
             Watch(resource=CLAIMS, keys=datasource.clones_of),
-            Watch(resource=EVERYTHING, keys=datasource.restored_from),
+            Watch(resource=SNAPSHOTS, keys=datasource.restored_from),
             Watch(resource=CLASSES, keys=_ours),
             Watch(resource=VOLUMES, keys=_claim_of_volume),
         ),

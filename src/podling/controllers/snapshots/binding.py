@@ -22,7 +22,6 @@ from podling.controllers.snapshots.objects import (
     BEING_DELETED,
     BOUND_FINALIZER,
     CLAIM_FINALIZER,
-    EVERYTHING,
     SNAPSHOT_FINALIZER,
     content_name,
     is_ready,
@@ -344,21 +343,22 @@ def controller() -> Controller:
         name=NAME,
         user=service_account(NAME),
         resource=SNAPSHOTS,
-        watches=(Watch(resource=EVERYTHING, keys=_keys), Watch(resource=CLAIMS, keys=_of_claim)),
+        watches=(
+            Watch(resource=SNAPSHOTS, keys=itself),
+            Watch(resource=CONTENTS, keys=_of_content),
+            Watch(resource=CLASSES, keys=_of_class),
+            Watch(resource=CLAIMS, keys=_of_claim),
+        ),
         reconcile=reconcile,
     )
 
 
-def _keys(client: Client, change: Change) -> Iterable[ObjectKey]:
-    match change.entry.key.resource:
-        case resource if resource == SNAPSHOTS:
-            yield from itself(client, change)
-        case resource if resource == CONTENTS:
-            yield snapshot_of(change.entry.object)
-        case resource if resource == CLASSES:
-            yield from (key_of(s) for s in client.list(SNAPSHOTS) if not is_ready(s))
-        case _:
-            return
+def _of_content(_client: Client, change: Change) -> Iterable[ObjectKey]:
+    yield snapshot_of(change.entry.object)
+
+
+def _of_class(client: Client, _change: Change) -> Iterable[ObjectKey]:
+    yield from (key_of(s) for s in client.list(SNAPSHOTS) if not is_ready(s))
 
 
 def _of_claim(client: Client, change: Change) -> Iterable[ObjectKey]:

@@ -6,7 +6,6 @@ A copy is complete or not there at all, so a daemon that is killed in between on
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 
 from podling.api import meta
@@ -17,10 +16,10 @@ from podling.controllers.disk import Disk
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, service_account
 from podling.controllers.snapshots import objects
 from podling.controllers.snapshots.definition import CONTENTS
-from podling.controllers.snapshots.objects import BEING_DELETED, CONTENT_FINALIZER, EVERYTHING, is_ready
+from podling.controllers.snapshots.objects import BEING_DELETED, CONTENT_FINALIZER, is_ready
 from podling.controllers.statuses import write_status
 from podling.controllers.volumebinder import PROVISIONED_BY, VOLUMES
-from podling.store.types import Change, Object
+from podling.store.types import Object
 
 NAME = "csi-snapshotter"
 COPIES = 20
@@ -165,12 +164,7 @@ def controller(disk: Disk, driver: str) -> Controller:
         name=NAME,
         user=service_account(NAME),
         resource=CONTENTS,
-        watches=(Watch(resource=EVERYTHING, keys=_keys),),
+        watches=(Watch(resource=CONTENTS, keys=itself),),
         reconcile=_Maker(disk, driver).reconcile,
         workers=COPIES,
     )
-
-
-def _keys(client: Client, change: Change) -> Iterable[ObjectKey]:
-    if change.entry.key.resource == CONTENTS:
-        yield from itself(client, change)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from podling.api import meta
@@ -10,16 +9,13 @@ from podling.api.client import Client
 from podling.controllers.runtime import ObjectKey
 from podling.controllers.snapshots.definition import DEFINITIONS, GROUP, KINDS
 from podling.controllers.volumebinder import CLAIMS, PROVISIONED_BY, VOLUMES
-from podling.store.types import Change, Object
+from podling.store.types import Object
 
-EVERYTHING = "*"
 SNAPSHOT_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshot-as-source-protection"
 BOUND_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protection"
 CONTENT_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
 CLAIM_FINALIZER = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
 BEING_DELETED = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted"
-
-Keys = Callable[[Client, Change], Iterable[ObjectKey]]
 
 
 def served(client: Client) -> bool:
@@ -30,15 +26,6 @@ def served(client: Client) -> bool:
 def announced(client: Client) -> bool:
     """Whether the kinds are about to be served."""
     return all(client.get(DEFINITIONS, "", kind) is not None for kind in KINDS)
-
-
-def of(resource: str, keys: Keys) -> Keys:
-    """For changes of everything: those of `resource`, which may come and go while the cluster runs."""
-
-    def found(client: Client, change: Change) -> Iterable[ObjectKey]:
-        return keys(client, change) if change.entry.key.resource == resource else ()
-
-    return found
 
 
 def is_ready(obj: Object) -> bool:

@@ -15,7 +15,7 @@ from podling.controllers.actions import Action, Patch
 from podling.controllers.runtime import Controller, ObjectKey, Watch, key_of, looking, service_account
 from podling.controllers.snapshots import objects
 from podling.controllers.snapshots.definition import CONTENTS, SNAPSHOTS
-from podling.controllers.snapshots.objects import CLAIM_FINALIZER, EVERYTHING, content_name, is_ready, source_claim
+from podling.controllers.snapshots.objects import CLAIM_FINALIZER, content_name, is_ready, source_claim
 from podling.controllers.volumebinder import CLAIMS
 from podling.store.types import Change, Object
 
@@ -68,24 +68,26 @@ def controller() -> Controller:
         name="pvc-as-source-protection",
         user=service_account("snapshot-controller"),
         resource=CLAIMS,
-        watches=(Watch(resource=EVERYTHING, keys=_of_snapshot), Watch(resource=CLAIMS, keys=_of_claim)),
+        watches=(
+            Watch(resource=SNAPSHOTS, keys=_of_snapshot),
+            Watch(resource=CONTENTS, keys=_of_content),
+            Watch(resource=CLAIMS, keys=_of_claim),
+        ),
         reconcile=looking(observe, decide),
     )
 
 
-def _of_snapshot(client: Client, change: Change) -> Iterable[ObjectKey]:
-    """The claim of a snapshot, or of a content's snapshot."""
-    obj = change.entry.object
-    match change.entry.key.resource:
-        case resource if resource == SNAPSHOTS:
-            yield ObjectKey(meta.namespace(obj), source_claim(obj))
-        case resource if resource == CONTENTS:
-            key = objects.snapshot_of(obj)
-            snapshot = client.get(SNAPSHOTS, *key)
-            if snapshot is not None:
-                yield ObjectKey(key.namespace, source_claim(snapshot))
-        case _:
-            return
+def _of_snapshot(_client: Client, change: Change) -> Iterable[ObjectKey]:
+    """The claim of which it is."""
+    yield ObjectKey(change.entry.key.namespace, source_claim(change.entry.object))
+
+
+def _of_content(client: Client, change: Change) -> Iterable[ObjectKey]:
+    """The claim of its snapshot."""
+    key = objects.snapshot_of(change.entry.object)
+    snapshot = client.get(SNAPSHOTS, *key)
+    if snapshot is not None:
+        yield ObjectKey(key.namespace, source_claim(snapshot))
 
 
 def _of_claim(_client: Client, change: Change) -> Iterable[ObjectKey]:
