@@ -223,7 +223,11 @@ def _told_capacity(claim: Object, volume: Object) -> list[Action]:
 def _status_capacity(claim: Object, capacity: str) -> list[Action]:
     old = meta.status(claim)
     conditions = [c for c in meta.conditions(claim) if c["type"] not in ("Resizing", "FileSystemResizePending")]
-    status: Object = {**old, "capacity": {**(old.get("capacity") or {}), "storage": capacity}}
+    status: Object = {
+        **old,
+        "allocatedResources": {**(old.get("allocatedResources") or {}), "storage": capacity},
+        "capacity": {**(old.get("capacity") or {}), "storage": capacity},
+    }
     if conditions or "conditions" in old:
         status["conditions"] = conditions
     return [*write_status(CLAIMS, claim, status, f"its volume holds {capacity}")]
