@@ -24,7 +24,7 @@ from podling.api.answers import Answers, go_type, shown, warning
 from podling.api.connecting import CONNECTED, options_of
 from podling.api.converted import ConvertedWatch, SharedConversions
 from podling.api.creators import Creator
-from podling.api.discovery import Discovery
+from podling.api.discovery import Discovery, subresources_of
 from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
 from podling.api.http import HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
@@ -284,8 +284,14 @@ class ApiServer:
 
     def _observe(self, request: Request, status: int) -> None:
         info = request.info or RequestInfo(request.method.lower(), request.path)
+        if status >= 400 and not self._serves(info):
+            info = RequestInfo(info.verb, info.path)  # no series for every name that a client makes up
         label = (info.verb, info.group, info.version, info.resource, info.subresource)
         self.metrics.observe(label, status, time.perf_counter() - request.started)
+
+    def _serves(self, info: RequestInfo) -> bool:
+        resource = self.served.find(info.group, info.version, info.resource)
+        return resource is not None and (not info.subresource or info.subresource in subresources_of(resource))
 
     def _dispatch(self, request: Request) -> Awaitable[None] | None:
         query = Query.parse(request.query) if request.query else EMPTY_QUERY

@@ -197,7 +197,8 @@ class Attachment:
             _resize(self._terminal, width, height)
 
     async def kill(self) -> None:
-        """Nothing to do: who stops watching a container does not end it."""
+        """Stops waiting for the container's end; who stops watching it does not end it."""
+        self._ended.cancel()
 
 
 class Sandbox:
@@ -208,7 +209,7 @@ class Sandbox:
         self._callbacks: list[Callable[[ContainerState], None]] = []
         self._execs: dict[int, asyncio.Future[int]] = {}
         self._exec_numbers = itertools.count(1)
-        self._ends: dict[str, list[asyncio.Future[int]]] = {}
+        self._ends: dict[str, set[asyncio.Future[int]]] = {}
         self._groups: dict[str, str] = {}
         self._pods: dict[str, set[str]] = {}
         self._pids: dict[str, int] = {}
@@ -311,8 +312,13 @@ class Sandbox:
     async def attach(self, container: str) -> Attachment:
         """Live streams of a container, from now on. Raises `NotFound`."""
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._ends.setdefault(container, []).append(ended)
-        result, descriptors = await self._ask({"op": "attach", "container": container})
+        self._ends.setdefault(container, set()).add(ended)
+        ended.add_done_callback(lambda _: self._ends.get(container, set()).discard(ended))
+        try:
+            result, descriptors = await self._ask({"op": "attach", "container": container})
+        except BaseException:
+            ended.cancel()
+            raise
         if result["exit_code"] is not None and not ended.done():
             ended.set_result(result["exit_code"])
         return Attachment(result["streams"], descriptors, ended)
@@ -407,7 +413,7 @@ class Sandbox:
             self._pods[pod].discard(container)
             if not self._pods[pod]:
                 del self._pods[pod]
-        for ended in self._ends.pop(container, []):
+        for ended in self._ends.pop(container, set()):
             if not ended.done():
                 ended.set_result(state.get("exit_code", 0))
         for callback in self._callbacks:

@@ -533,6 +533,17 @@ def test_requests_are_counted(tmp_path: Path) -> None:
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("path", ["/api/v1/madeup", "/apis/made.up/v1/things", f"{CONFIG_MAPS}/a/madeup"])
+def test_requests_for_what_is_not_served_are_counted_without_its_name(tmp_path: Path, path: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("GET", path)
+        text = (await world.request("GET", "/metrics")).body.decode()
+        assert 'group="",version="",resource="",subresource="",code="404"} 1' in text
+        assert "made" not in text
+
+    run(tmp_path, scenario)
+
+
 def test_the_version_is_that_of_the_kubernetes_that_is_spoken(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         assert (await world.request("GET", "/version")).json["gitVersion"] == "v1.36.2"

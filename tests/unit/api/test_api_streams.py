@@ -17,6 +17,7 @@ import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -33,6 +34,7 @@ from podling.api.streams.backend import Process
 from podling.api.streams.events import OutputSocket
 from podling.api.streams.negotiation import serve_port_forward, serve_remote_command, wanted
 from podling.api.streams.websocket import WebSocket
+from support.system import wait_until
 
 
 @dataclass
@@ -54,6 +56,16 @@ class LocalProcess:
 
     async def kill(self) -> None:
         os.killpg(self.child.pid, signal.SIGKILL)
+
+
+class Attachment(LocalProcess):
+    """To something that goes on when nobody looks at it any more."""
+
+    async def wait(self) -> int:
+        return await asyncio.get_running_loop().create_future()
+
+    async def kill(self) -> None:
+        pass
 
 
 def run(script: str, *, stdin: bool, tty: bool) -> LocalProcess:
@@ -92,7 +104,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def serving(
-    script: str = "", dial: Callable[[int], Awaitable[socket.socket]] | None = None
+    script: str = "", dial: Callable[[int], Awaitable[socket.socket]] | None = None, *, attached: bool = False
 ) -> AsyncGenerator[Server]:
     processes: list[LocalProcess] = []
 
@@ -107,8 +119,11 @@ async def serving(
             async def start() -> Process:
                 if script == "missing":
                     raise ApiError(500, "InternalError", "no such program")
-                processes.append(run(script, stdin=streams.stdin, tty=streams.tty))
-                return processes[-1]
+                process = run(script, stdin=streams.stdin, tty=streams.tty)
+                processes.append(process)
+                if not attached:
+                    return process
+                return Attachment(process.child, process.stdin, process.stdout, process.stderr)
 
             await serve_remote_command(request, start, streams)
         except ApiError as error:
@@ -331,6 +346,29 @@ def test_a_process_ends_with_its_client() -> None:
             assert await server.processes[0].wait() == 128 + signal.SIGKILL
 
     uvloop.run(scenario())
+
+
+def test_who_stops_watching_leaves_nothing_behind_and_ends_nothing() -> None:
+    async def scenario() -> None:
+        async with serving("echo ready; read never", attached=True) as server:
+            client = await WebSocketClient.open(server.port, "stdin=1&stdout=1&stderr=1", "v5.channel.k8s.io")
+            messages = client.messages()
+            assert [await anext(messages), await anext(messages)] == [b"\x01", b"\x01ready\n"]
+            process = server.processes[0]
+            assert process.stdin is not None
+            spare = os.dup(process.stdin)  # else it would end with its input
+            client.writer.close()
+            ours = (process.stdin, process.stdout, process.stderr)
+            await asyncio.to_thread(wait_until, lambda: not any(map(_is_open, ours)))
+            assert process.child.poll() is None
+            os.close(spare)
+
+    uvloop.run(scenario())
+
+
+def _is_open(descriptor: int | None) -> bool:
+    assert descriptor is not None
+    return Path(f"/proc/self/fd/{descriptor}").exists()
 
 
 def test_a_background_child_that_holds_the_pipe_does_not_hold_the_client() -> None:

@@ -135,7 +135,8 @@ class _Session:
         losing.cancel()
         self._over.set()
         if not ending.done():
-            await self._abandon(ending)
+            await self._process.kill()  # it has nobody to talk to; what was only attached to goes on
+            ending.cancel()
             output.cancel()
             with contextlib.suppress(asyncio.CancelledError, OSError):
                 await output
@@ -143,11 +144,6 @@ class _Session:
         with contextlib.suppress(OSError):
             await output
         await self._channels.finish(exit_status(ending.result()))
-
-    async def _abandon(self, ending: asyncio.Future[int]) -> None:
-        """Without its client a process has nobody to talk to; a terminal's hangs up, others end by themselves."""
-        await self._process.kill()
-        await ending
 
     async def _pump(self, descriptor: int | None, channel: int) -> None:
         if descriptor is None:
