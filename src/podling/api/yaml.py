@@ -261,4 +261,4 @@ def _json_number(value: float) -> int | float | None:
     """A whole number loses its fraction on the way through JSON: `1e3` is 1000. None for what is beyond a float."""
     if math.isinf(value):
         return None
-    return int(value) if value.is_integer() and abs(value) < 1e21 else value
+    return int(value) if value.is_integer() and abs(value) < 2.0**63 else value

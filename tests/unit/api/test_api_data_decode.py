@@ -289,6 +289,8 @@ def test_numbers_beyond_64_bits_are_floating_point_whichever_way_they_are_read()
         ("-" + "9" * 30, -1e30),
         ("9" * 5000, "9" * 5000),
         ("1e999", "1e999"),
+        ("1e3", 1000),
+        ("1e20", 1e20),
         ("0x" + "f" * 40, "0x" + "f" * 40),
         ("0b" + "1" * 70, "0b" + "1" * 70),
         ("0" * 70 + "1", 1),
