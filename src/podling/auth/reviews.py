@@ -14,13 +14,15 @@ import orjson
 
 from podling.api import meta
 from podling.api.creators import Creator
-from podling.api.errors import ApiError, FieldError, bad_request, invalid, invalid_value, not_found
+from podling.api.errors import ApiError, FieldError, bad_request, invalid, invalid_value, not_found, required
 from podling.api.http import Request
+from podling.api.lifecycle import place_in_namespace
 from podling.api.requests import Attributes, Authorize, Call
 from podling.api.resources import Reader, Resource, User
 from podling.api.server import ApiServer, Exchange
 from podling.auth.rbac import Rbac, Rule
 from podling.auth.tokens import AUDIENCE, ISSUER, Binding, ForeignToken, InvalidToken, ServiceAccountTokens
+from podling.kinds.validation import fields
 from podling.store.types import Object
 
 AUTHENTICATION = "authentication.k8s.io"
@@ -28,6 +30,7 @@ AUTHORIZATION = "authorization.k8s.io"
 SHORTEST = 600
 LONGEST = 1 << 32
 DEFAULT_SECONDS = 3600
+_SYSTEM_FIELDS = frozenset({"creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"})
 BINDABLE = {"Pod": "pods", "Secret": "secrets", "Node": "nodes"}
 
 
@@ -84,9 +87,9 @@ class Reviews:
         self._answer_access(exchange, lambda _spec: exchange.user)
 
     def _answer_access(self, exchange: Exchange, user: Callable[[Object], User], namespace: str | None = None) -> None:
-        review = exchange.body()
+        review = self._body(exchange)
         spec = meta.spec(review)
-        problems = list(_spec_problems(spec, namespace, named=user is _named_user))
+        problems = access_problems(review, namespace, named=user is _named_user)
         if problems:
             raise invalid("", AUTHORIZATION, "", problems)
         decision = self._authorize(user(spec), attributes_of(spec))
@@ -96,7 +99,7 @@ class Reviews:
         self._respond(exchange, review, status)
 
     def self_subject_rules(self, exchange: Exchange) -> None:
-        review = exchange.body()
+        review = self._body(exchange)
         namespace = meta.spec(review).get("namespace")
         if not namespace:
             raise bad_request("no namespace on request")
@@ -112,13 +115,13 @@ class Reviews:
         self._respond(exchange, review, status)
 
     def self_subject(self, exchange: Exchange) -> None:
-        review = exchange.body()
+        exchange.body()
         now = self._server.registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ")
-        review["metadata"] = {**meta.metadata(review), "creationTimestamp": now}
-        self._respond(exchange, review, {"userInfo": user_info(exchange.user)}, track=False)
+        review = {"metadata": {"creationTimestamp": now}}
+        self._respond(exchange, review, {"userInfo": user_info(exchange.user)})
 
     def token(self, exchange: Exchange) -> None:
-        review = exchange.body()
+        review = self._body(exchange)
         spec = meta.spec(review)
         if not spec.get("token"):
             raise bad_request("token is required for TokenReview in authentication")
@@ -134,10 +137,15 @@ class Reviews:
             return {"user": {}, "error": f"[{ForeignToken()}, {error}]"}
         return {"authenticated": True, "user": user_info(user), "audiences": audiences}
 
-    def _respond(self, exchange: Exchange, review: Object, status: Object, *, track: bool = True) -> None:
+    def _body(self, exchange: Exchange) -> Object:
+        """What was sent, with its managed fields; of its metadata what is the server's does not count."""
+        review, resource = exchange.body(), exchange.resource
+        metadata = {key: value for key, value in meta.metadata(review).items() if key not in _SYSTEM_FIELDS}
+        place_in_namespace(metadata, exchange.info.namespace, namespaced=resource.namespaced)
+        return self._server.registry.track(resource, None, {**review, "metadata": metadata}, exchange.call)
+
+    def _respond(self, exchange: Exchange, review: Object, status: Object) -> None:
         resource = exchange.resource
-        if track:
-            review = self._server.registry.track(resource, None, review, exchange.call)
         named = {"kind": resource.kind, "apiVersion": resource.api_version}
         exchange.respond({**named, **review, "status": status}, 201)
 
@@ -147,7 +155,17 @@ def _named_user(spec: Object) -> User:
     return User(spec.get("user", ""), tuple(spec.get("groups") or ()), spec.get("uid", ""), extra)
 
 
-def _spec_problems(spec: Object, namespace: str | None, *, named: bool) -> Iterable[FieldError]:
+def access_problems(review: Object, namespace: str | None, *, named: bool) -> list[FieldError]:
+    """What is wrong with an access review: `named` ones name the user, local ones have a `namespace`."""
+    spec = meta.spec(review)
+    return [
+        *_spec_problems(spec, named=named),
+        *_metadata_problems(meta.metadata(review), local=namespace is not None),
+        *_local_problems(spec, namespace),
+    ]
+
+
+def _spec_problems(spec: Object, *, named: bool) -> Iterable[FieldError]:
     resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and path is not None:
         only_one = "cannot be specified in combination with resourceAttributes"
@@ -157,13 +175,50 @@ def _spec_problems(spec: Object, namespace: str | None, *, named: bool) -> Itera
         yield invalid_value("spec.resourceAttributes", None, needed)
     if named and not spec.get("user") and not spec.get("groups"):
         yield invalid_value("spec.user", spec.get("user", ""), "at least one of user or group must be specified")
+    if resource is not None:
+        at = "spec.resourceAttributes"
+        yield from _selector_problems(resource.get("fieldSelector"), f"{at}.fieldSelector", _field_requirement)
+        yield from _selector_problems(resource.get("labelSelector"), f"{at}.labelSelector", _label_requirement)
+
+
+def _selector_problems(
+    selector: Object | None, path: str, check: Callable[[str, Object], list[FieldError]]
+) -> Iterable[FieldError]:
+    """Operators that this server does not know are let through: a newer asker may (KEP-4601)."""
+    if selector is None:
+        return
+    raw, requirements = selector.get("rawSelector"), selector.get("requirements") or ()
+    if raw and requirements:
+        yield invalid_value(f"{path}.rawSelector", raw, "may not specified at the same time as requirements")
+    if not raw and not requirements:
+        yield required(f"{path}.requirements", f"when {path} is specified, requirements or rawSelector is required")
+    for index, requirement in enumerate(requirements):
+        yield from check(f"{path}.requirements[{index}]", requirement)
+
+
+def _field_requirement(path: str, requirement: Object) -> list[FieldError]:
+    errors = [] if requirement.get("key") else [required(f"{path}.key", "must be specified")]
+    return errors + fields.selector_operator(path, requirement, known_only=False)
+
+
+def _label_requirement(path: str, requirement: Object) -> list[FieldError]:
+    return fields.selector_requirement(path, requirement, known_only=False)
+
+
+def _metadata_problems(metadata: Object, *, local: bool) -> Iterable[FieldError]:
+    if metadata.keys() - {"namespace", "managedFields"}:
+        yield invalid_value("metadata", metadata, f"must be empty{' except for namespace' if local else ''}")
+
+
+def _local_problems(spec: Object, namespace: str | None) -> Iterable[FieldError]:
     if namespace is None:
         return
-    if path is not None:
-        yield invalid_value("spec.nonResourceAttributes", path, "disallowed on this kind of request")
+    resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
     if resource is not None and resource.get("namespace", "") != namespace:
         asked = resource.get("namespace", "")
         yield invalid_value("spec.resourceAttributes.namespace", asked, "must match metadata.namespace")
+    if path is not None:
+        yield invalid_value("spec.nonResourceAttributes", path, "disallowed on this kind of request")
 
 
 def attributes_of(spec: Object) -> Attributes:
@@ -207,12 +262,18 @@ def token_creator(server: ApiServer, tokens: ServiceAccountTokens) -> Creator:
     reader = server.registry.reader
 
     async def create(namespace: str, name: str, request: Object, call: Call) -> Object:
+        metadata = {**meta.metadata(request)}
+        place_in_namespace(metadata, namespace, namespaced=True)
+        if (given := metadata.get("name", name)) != name:
+            error = invalid_value("metadata.name", given, "must match the service account name if specified")
+            raise invalid("TokenRequest", AUTHENTICATION, name, [error])
         account = reader.get("serviceaccounts", namespace, name)
         if account is None:
             raise not_found("serviceaccounts", "", name)
         spec = {**meta.spec(request)}
         spec["audiences"] = list(spec.get("audiences") or [AUDIENCE])
-        spec["expirationSeconds"] = seconds = spec.get("expirationSeconds") or DEFAULT_SECONDS
+        seconds = spec.get("expirationSeconds")
+        spec["expirationSeconds"] = seconds = DEFAULT_SECONDS if seconds is None else seconds
         spec.setdefault("boundObjectRef", None)
         _check_seconds(seconds)
         bindings = _bindings(reader, namespace, name, spec["boundObjectRef"]) if spec["boundObjectRef"] else []

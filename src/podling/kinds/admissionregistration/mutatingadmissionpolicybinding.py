@@ -15,7 +15,7 @@ def validate(write: Write) -> list[FieldError]:
     spec = part(write.new, "spec")
     errors += fields.check_required("spec.policyName", text(spec, "policyName"), names.dns1123_subdomain)
     errors += webhooks.parameter_reference(spec.get("paramRef"), "spec.paramRef")
-    return errors + webhooks.match_resources(spec.get("matchResources"), "spec.matchResources")
+    return errors + webhooks.match_resources(spec.get("matchResources"), webhooks.BINDING_MATCH)
 
 
 def resource() -> Resource:

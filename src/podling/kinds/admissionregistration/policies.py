@@ -63,7 +63,7 @@ def variables(items: Sequence[Object] | None, path: str, types: dict[str, Type])
     seen: set[str] = set()
     for at, variable in each(path, items):
         named = text(variable, "name")
-        if not named:
+        if not named.strip():
             errors.append(required(f"{at}.name", "name is not specified"))
         elif not webhooks.is_cel_identifier(named):
             errors.append(invalid_value(f"{at}.name", named, "must be a valid CEL identifier"))
@@ -92,18 +92,18 @@ def validation(item: Object, path: str, types: Mapping[str, Type]) -> list[Field
         errors.append(required(f"{path}.expression", "expression is not specified"))
     else:
         errors += expressions.check(f"{path}.expression", item["expression"], types, "bool")[0]
-    if text(item, "messageExpression").strip():
+    given = text(item, "messageExpression")
+    if given and not given.strip():
+        errors.append(invalid_value(f"{path}.messageExpression", given, "must be non-empty if specified"))
+    elif given:
         errors += expressions.check(
-            f"{path}.messageExpression", item["messageExpression"], expressions.without_authorizer(types), "string"
+            f"{path}.messageExpression", given, expressions.without_authorizer(types), "string"
         )[0]
     message = text(item, "message")
     if message and not message.strip():
         errors.append(invalid_value(f"{path}.message", message, "message must be non-empty if specified"))
-    elif "\n" in message.strip():
+    elif set(message.strip()) & {"\n", "\r"}:
         errors.append(invalid_value(f"{path}.message", message, "message must not contain line breaks"))
-    elif "\n" in text(item, "expression").strip() and not message:
-        detail = "message must be specified if expression contains line breaks"
-        errors.append(required(f"{path}.message", detail))
     if (reason := item.get("reason")) is not None:
         errors += fields.one_of(f"{path}.reason", reason, _REASONS)
     return errors

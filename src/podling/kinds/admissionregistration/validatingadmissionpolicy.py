@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from podling.api.errors import FieldError, duplicate, required
+from podling.api.errors import FieldError, duplicate, invalid_value, required
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration import expressions, policies
 from podling.kinds.core.workload import keep_status
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, part, text
+from podling.kinds.validation.conditions import conditions
+from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 if TYPE_CHECKING:
     from podling.cel.types import Type
+
+_MOST_ANNOTATIONS: Final = 20
+_LONGEST_VALUE: Final = 5 * 1024
 
 
 def default(obj: Object) -> None:
@@ -26,7 +30,7 @@ def default(obj: Object) -> None:
 def validate(write: Write) -> list[FieldError]:
     errors = object_meta(write)
     if write.subresource == "status":
-        return errors
+        return errors + _status(part(write.new, "status"))
     spec = part(write.new, "spec")
     errors += policies.common(spec, "spec")
     types = expressions.variable_types(params=spec.get("paramKind") is not None, variables={})
@@ -42,18 +46,32 @@ def validate(write: Write) -> list[FieldError]:
 def _audit(spec: Object, policy: str, types: Mapping[str, Type]) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[str] = set()
-    for at, annotation in each("spec.auditAnnotations", spec.get("auditAnnotations")):
+    annotations = entries(spec, "auditAnnotations")
+    if len(annotations) > _MOST_ANNOTATIONS:
+        detail = f"must not have more than {_MOST_ANNOTATIONS} auditAnnotations"
+        errors.append(invalid_value("spec.auditAnnotations", annotations, detail))
+    for at, annotation in each("spec.auditAnnotations", annotations):
         key = text(annotation, "key")
         errors += fields.check(f"{at}.key", f"{policy}/{key}", names.qualified_name)
+        given = text(annotation, "valueExpression")
+        if not given.strip():
+            errors.append(required(f"{at}.valueExpression", "valueExpression is not specified"))
+        elif len(given.strip().encode()) > _LONGEST_VALUE:
+            errors.append(required(f"{at}.valueExpression", f"must not exceed {_LONGEST_VALUE} bytes in length"))
+        else:
+            errors += expressions.check(f"{at}.valueExpression", given, types, "string", "null_type")[0]
         if key in seen:
             errors.append(duplicate(f"{at}.key", key))
         seen.add(key)
-        if not text(annotation, "valueExpression").strip():
-            errors.append(required(f"{at}.valueExpression", "valueExpression is not specified"))
-        else:
-            given = annotation["valueExpression"]
-            errors += expressions.check(f"{at}.valueExpression", given, types, "string", "null_type")[0]
     return errors
+
+
+def _status(status: Object) -> list[FieldError]:
+    errors: list[FieldError] = []
+    warnings = entries(part(status, "typeChecking"), "expressionWarnings")
+    for at, warning in each("status.typeChecking.expressionWarnings", warnings):
+        errors += [required(f"{at}.{key}") for key in ("warning", "fieldRef") if not text(warning, key).strip()]
+    return errors + conditions("status.conditions", status.get("conditions"))
 
 
 def resource() -> Resource:

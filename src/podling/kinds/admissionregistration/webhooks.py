@@ -29,6 +29,8 @@ _URL: Final = "; desired format: https://host[/path]"
 _DEFAULT_TIMEOUT: Final = 10
 _MAX_TIMEOUT: Final = 30
 _MAX_CONDITIONS: Final = 64
+BINDING_MATCH: Final = "spec.matchResouces"
+"""Where a binding says what it is for, as the messages of Kubernetes misspell it."""
 
 
 def default(obj: Object) -> None:
@@ -91,9 +93,7 @@ def _hooks(obj: Object, *, mutating: bool) -> list[FieldError]:
     errors: list[FieldError] = []
     seen: set[str] = set()
     for at, hook in each("webhooks", obj.get("webhooks")):
-        errors += _hook(hook, at)
-        if mutating and (policy := hook.get("reinvocationPolicy")) is not None:
-            errors += fields.one_of(f"{at}.reinvocationPolicy", policy, _REINVOCATION)
+        errors += _hook(hook, at, mutating=mutating)
         errors += _review_versions(entries(hook, "admissionReviewVersions"), f"{at}.admissionReviewVersions")
         named = text(hook, "name")
         if named and named in seen:
@@ -102,9 +102,10 @@ def _hooks(obj: Object, *, mutating: bool) -> list[FieldError]:
     return errors
 
 
-def _hook(hook: Object, path: str) -> list[FieldError]:
+def _hook(hook: Object, path: str, *, mutating: bool) -> list[FieldError]:
     errors = fields.check_required(f"{path}.name", text(hook, "name"), names.fully_qualified_domain)
-    errors += match_rules(hook.get("rules"), f"{path}.rules")
+    for at, rule in each(f"{path}.rules", hook.get("rules")):
+        errors += _match_rule(rule, at)
     errors += fields.one_of(f"{path}.failurePolicy", hook.get("failurePolicy") or "Fail", FAILURE_POLICIES)
     errors += fields.one_of(f"{path}.matchPolicy", hook.get("matchPolicy") or "Equivalent", _MATCH_POLICIES)
     side_effects = hook.get("sideEffects")
@@ -118,6 +119,8 @@ def _hook(hook: Object, path: str) -> list[FieldError]:
         errors.append(invalid_value(f"{path}.timeoutSeconds", seconds, detail))
     for key in ("namespaceSelector", "objectSelector"):
         errors += fields.label_selector(f"{path}.{key}", hook.get(key))
+    if mutating and (policy := hook.get("reinvocationPolicy")) is not None:
+        errors += fields.one_of(f"{path}.reinvocationPolicy", policy, _REINVOCATION)
     errors += client_config(part(hook, "clientConfig"), f"{path}.clientConfig")
     return errors + match_conditions(hook.get("matchConditions"), f"{path}.matchConditions")
 
@@ -131,7 +134,7 @@ def _review_versions(versions: Sequence[str], path: str) -> list[FieldError]:
             errors.append(invalid_value(f"{path}[{index}]", version, "duplicate version"))
             continue
         errors += fields.check(f"{path}[{index}]", version, names.dns1035_label)
-    if not errors and not set(versions) & set(_VERSIONS):
+    if not set(versions) & set(_VERSIONS):
         errors.append(invalid_value(path, versions, f"must include at least one of {', '.join(_VERSIONS)}"))
     return errors
 
@@ -146,26 +149,28 @@ def client_config(config: Object, path: str) -> list[FieldError]:
 
 def _url(url: str, path: str) -> list[FieldError]:
     parts = urlsplit(url)
-    if parts.scheme != "https":
-        detail = f"'https' is the only allowed URL scheme{_URL}"
-        return [invalid_value(path, parts.scheme, detail)]
     errors: list[FieldError] = []
-    if not parts.netloc:
-        errors.append(invalid_value(path, parts.netloc, f"host must be specified{_URL}"))
-    if parts.username is not None:
-        errors.append(invalid_value(path, parts.username, f"user information is not permitted in the URL{_URL}"))
+    if parts.scheme != "https":
+        errors.append(invalid_value(path, parts.scheme, f"'https' is the only allowed URL scheme{_URL}"))
+    user, at, host = parts.netloc.rpartition("@")
+    if not host:
+        errors.append(invalid_value(path, host, f"host must be specified{_URL}"))
+    if at:
+        errors.append(invalid_value(path, user, "user information is not permitted in the URL"))
     if parts.fragment:
-        errors.append(invalid_value(path, parts.fragment, f"fragments are not permitted in the URL{_URL}"))
+        errors.append(invalid_value(path, parts.fragment, "fragments are not permitted in the URL"))
     if parts.query:
-        errors.append(invalid_value(path, parts.query, f"query parameters are not permitted in the URL{_URL}"))
+        errors.append(invalid_value(path, parts.query, "query parameters are not permitted in the URL"))
     return errors
 
 
 def _service(service: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    for key in ("name", "namespace"):
-        if not service.get(key):
-            errors.append(required(f"{path}.{key}", f"service {key} is required"))
+    # Kubernetes hands its check the two the wrong way round: a missing name is said of the namespace, and vice versa.
+    errors = [
+        required(f"{path}.{said}")
+        for said, key in (("name", "namespace"), ("namespace", "name"))
+        if not service.get(key)
+    ]
     port = service.get("port", 443)
     if names.port_number(port):
         errors.append(invalid_value(f"{path}.port", port, f"port is not valid: {names.port_number(port)[0]}"))
@@ -195,11 +200,18 @@ def _service_path(target: str, path: str) -> list[FieldError]:
 # What requests are matched by
 
 
-def match_rules(rules: Sequence[Object] | None, path: str, *, whole: bool = True) -> list[FieldError]:
-    return [e for at, rule in each(path, rules) for e in _match_rule(rule, at, whole)]
+def _resource_names(resource_names: Sequence[str], path: str) -> list[FieldError]:
+    errors: list[FieldError] = []
+    seen: set[str] = set()
+    for at, value in each(path, resource_names):
+        errors += fields.check(at, value, names.path_segment)
+        if value in seen:
+            errors.append(duplicate(at, value))
+        seen.add(value)
+    return errors
 
 
-def _match_rule(rule: Object, path: str, whole: bool) -> list[FieldError]:
+def _match_rule(rule: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     operations: list[str] = entries(rule, "operations")
     if not operations:
@@ -214,7 +226,7 @@ def _match_rule(rule: Object, path: str, whole: bool) -> list[FieldError]:
         errors += _wildcard_alone(values, f"{path}.{key}")
         if key == "apiVersions":
             errors += [required(at) for at, value in each(f"{path}.{key}", values) if not value]
-    errors += _resources(entries(rule, "resources"), f"{path}.resources", whole)
+    errors += _resources(entries(rule, "resources"), f"{path}.resources")
     if (scope := rule.get("scope")) is not None:
         errors += fields.one_of(f"{path}.scope", scope, _SCOPES)
     return errors
@@ -234,23 +246,35 @@ def _wildcard_alone(values: Sequence[str], path: str) -> list[FieldError]:
     return []
 
 
-def _resources(resources: Sequence[str], path: str, whole: bool) -> list[FieldError]:
+def _resources(resources: Sequence[str], path: str) -> list[FieldError]:
+    """A wildcard only covers what comes after it; of plain resources the last one counts, as in Kubernetes."""
     if not resources:
         return [required(path)]
     errors: list[FieldError] = []
-    seen: set[str] = set()
+    every_sub: set[str] = set()
+    every_base: set[str] = set()
+    plain = False
     for at, value in each(path, resources):
         if not value:
             errors.append(required(at))
             continue
-        if value in seen:
-            errors.append(duplicate(at, value))
-        seen.add(value)
-        base, _, sub = value.partition("/")
-        if sub and sub != "*" and f"{base}/*" in resources:
+        base, slash, sub = value.partition("/")
+        if not slash:
+            plain = value != "*"
+            continue
+        if base in every_sub:
             errors.append(invalid_value(at, value, f"if '{base}/*' is present, must not specify {value}"))
-    if whole and len(resources) > 1 and "*/*" in resources:
+        if sub in every_base:
+            errors.append(invalid_value(at, value, f"if '*/{sub}' is present, must not specify {value}"))
+        if sub == "*":
+            every_sub.add(base)
+        if base == "*":
+            every_base.add(sub)
+    if len(resources) > 1 and "*/*" in resources:
         errors.append(invalid_value(path, resources, "if '*/*' is present, must not specify other resources"))
+    if plain and "*" in resources:
+        detail = "if '*' is present, must not specify other resources without subresources"
+        errors.append(invalid_value(path, resources, detail))
     return errors
 
 
@@ -261,11 +285,12 @@ def match_conditions(conditions: Sequence[Object] | None, path: str, *, params: 
         errors.append(FieldError("FieldValueTooMany", path, message))
     seen: set[str] = set()
     for at, condition in each(path, conditions):
-        if not text(condition, "expression").strip():
+        expression = text(condition, "expression").strip()
+        if not expression:
             errors.append(required(f"{at}.expression"))
         else:
             types = expressions.variable_types(params=params)
-            errors += expressions.check(f"{at}.expression", condition["expression"], types, "bool")[0]
+            errors += expressions.check(f"{at}.expression", expression, types, "bool")[0]
         named = text(condition, "name")
         if not named:
             errors.append(required(f"{at}.name"))
@@ -292,7 +317,9 @@ def match_resources(match: Object | None, path: str) -> list[FieldError]:
         else:
             errors += fields.label_selector(f"{path}.{key}", match[key])
     for key in ("resourceRules", "excludeResourceRules"):
-        errors += match_rules(match.get(key), f"{path}.{key}")
+        for at, rule in each(f"{path}.{key}", match.get(key)):
+            errors += _resource_names(entries(rule, "resourceNames"), f"{at}.resourceNames")
+            errors += _match_rule(rule, at)
     return errors
 
 
@@ -305,16 +332,14 @@ def parameter_reference(reference: Object | None, path: str) -> list[FieldError]
         errors += fields.check(f"{path}.name", named, names.path_segment)
         if selector is not None:
             errors.append(forbidden_field(f"{path}.name", "name and selector are mutually exclusive"))
-    elif selector is not None:
+    if selector is not None:
         errors += fields.label_selector(f"{path}.selector", selector)
-    else:
+        if named:
+            errors.append(forbidden_field(f"{path}.selector", "name and selector are mutually exclusive"))
+    if not named and selector is None:
         errors.append(required(path, "one of name or selector must be specified"))
     action = reference.get("parameterNotFoundAction")
-    if action is None:
-        errors.append(required(f"{path}.parameterNotFoundAction"))
-    else:
-        errors += fields.one_of(f"{path}.parameterNotFoundAction", action, ("Allow", "Deny"))
-    return errors
+    return errors + fields.one_of_required(f"{path}.parameterNotFoundAction", action or "", ("Deny", "Allow"))
 
 
 _IDENTIFIER: Final = "[_a-zA-Z][_a-zA-Z0-9]*"
@@ -335,13 +360,27 @@ def parameter_kind(kind: Object | None, path: str) -> list[FieldError]:
     version = text(kind, "apiVersion")
     if not version:
         errors.append(required(f"{path}.apiVersion"))
-    elif version.count("/") > 1:
-        detail = f"unexpected GroupVersion string: {version}"
-        errors.append(invalid_value(f"{path}.apiVersion", version, detail))
+    else:
+        errors += _group_version(version, f"{path}.apiVersion")
     if not text(kind, "kind"):
         errors.append(required(f"{path}.kind"))
-    else:
-        errors += fields.says(f"{path}.kind", kind["kind"], names.dns1035_label(kind["kind"].lower()))
+    elif problems := names.dns1035_label(kind["kind"].lower()):
+        detail = f"may have mixed case, but should otherwise match: {','.join(problems)}"
+        errors.append(invalid_value(f"{path}.kind", kind["kind"], detail))
+    return errors
+
+
+def _group_version(given: str, path: str) -> list[FieldError]:
+    if given.count("/") > 1:
+        return [invalid_value(path, given, f"unexpected GroupVersion string: {given}")]
+    group, _, version = given.rpartition("/")
+    errors: list[FieldError] = []
+    if group and (problems := names.dns1123_subdomain(group)):
+        errors.append(invalid_value(path, group, ",".join(problems)))
+    if not version:
+        errors.append(invalid_value(path, given, "version must be specified"))
+    elif problems := names.dns1035_label(version):
+        errors.append(invalid_value(path, version, ",".join(problems)))
     return errors
 
 

@@ -166,22 +166,29 @@ def label_selector(path: str, selector: Object | None, *, check_values: bool = T
         if check_values:
             errors += check(f"{path}.matchLabels", value, names.label_value)
     for at, expression in each(f"{path}.matchExpressions", selector.get("matchExpressions")):
-        errors += _selector_requirement(at, expression, check_values)
+        errors += selector_requirement(at, expression, check_values=check_values)
     return errors
 
 
-def _selector_requirement(path: str, expression: Object, check_values: bool) -> list[FieldError]:
-    errors: list[FieldError] = []
+def selector_operator(path: str, expression: Object, *, known_only: bool = True) -> list[FieldError]:
+    """The operator of a selector's requirement, and whether it has values."""
     operator, values = text(expression, "operator"), entries(expression, "values")
     wants_values = _SELECTOR_VALUES.get(operator)
     if wants_values is None:
-        errors.append(invalid_value(f"{path}.operator", operator, "not a valid selector operator"))
-    elif wants_values and not values:
-        errors.append(required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'"))
-    elif not wants_values and values:
-        errors.append(
-            forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")
-        )
+        return [invalid_value(f"{path}.operator", operator, "not a valid selector operator")] if known_only else []
+    if wants_values and not values:
+        return [required(f"{path}.values", "must be specified when `operator` is 'In' or 'NotIn'")]
+    if values and not wants_values:
+        return [forbidden_field(f"{path}.values", "may not be specified when `operator` is 'Exists' or 'DoesNotExist'")]
+    return []
+
+
+def selector_requirement(
+    path: str, expression: Object, *, check_values: bool = True, known_only: bool = True
+) -> list[FieldError]:
+    """A `metav1.LabelSelectorRequirement`."""
+    errors = selector_operator(path, expression, known_only=known_only)
+    values = entries(expression, "values")
     errors += check(f"{path}.key", text(expression, "key"), names.qualified_name)
     if check_values:
         for at, value in each(f"{path}.values", values):
