@@ -662,8 +662,8 @@ def _check_uid(resource: Resource, old: Object, metadata: Object) -> None:
 
 
 def _check_version(resource: Resource, current: Entry, metadata: Object) -> None:
-    """Raises 409 for an object that was made from another version."""
-    if metadata.get("resourceVersion") not in (None, "", "0", str(current.revision)):
+    """Raises 409 for an object that was made from another version, 500 for what is no version."""
+    if _parse_expected(metadata) not in (0, current.revision):
         raise conflict(resource.plural, resource.group, current.key.name, OBJECT_MODIFIED)
 
 

@@ -165,6 +165,17 @@ def test_an_update_with_a_stale_resource_version_is_a_conflict(tmp_path: Path) -
     run(tmp_path, scenario)
 
 
+def test_a_resource_version_that_is_no_number_is_no_conflict(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        body = {"metadata": {"resourceVersion": "x"}}
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a", body, Content_Type=MERGE)
+        message = 'strconv.ParseUint: parsing "x": invalid syntax'
+        assert (answer.status, answer.json["message"]) == (500, message)
+
+    run(tmp_path, scenario)
+
+
 def test_an_update_that_changes_nothing_keeps_the_resource_version(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         before = (await world.request("POST", CONFIG_MAPS, config_map("a"))).json["metadata"]["resourceVersion"]
