@@ -365,6 +365,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         disk=disk,
         clock=plane.clock,
         decisions=plane.decisions,
+        stopwatch=time.perf_counter,
     )
     scheduler.start()
     try:

@@ -37,7 +37,7 @@ from podling.controllers.disk import Disk
 from podling.controllers.hpa import controller as hpa
 from podling.controllers.hpa.metrics import Metrics, NoMetrics
 from podling.controllers.job import controller as job
-from podling.controllers.runtime import Controller, Decisions, Manager
+from podling.controllers.runtime import Controller, Decisions, Manager, Stopwatch, standing_still
 from podling.controllers.snapshots import binding, defaultclass, making, protection
 from podling.controllers.vpa import controller as vpa
 from podling.controllers.vpa.usage import Measure, NoMeasure
@@ -118,6 +118,7 @@ def start(
     disk: Disk | None = None,
     clock: Clock | None = None,
     decisions: Decisions | None = None,
+    stopwatch: Stopwatch = standing_still,
 ) -> Manager:
     """Starts every controller on the running event loop; `await manager.stop()` ends them.
 
@@ -137,6 +138,7 @@ def start(
         recorders=recorders,
         clock=clock or SystemClock(),
         decisions=decisions,
+        stopwatch=stopwatch,
     )
     manager.start()
     return manager

@@ -8,7 +8,7 @@ say) is told in the condition ReplicaFailure at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -67,8 +67,9 @@ class Snapshot:
     """Its active pods, those about to be adopted included."""
     terminating: Sequence[Object]
     claims: Sequence[Action]
-    sisters: Mapping[str, int]
-    """For each node, how many pods of this set and its sister sets (of the same Deployment) run there."""
+    sisters: Callable[[], Mapping[str, int]]
+    """For each node, how many pods of this set and its sister sets (of the same Deployment) run there. Asked only where
+    pods are given up."""
 
 
 def label_selector(set: Object) -> Object:
@@ -95,7 +96,7 @@ def observe(client: Client, kind: ReplicaKind, key: ObjectKey) -> Snapshot | Non
         pods=[pod for pod in claim.owned if podlib.is_active(pod)],
         terminating=[pod for pod in claim.owned if podlib.is_terminating(pod)],
         claims=claim.changes,
-        sisters=_sisters(client, set),
+        sisters=lambda: _sisters(client, set),
     )
 
 
@@ -139,7 +140,7 @@ def _creations(snapshot: Snapshot, count: int, wanted: int) -> Iterable[Write]:
 
 
 def _deletions(snapshot: Snapshot, count: int, wanted: int) -> Iterable[Write]:
-    for pod in to_delete(snapshot.pods, count, snapshot.sisters):
+    for pod in to_delete(snapshot.pods, count, snapshot.sisters()):
         yield Delete(
             why=f"{len(snapshot.pods)} replicas are there, {wanted} are wanted",
             resource="pods",
@@ -212,11 +213,12 @@ def controller(kind: ReplicaKind = REPLICA_SET) -> Controller:
         if snapshot is None:
             return
         failure: ActionFailed | None = None
+        actions = decide(snapshot)
         try:
-            await context.act(key, decide(snapshot))
+            await context.act(key, actions)
         except ActionFailed as refused:
             failure = refused
-        counted = observe(context.client, kind, key)
+        counted = observe(context.client, kind, key) if actions else snapshot
         if counted is not None:
             reason = failure.error.message if failure else None
             await context.act(key, decide_status(kind, counted, reason, context.now()))

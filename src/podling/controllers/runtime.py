@@ -9,6 +9,10 @@ There is no worker that could die: a key that is due gets a task of its own, at 
 at rest there is no task at all. What a look raises is logged and the key comes back after a back-off of 5 ms,
 doubling up to 1000 s (client-go's default). A conflict (409) only means that the object moved on: the key comes back
 without a word.
+
+A look that took long is followed by a rest of its key, so that a service with 500 endpoints is not counted anew for
+each of them that becomes ready, but a few times meanwhile (the batch periods of kube-controller-manager, where they
+help).
 """
 
 from __future__ import annotations
@@ -17,11 +21,13 @@ import asyncio
 import contextlib
 import itertools
 import logging
+import types
 from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import NamedTuple, TypeVar
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 from podling.api import meta
 from podling.api.client import Client, EventRecorder, Subscription
@@ -34,6 +40,11 @@ log = logging.getLogger(__name__)
 
 BACKOFF_FIRST = 0.005
 BACKOFF_LAST = 1000.0
+LIGHT = 0.005
+"""Seconds of computing up to which a look is followed by no rest."""
+REST = 9.0
+"""How long a key rests for each further second of computing: it gets a tenth of the time then."""
+LONGEST_REST = 0.5
 
 S = TypeVar("S")
 
@@ -333,14 +344,26 @@ class _Keys:
     running: set[ObjectKey] = field(default_factory=set[ObjectKey])
     failures: dict[ObjectKey, int] = field(default_factory=dict[ObjectKey, int])
     timers: dict[ObjectKey, tuple[datetime, Timer]] = field(default_factory=dict[ObjectKey, tuple[datetime, Timer]])
+    resting: dict[ObjectKey, Timer] = field(default_factory=dict[ObjectKey, Timer])
+    """Keys that are not due before that timer, whatever happens; those that it happened to are dirty."""
+
+
+Stopwatch = Callable[[], float]
+"""Seconds of the machine, of which only differences mean something."""
+
+
+def standing_still() -> float:
+    """The stopwatch by which no look takes any time."""
+    return 0.0
 
 
 class Runner:
     """Runs one controller until it is stopped. Lives on the event loop; none of it is thread-safe."""
 
-    def __init__(self, controller: Controller, context: Context) -> None:
+    def __init__(self, controller: Controller, context: Context, stopwatch: Stopwatch = standing_still) -> None:
         self.controller = controller
         self.context = context
+        self._stopwatch = stopwatch
         self._keys = _Keys()
         self._tasks: set[asyncio.Task[None]] = set()
         self._subscriptions: list[Subscription] = []
@@ -363,7 +386,7 @@ class Runner:
         self._stopped = True
         for subscription in self._subscriptions:
             subscription.close()
-        for _, timer in self._keys.timers.values():
+        for timer in [*(timer for _, timer in self._keys.timers.values()), *self._keys.resting.values()]:
             timer.cancel()
         for task in list(self._tasks):
             task.cancel()
@@ -372,7 +395,7 @@ class Runner:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is due or running (delayed keys aside)."""
+        """Whether nothing is due or running (delayed and resting keys aside)."""
         return not self._keys.due and not self._keys.running
 
     def add(self, key: ObjectKey) -> None:
@@ -381,7 +404,7 @@ class Runner:
         if self._stopped or key in keys.dirty:
             return
         keys.dirty.add(key)
-        if key not in keys.running:
+        if key not in keys.running and key not in keys.resting:
             keys.due.append(key)
             self._dispatch()
 
@@ -417,7 +440,7 @@ class Runner:
 
     async def _look(self, key: ObjectKey) -> None:
         try:
-            await self.controller.reconcile(self.context, key)
+            await _timed(self.controller.reconcile(self.context, key), self._stopwatch, partial(self._rest, key))
         except _Moved:
             self._retry(key)
         except ActionFailed as failure:
@@ -435,6 +458,20 @@ class Runner:
         finally:
             self._finished(key)
 
+    def _rest(self, key: ObjectKey, spent: float) -> None:
+        """After a look on which so many seconds were spent."""
+        seconds = min((spent - LIGHT) * REST, LONGEST_REST)
+        if seconds > 0 and not self._stopped:
+            clock = self.context.clock
+            self._keys.resting[key] = clock.call_later(seconds * clock.pace, lambda: self._rest_over(key))
+
+    def _rest_over(self, key: ObjectKey) -> None:
+        keys = self._keys
+        del keys.resting[key]
+        if key in keys.dirty:
+            keys.due.append(key)
+            self._dispatch()
+
     def _retry(self, key: ObjectKey) -> None:
         failures = self._keys.failures.get(key, 0)
         self._keys.failures[key] = failures + 1
@@ -443,10 +480,38 @@ class Runner:
     def _finished(self, key: ObjectKey) -> None:
         keys = self._keys
         keys.running.discard(key)
-        if key in keys.dirty:
+        if key in keys.dirty and key not in keys.resting:
             keys.due.append(key)
         if not self._stopped:
             self._dispatch()
+
+
+@types.coroutine
+def _timed(work: Awaitable[None], stopwatch: Stopwatch, spent: Callable[[float], None]) -> Generator[Any, Any, None]:
+    """Awaits `work` and tells at its end how long it computed; what it waited for is not counted."""
+    steps = work.__await__()
+    step: Callable[[], Any] = partial(next, steps)
+    total = 0.0
+    try:
+        while True:
+            began = stopwatch()
+            try:
+                waited = step()
+            except StopIteration:
+                return
+            finally:
+                total += stopwatch() - began
+            try:
+                yield waited
+                step = partial(next, steps)
+            except BaseException as error:  # noqa: BLE001  whatever it is, it is for `work`
+                step = partial(_throw, steps, error)
+    finally:
+        spent(total)
+
+
+def _throw(steps: Generator[Any, Any, None], error: BaseException) -> Any:
+    return steps.throw(error)
 
 
 def backoff(failures: int) -> float:
@@ -465,13 +530,18 @@ class Manager:
         recorders: Callable[[str], EventRecorder],
         clock: Clock,
         decisions: Decisions | None = None,
+        stopwatch: Stopwatch = standing_still,
     ) -> None:
-        """`clients` gives a client that writes as the named user, `recorders` a recorder for the named component."""
+        """`clients` gives a client that writes as the named user, `recorders` a recorder for the named component.
+
+        By `stopwatch` it is measured what a look costs; without one no key ever rests.
+        """
         self.decisions = decisions or Decisions()
         self.runners = [
             Runner(
                 c,
                 Context(c.name, c.resource, clients(c.user), recorders(c.source), clock, self.decisions),
+                stopwatch,
             )
             for c in controllers
         ]

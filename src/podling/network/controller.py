@@ -28,7 +28,7 @@ from podling.store.types import Change, ChangeType, Entry, Object
 _log = logging.getLogger(__name__)
 
 _SERVICE_LABEL = "kubernetes.io/service-name"
-_COLLECT_EVERY = 2.0
+_COLLECT_AFTER = 2.0
 _RETRY_AFTER = 1.0
 
 
@@ -173,6 +173,7 @@ class ServiceProxy:
         self._ports: dict[ServiceKey, ServicePort] = {}
         self._dirty: set[str] = set()
         self._scheduled: asyncio.Handle | None = None
+        self._collection: asyncio.TimerHandle | None = None
         self._plane: DataPlane | None = None
         self._proxy = ProxyClient(run_directory)
         self._host_ports = HostPorts(client, self._proxy, record, state_directory / "host-ports.json")
@@ -196,15 +197,16 @@ class ServiceProxy:
         ):
             self._subscriptions.append(self._client.subscribe(resource, handler))
         self._flush()
-        work = (self._keep_connected, self._send_names, self._send_host_ports, self._collect)
+        work = (self._keep_connected, self._send_names, self._send_host_ports)
         self._tasks = [asyncio.create_task(_supervised(part)) for part in work]
 
     async def stop(self) -> None:
         """Leaves the kernel's tables and the proxy as they are: traffic flows on."""
         for subscription in self._subscriptions:
             subscription.close()
-        if self._scheduled is not None:
-            self._scheduled.cancel()
+        for handle in (self._scheduled, self._collection):
+            if handle is not None:
+                handle.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -280,6 +282,7 @@ class ServiceProxy:
         self._names_wanted.set()
         try:
             self._kernel.apply(dict(self._ports))
+            self._collect_later()
         except OSError:
             _log.exception("the kernel refused the service tables; trying again")
             self._scheduled = asyncio.get_running_loop().call_later(_RETRY_AFTER, self._flush)
@@ -297,14 +300,17 @@ class ServiceProxy:
         self._ports_of[name] = own
         self._ports.update(own)
 
-    async def _collect(self) -> None:
-        while True:
-            await asyncio.sleep(_COLLECT_EVERY)
-            if self._kernel.unused:
-                try:
-                    self._kernel.collect()
-                except OSError:
-                    _log.exception("the kernel kept chains that nothing leads to")
+    def _collect_later(self) -> None:
+        if self._kernel.unused and self._collection is None:
+            self._collection = asyncio.get_running_loop().call_later(_COLLECT_AFTER, self._collect)
+
+    def _collect(self) -> None:
+        self._collection = None
+        try:
+            self._kernel.collect()
+        except OSError:
+            _log.exception("the kernel kept chains that nothing leads to")
+        self._collect_later()
 
     # What the proxy is told
 
