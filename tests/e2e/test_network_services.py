@@ -69,6 +69,16 @@ def test_services_do_what_kubernetes_says(run: Runner) -> None:
     assert seen["tables"] == [0, 0]
 
 
+def test_ports_of_a_node_lead_to_its_pod_and_a_node_that_is_cut_off_is_silent(run: Runner) -> None:
+    seen = run("host_ports_and_cuts")
+    for where in ("node", "pod"):
+        assert seen[f"host port from {where}"] == "10.244.0.10"
+    assert seen["the same port of another node"] == "OSError"
+    assert seen["a node that is cut off"] == "TimeoutError"
+    assert (seen["another node meanwhile"], seen["a node that is back"]) == ("10.244.0.10", "10.244.1.10")
+    assert seen["host port of a pod that is gone"] == "ConnectionRefusedError"
+
+
 def test_a_sticky_client_stays_until_its_backend_goes(run: Runner) -> None:
     assert run("affinity") == {"kept": True, "moved": True, "unchanged": True}
 

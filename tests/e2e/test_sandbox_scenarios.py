@@ -167,7 +167,7 @@ def test_terminals_and_attached_streams_behave_like_a_shell(run: Run):
 def test_containers_share_their_pod_and_pods_share_the_network_only(run: Run):
     seen = run("pods")
     assert seen["answers"] == ["HTTP/1.0 200 OK"] * 2
-    for way in ("to the other", "to the neighbour", "from the node"):
+    for way in ("to the other", "to the neighbour", "in the other's network", "from the node"):
         assert seen[way]["lines"] == ["200"]
     assert seen["processes"]["lines"] == ["1"]
     assert seen["no processes"]["lines"] == ["0"]

@@ -32,7 +32,7 @@ from tests.support.network_node import (
 
 from podling.network.controller import ServiceProxy
 from podling.network.proxy import Proxy
-from podling.network.services import DataPlane, ServiceKey, ServicePort
+from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
 from podling.network.slots import Backend
 
 SERVICE = "10.96.7.7"
@@ -226,6 +226,28 @@ def features(_: TestHost) -> Any:
             results[f"node port without endpoints from {name}"] = in_process(lambda: says("10.244.0.1", 30080), run)()
         kernel.apply({})
         results["tables"] = [len(kernel.tables.fronts), len(kernel.tables.unserved)]
+    return results
+
+
+def host_ports_and_cuts(_: TestHost) -> Any:
+    """Ports of a node that lead to one pod, and a node that is cut off, also after an upgrade of the tables."""
+    results: dict[str, Any] = {}
+    with pods("10.244.0.10", "10.244.1.10") as (near, far):
+        for pod in (near, far):
+            pod.run(serve_name(pod.ip, 5000))
+            wait_served(pod.ip, 5000)
+        plane().attach(near.ip, {Front("TCP", "10.244.0.1", 8080): Backend(near.ip, 5000)})
+        kernel = plane(egress_port=15002)
+        for name, run in {"node": child, "pod": far.run}.items():
+            results[f"host port from {name}"] = in_process(lambda: says("10.244.0.1", 8080), run)()
+        results["the same port of another node"] = in_process(lambda: says("10.244.1.1", 8080), far.run)()
+        kernel.cut_off(["10.244.1.0/24"])
+        results["a node that is cut off"] = says(far.ip, 5000)
+        results["another node meanwhile"] = says(near.ip, 5000)
+        kernel.cut_off([])
+        results["a node that is back"] = says(far.ip, 5000)
+        kernel.detach(near.ip)
+        results["host port of a pod that is gone"] = says("10.244.0.1", 8080)
     return results
 
 

@@ -405,6 +405,8 @@ async def pods(bench: Bench) -> dict[str, Any]:
         fetch = "python3 -c 'import urllib.request as u; print(u.urlopen(\"http://{}:5000/hostname\").status)'"
         seen["to the other"] = await bench.run("fetch", fetch.format("10.244.0.3"), pod="a")
         seen["to the neighbour"] = await bench.run("local", fetch.format("127.0.0.1"), pod="a")
+        await bench.pod("guest", 0, ip=None, network="b")
+        seen["in the other's network"] = await bench.run("guest", fetch.format("127.0.0.1"), pod="guest")
         seen["from the node"] = await bench.run("node", fetch.format("10.244.0.2"), pod="n")
         seen["processes"] = await bench.run("processes", "ps -o args= -A | grep -c [S]impleHTTP", pod="b")
         seen["no processes"] = await bench.run("alone", "ps -o args= -A | grep -c [S]impleHTTP", pod="a")
@@ -532,6 +534,9 @@ async def crashes(bench: Bench) -> dict[str, Any]:
         await bench.connect()
         await bench.pod(cgroup="burstable/podp")
         await bench.sandbox.start(bench.spec(f"victim-{victim}", "sleep", "1000"))
+        await bench.sandbox.freeze(
+            f"victim-{victim}", victim == "zygote"
+        )  # what is frozen must not keep it from ending
         pid = bench.node.helper_pid if victim == "helper" else bench.node.zygote_pid
         watched = [os.pidfd_open(p) for p in (bench.node.helper_pid, bench.node.zygote_pid)]
         os.kill(pid, signal.SIGKILL)

@@ -101,6 +101,7 @@ def stop_node(run_directory: str, *, grace: float = 5.0) -> None:
     with contextlib.ExitStack() as stack:
         watched = [stack.enter_context(_pidfd(pid)) for pid in (message["helper"], message["zygote"]) if pid]
         if is_running(run_directory):
+            cgroups.reopen(message["cgroups"]).thaw()
             with contextlib.suppress(OSError), wire.connect(f"{run_directory}/helper.sock") as connection:
                 wire.send(connection, {"id": 1, "op": "stop", "grace": grace})
             if not _wait_for(watched, grace + _KILL_PATIENCE):

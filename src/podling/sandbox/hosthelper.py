@@ -88,9 +88,12 @@ def _resolved(name: str) -> list[str] | OSError:
 class HostHelper:
     """Serves `run/helper.sock` as long as the zygote lives."""
 
-    def __init__(self, *, loop: Loop, listener: socket.socket, zygote: socket.socket, zygote_pid: int) -> None:
+    def __init__(
+        self, *, loop: Loop, listener: socket.socket, zygote: socket.socket, zygote_pid: int, groups: Cgroups
+    ) -> None:
         self._loop = loop
         self._zygote = zygote
+        self._groups = groups
         self._zygote_pid = zygote_pid
         self._resolver = _Resolver(loop, self._finish)
         self._server = Server(
@@ -98,7 +101,14 @@ class HostHelper:
             listener,
             {"resolve": self._resolver.ask, "socket": self._socket, "status": self._status, "stop": self._stop_slowly},
         )
+        loop.watch(zygote.fileno(), self._hear_zygote)
         loop.on_signals({signal.SIGCHLD: self._reap, signal.SIGTERM: self._stop, signal.SIGINT: self._stop})
+
+    def _hear_zygote(self, _: int) -> None:
+        """It says nothing; it ends, once nothing is frozen any more that has to die with it."""
+        if wire.receive(self._zygote) is None:
+            self._loop.forget(self._zygote.fileno())
+            self._groups.thaw()
 
     def _socket(self, call: Call) -> None:
         """A socket of the host's network."""
@@ -160,7 +170,7 @@ def main(configuration: Configuration, ready: int) -> None:
         _report(ready, {"error": str(error)})
         return
     loop = Loop()
-    HostHelper(loop=loop, listener=listener, zygote=zygote, zygote_pid=zygote_pid)
+    HostHelper(loop=loop, listener=listener, zygote=zygote, zygote_pid=zygote_pid, groups=groups)
     _report(ready, node)
     loop.run()
     _clean_up(run, groups)

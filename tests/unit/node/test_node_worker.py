@@ -14,6 +14,7 @@ from podling.api import meta
 from podling.api.errors import conflict
 from podling.node.logs import LogOptions
 from podling.node.node import Node
+from podling.node.pod_worker import host_ports
 from podling.sandbox.client import StartError
 
 Story = Callable[[Rig], Awaitable[None]]
@@ -498,3 +499,14 @@ def test_a_status_that_conflicts_waits_for_the_other_write(tell: Callable[[Story
         await until(lambda: ready(rig))
 
     tell(story)
+
+
+def test_ports_of_the_node_lead_to_the_pod_but_for_those_of_its_loopback() -> None:
+    ports = [
+        {"containerPort": 80, "hostPort": 8080},
+        {"containerPort": 53, "hostPort": 53, "protocol": "UDP", "hostIP": "10.244.1.1"},
+        {"containerPort": 81, "hostPort": 8081, "hostIP": "127.0.0.1"},
+        {"containerPort": 82},
+    ]
+    pod = make_pod(containers=[{"name": "app", "image": "app:v1", "ports": ports}])
+    assert list(host_ports(pod, "10.244.1.1")) == [("TCP", 8080, 80), ("UDP", 53, 53)]
