@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -27,24 +27,24 @@ FASTEST = 1440
 MOST_NODES = 100
 
 
-class Capacity(click.ParamType[dict[str, str]]):
-    """`cpu=2,memory=4Gi`."""
+def capacity_of(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, str] | None:
+    """By resource, of `cpu=2,memory=4Gi`."""
+    if text is None:
+        return None
+    found: dict[str, str] = {}
+    for word in text.split(","):
+        resource, _, amount = word.partition("=")
+        if not (resource and _is_amount(amount)):
+            raise click.BadParameter(f'"{word}" is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi')
+        found[resource] = quantity.canonical(amount)
+    return found
 
-    name = "capacity"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> dict[str, str]:
-        if isinstance(value, dict):
-            return cast(dict[str, str], value)
-        found: dict[str, str] = {}
-        for word in str(value).split(","):
-            resource, equals, text = word.partition("=")
-            try:
-                found[resource] = quantity.canonical(text)
-            except ValueError:
-                equals = ""
-            if not (resource and equals):
-                self.fail(f'"{word}" is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi', param, ctx)
-        return found
+def _is_amount(text: str) -> bool:
+    try:
+        return quantity.of(text).nanos >= 0
+    except ValueError:
+        return False
 
 
 @click.command("up", help="Build, start and apply what PROJECT (a directory; by default this one) says.")
@@ -71,7 +71,7 @@ class Capacity(click.ParamType[dict[str, str]]):
 @click.option(
     "--node-capacity",
     "capacity",
-    type=Capacity(),
+    callback=capacity_of,
     metavar="RESOURCE=QUANTITY,...",
     help="What each node has: cpu=2,memory=4Gi. By default an equal part of the machine.",
 )
