@@ -354,8 +354,11 @@ class DataPlane:
         batch = Batch(TABLE)
         batch.delete_elements(_HOST_PORTS, [_front_bytes(front) for front in fronts])
         self._commit_if_present(batch)
+        left = {self._tables.host_ports.pop(front) for front in fronts if front.protocol == "UDP"}
         for front in fronts:
-            del self._tables.host_ports[front]
+            self._tables.host_ports.pop(front, None)
+        if left:
+            self._conntrack.forget_udp(left)
 
     def cut_off(self, cidrs: Iterable[str]) -> None:
         """Cuts exactly these nodes off."""
