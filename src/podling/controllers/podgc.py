@@ -14,7 +14,7 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.controllers.actions import Action, Delete, Patch, Requeue
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, key_of, service_account
-from podling.store.types import Change, Object
+from podling.store.types import Change, Object, Uid
 
 OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 QUARANTINE = 40.0
@@ -25,7 +25,7 @@ QUARANTINE = 40.0
 class Snapshot:
     pod: Object
     missing_since: datetime | None
-    """Since when its node is missing; `None` if it is there, or if the pod has none."""
+    """Since when its node is known to be missing; `None` if it is there, or if the pod has none."""
     out_of_service: bool = False
     """Whether its node is there, and down for good."""
 
@@ -86,10 +86,10 @@ def _delete(pod: Object, why: str) -> Delete:
 
 
 class PodGc:
-    """Remembers since when each node is missing."""
+    """Remembers since when the node of a pod is missing."""
 
     def __init__(self) -> None:
-        self._missing: dict[str, datetime] = {}
+        self._missing: dict[Uid, datetime] = {}
 
     async def reconcile(self, context: Context, key: ObjectKey) -> None:
         pod = context.client.get("pods", key.namespace, key.name)
@@ -99,21 +99,22 @@ class PodGc:
         node = context.client.get("nodes", "", name) if name else None
         missing: datetime | None = None
         if name and node is None:
-            missing = self._missing.setdefault(name, context.now())
+            missing = self._missing.setdefault(meta.uid(pod), context.now())
         else:
-            self._missing.pop(name, None)
+            self._missing.pop(meta.uid(pod), None)
         snapshot = Snapshot(pod=pod, missing_since=missing, out_of_service=is_out_of_service(node))
         await context.act(key, decide(snapshot, context.now()))
 
-
-def _of_pod(client: Client, change: Change) -> Iterable[ObjectKey]:
-    pod = change.entry.object
-    name = meta.spec(pod).get("nodeName")
-    if change.type == "DELETED":
-        return
-    node = client.get("nodes", "", name) if name else None
-    if (name and node is None) or (meta.deleting(pod) and (not name or is_out_of_service(node))):
-        yield key_of(pod)
+    def concerned(self, client: Client, change: Change) -> Iterable[ObjectKey]:
+        """The pods that a change of a pod concerns: itself, if there may be something to do."""
+        pod = change.entry.object
+        name = meta.spec(pod).get("nodeName")
+        if change.type == "DELETED":
+            self._missing.pop(meta.uid(pod), None)
+            return
+        node = client.get("nodes", "", name) if name else None
+        if (name and node is None) or (meta.deleting(pod) and (not name or is_out_of_service(node))):
+            yield key_of(pod)
 
 
 def _of_node(client: Client, change: Change) -> Iterable[ObjectKey]:
@@ -123,10 +124,11 @@ def _of_node(client: Client, change: Change) -> Iterable[ObjectKey]:
 
 
 def controller() -> Controller:
+    collector = PodGc()
     return Controller(
         name="pod-garbage-collector-controller",
         user=service_account("pod-garbage-collector"),
         resource="pods",
-        watches=(Watch(resource="pods", keys=_of_pod), Watch(resource="nodes", keys=_of_node)),
-        reconcile=PodGc().reconcile,
+        watches=(Watch(resource="pods", keys=collector.concerned), Watch(resource="nodes", keys=_of_node)),
+        reconcile=collector.reconcile,
     )
