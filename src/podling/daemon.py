@@ -289,6 +289,7 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
         record=plane.recorder("service-controller"),
         run_directory=layout.run,
         state_directory=layout.state,
+        balances=plane.has_addons,
     )
     sandbox = await Sandbox.connect(str(layout.run / "zygote.sock"))
     helper = await HostHelper.open(str(layout.run / "helper.sock"))

@@ -54,7 +54,8 @@ def _is_amount(text: str) -> bool:
 @click.option(
     "--no-addons",
     is_flag=True,
-    help="A new cluster has no default storage class, no snapshots, no metrics API and no VerticalPodAutoscalers.",
+    help="A new cluster has no default storage class, no snapshots, no metrics API, no VerticalPodAutoscalers, and "
+    "nothing that gives Services of type LoadBalancer an address.",
 )
 @click.option(
     "--time-scale",

@@ -164,8 +164,12 @@ class ServiceProxy:
         record: EventRecorder,
         run_directory: Path,
         state_directory: Path,
+        balances: bool = True,
     ) -> None:
-        """`run_directory` holds the proxy's socket; `state_directory` is where host ports are remembered."""
+        """`run_directory` holds the proxy's socket; `state_directory` is where host ports are remembered.
+
+        `balances` says whether Services of type LoadBalancer get an address here.
+        """
         self._client = client
         self._layout = layout
         self._cluster = Cluster()
@@ -176,7 +180,8 @@ class ServiceProxy:
         self._collection: asyncio.TimerHandle | None = None
         self._plane: DataPlane | None = None
         self._proxy = ProxyClient(run_directory)
-        self._host_ports = HostPorts(client, self._proxy, record, state_directory / "host-ports.json")
+        memory = state_directory / "host-ports.json"
+        self._host_ports = HostPorts(client, self._proxy, record, memory, balances=balances)
         self._unnamed: set[str] = set()
         self._namespaces_told: set[str] = set()
         self._names_wanted = asyncio.Event()

@@ -44,14 +44,17 @@ Target = tuple[str, int]
 """A service address and port."""
 
 
-def wishes(service: Object) -> dict[Port, Target]:
-    """The host ports that a Service wants, each with the cluster address it leads to. TCP only."""
+def wishes(service: Object, *, balances: bool = True) -> dict[Port, Target]:
+    """The host ports that a Service wants, each with the cluster address it leads to. TCP only.
+
+    A cluster that does not balance leaves LoadBalancers waiting for somebody else, and serves their node ports.
+    """
     spec = service["spec"]
     ips = cluster_ips(service)
     if not ips or spec.get("type") not in ("NodePort", "LoadBalancer"):
         return {}
     key = f"{service['metadata']['namespace']}/{service['metadata']['name']}"
-    balanced = spec["type"] == "LoadBalancer" and not spec.get("loadBalancerClass")
+    balanced = balances and spec["type"] == "LoadBalancer" and not spec.get("loadBalancerClass")
     wanted: dict[Port, Target] = {}
     for port in spec.get("ports") or ():
         if port.get("protocol", "TCP") != "TCP":
@@ -86,8 +89,11 @@ class HostPorts:
     """Keeps the host's ports as the Services want them. One task uses it. Methods that ask the proxy raise
     `ProxyAway`; after that, call `connected` and `sync` again."""
 
-    def __init__(self, client: Client, proxy: ProxyClient, record: EventRecorder, memory: Path) -> None:
+    def __init__(
+        self, client: Client, proxy: ProxyClient, record: EventRecorder, memory: Path, *, balances: bool = True
+    ) -> None:
         self._client = client
+        self._balances = balances
         self._proxy = proxy
         self._record = record
         self._memory = memory
@@ -107,7 +113,7 @@ class HostPorts:
         """Opens, redirects and closes ports, and writes on the Services which are theirs."""
         wanted: dict[Port, Target] = {}
         for service in services:
-            wanted.update(wishes(service))
+            wanted.update(self._wishes(service))
         await self._close([number for number, (port, _) in self._open.items() if port not in wanted])
         for port, target in wanted.items():
             await self._ensure(port, target)
@@ -117,6 +123,9 @@ class HostPorts:
         for service in services:
             await self._announce(service)
             self._warn(service)
+
+    def _wishes(self, service: Object) -> dict[Port, Target]:
+        return wishes(service, balances=self._balances)
 
     async def _close(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -159,7 +168,7 @@ class HostPorts:
 
     async def _announce(self, service: Object) -> None:
         """Writes the annotation, the status and an event, where they do not say so already."""
-        balanced = {port.name: port for port in wishes(service) if not port.node_port}
+        balanced = {port.name: port for port in self._wishes(service) if not port.node_port}
         chosen = {name: self._chosen[port] for name, port in balanced.items() if port in self._chosen}
         metadata = service["metadata"]
         before = part(metadata, "annotations").get(ANNOTATION)
@@ -182,7 +191,7 @@ class HostPorts:
 
     def _warn(self, service: Object) -> None:
         """A node port has no second choice: where it cannot be had, the Service says so, once."""
-        missing = {port for port in wishes(service) if port.node_port and port not in self._chosen}
+        missing = {port for port in self._wishes(service) if port.node_port and port not in self._chosen}
         for port in missing - self._unavailable:
             why = self._reasons.get(port, why_not(port, errno.EADDRINUSE))
             self._record(service, "Warning", "HostPortUnavailable", f"{why}, so it does not lead to this service")

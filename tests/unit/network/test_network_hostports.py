@@ -193,3 +193,8 @@ def test_candidates_for_high_ports_stay_in_range() -> None:
     assert list(islice(candidates(Port("a/b", 60000), None), 3)) == [60000, 60001, 60002]
     assert max(candidates(Port("a/b", 65000), None)) <= 65535
     assert list(islice(candidates(Port("a/b", 80), 9000), 3)) == [9000, 80, 8080]
+
+
+def test_a_cluster_that_does_not_balance_serves_node_ports_only() -> None:
+    service = balancer("web", 80, node_port=30080)
+    assert wishes(service, balances=False) == {Port("default/web", 30080, node_port=True): ("10.96.0.50", 80)}
