@@ -56,7 +56,7 @@ schema-pack: $(DEV_STAMP)
 	$(BIN)/python tools/build_schema_pack.py
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 
 $(STAMP): $(BIN)/python pyproject.toml

@@ -120,6 +120,17 @@ def test_an_image_that_cannot_be_had_is_not_waited_for(
     monitor.kubectl("delete", "deployment", "trouble")
 
 
+def test_what_is_lost_is_told_at_once_while_something_else_is_waited_for(monitor: System, project: Project) -> None:
+    homeless = "apiVersion: v1\nkind: Pod\nmetadata: {name: homeless}\n" + (
+        "spec: {nodeSelector: {no: node}, containers: [{name: c, image: python:3.12-slim}]}\n"
+    )
+    lost = DEPLOYMENT % ("nowhere.invalid/none:1", "Never")
+    said = refused(monitor, "up", project.write(k8s__a_yaml=homeless, k8s__d_yaml=lost))
+    assert "deployment/trouble is not ready:\n  pod trouble-" in said
+    assert "pod/homeless is not ready" not in said
+    monitor.kubectl("delete", "deployment/trouble", "pod/homeless")
+
+
 SKAFFOLD = """\
 apiVersion: skaffold/v4beta11
 kind: Config

@@ -274,6 +274,12 @@ def test_a_drain_under_a_budget_loses_no_request(cluster: Cluster) -> None:
     cluster.kubectl("uncordon", SECOND)
 
 
+def test_a_node_that_is_none_cannot_fail_and_those_that_are_get_named(cluster: Cluster) -> None:
+    refused = cluster.person.podling("node", "stop", "nowhere", "--name", NAME, check=False)
+    assert refused.returncode == 1
+    assert f'nodes "nowhere" not found; there are: {", ".join(NODES)}' in refused.stderr
+
+
 @pytest.mark.slow
 def test_nodes_come_and_go_but_take_no_pod_with_them(cluster: Cluster) -> None:
     kubectl, person = cluster.kubectl, cluster.person

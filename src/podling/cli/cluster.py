@@ -20,6 +20,7 @@ from pathlib import Path
 import click
 
 from podling.cli.api import Api, RequestFailed
+from podling.cli.progress import Progress
 from podling.layout import (
     DEFAULT_NAME,
     NODE_GRACE,
@@ -136,14 +137,16 @@ def start(layout: Layout, wishes: Wishes) -> Cluster:
     return Cluster(layout, record, node.tier)
 
 
-def resize(running: Cluster, wishes: Wishes) -> None:
+def resize(running: Cluster, wishes: Wishes, progress: Progress) -> None:
     """Gives the cluster the nodes that are wished for. Raises `RequestFailed`."""
     record = running.record
     count, capacity = wishes.nodes or record.get("nodes", 1), wishes.capacity
     if (count, capacity or record.get("node_capacity")) == (record.get("nodes", 1), record.get("node_capacity")):
         return
     body = json.dumps({"count": count, "capacity": capacity}).encode()
-    running.api().request("POST", "/podling/nodes", body, content="application/json")
+    with progress.step(f"Changing the nodes of cluster {running.layout.name}") as step:
+        running.api().request("POST", "/podling/nodes", body, content="application/json")
+        step.detail(f"({count})")
 
 
 def stop(layout: Layout, *, keep: bool = False) -> None:
@@ -228,6 +231,8 @@ def check(layout: Layout, wishes: Wishes) -> None:
     record = read_record(layout)
     if record is None:
         return
+    if not wishes.addons and record.get("addons", True):
+        raise _is_kept(layout, "with addons", "them")
     _check_stays(layout, "--time-scale", record.get("time_scale", 1), wishes.time_scale)
     _check_stays(layout, "--node-monitor-grace-period", record.get("node_grace", NODE_GRACE), wishes.grace)
 
@@ -235,9 +240,13 @@ def check(layout: Layout, wishes: Wishes) -> None:
 def _check_stays(layout: Layout, option: str, made: float, wanted: float | None) -> None:
     if wanted in (None, made):
         return
+    raise _is_kept(layout, f"with {option} {made:g}", "it")
+
+
+def _is_kept(layout: Layout, made: str, what: str) -> click.ClickException:
     name = "" if layout.name == DEFAULT_NAME else f" --name {layout.name}"
-    raise click.ClickException(
-        f"cluster {layout.name} was made with {option} {made:g}, and keeps it; remove it first: podling down{name}"
+    return click.ClickException(
+        f"cluster {layout.name} was made {made}, and keeps {what}; remove it first: podling down{name}"
     )
 
 

@@ -23,4 +23,5 @@ def command(name: str, source: str, tail: int) -> None:
         lines = path.read_text(errors="replace").splitlines()
     except FileNotFoundError:
         raise click.ClickException(f"cluster {name} has no log of its {source}") from None
-    click.echo("\n".join(lines[len(lines) - min(tail, len(lines)) :]))
+    for line in lines[max(0, len(lines) - tail) :]:
+        click.echo(line)

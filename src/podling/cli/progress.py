@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 CHECK, CROSS = "✓", "✗"
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 pod`, `2 pods`."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 class Step:
     """The running step; `detail` replaces the words behind its title."""
 

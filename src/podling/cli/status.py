@@ -15,6 +15,7 @@ from podling.api.meta import annotations, condition_is, items, part, timestamp
 from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
+from podling.cli.progress import counted
 from podling.cli.workloads import COUNTS
 from podling.clock import cluster_clock
 from podling.layout import Layout, cluster_names
@@ -201,7 +202,7 @@ def _print(facts: dict[str, Any]) -> None:
         for line in cluster.tail(cluster.layout_of(name).logs / "daemon.log", LOG_LINES):
             click.echo(f"  {line}")
     for node in facts["nodes"] if len(facts["nodes"]) > 1 else ():
-        click.echo(f"  {'node':<12} {node['name']:<40} {_node_state(node)}, {node['pods']} pods")
+        click.echo(f"  {'node':<12} {node['name']:<40} {_node_state(node)}, {counted(node['pods'], 'pod')}")
     for workload in facts["workloads"]:
         where = f"{workload['namespace']}/{workload['name']}"
         click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
@@ -212,7 +213,8 @@ def _print(facts: dict[str, Any]) -> None:
     troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
     for pod in troubled:
         where = f"{pod['namespace']}/{pod['name']}"
-        click.echo(f"  {'pod':<12} {where:<40} {pod['reason'] or pod['phase']}, not ready, {pod['restarts']} restarts")
+        state = f"{pod['reason'] or pod['phase']}, not ready, {counted(pod['restarts'], 'restart')}"
+        click.echo(f"  {'pod':<12} {where:<40} {state}")
 
 
 def _node_state(node: Mapping[str, Any]) -> str:

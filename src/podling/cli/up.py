@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,7 +18,7 @@ from podling.cli import cluster, kubeconfig, manifests, status, workloads
 from podling.cli.api import RequestFailed
 from podling.cli.cluster import Cluster, Wishes, name_option
 from podling.cli.manifests import Manifest, Target
-from podling.cli.progress import Progress
+from podling.cli.progress import Progress, counted
 from podling.layout import DEFAULT_NAME, Layout
 
 DEFAULT_WAIT = 120
@@ -25,6 +26,13 @@ URL_PATIENCE = 2.0
 FASTEST = 1440
 """A day in a minute. Pods need real time to start, so that faster schedules would only be missed."""
 MOST_NODES = 100
+RESOURCE = re.compile(
+    r"cpu|memory|ephemeral-storage|pods|hugepages-[1-9]\d*[KMG]i"
+    r"|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?",
+    re.ASCII,
+)
+"""What a pod may ask a node for: Kubernetes' own, or a name with a domain."""
+DIVISIBLE = ("cpu", "memory", "ephemeral-storage")
 
 
 def capacity_of(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, str] | None:
@@ -34,17 +42,39 @@ def capacity_of(_context: click.Context, _option: click.Parameter, text: str | N
     found: dict[str, str] = {}
     for word in text.split(","):
         resource, _, amount = word.partition("=")
-        if not (resource and _is_amount(amount)):
-            raise click.BadParameter(f'"{word}" is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi')
+        complaint = _complaint(resource, amount)
+        if complaint:
+            raise click.BadParameter(f'"{word}" {complaint}')
         found[resource] = quantity.canonical(amount)
     return found
 
 
-def _is_amount(text: str) -> bool:
+def _complaint(resource: str, text: str) -> str:
+    """Why no node can have that; empty where it can."""
+    amount = _amount(text)
+    if not resource or amount is None:
+        return "is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi"
+    if not RESOURCE.fullmatch(resource):
+        return "is none of cpu, memory, ephemeral-storage, pods, hugepages-2Mi; others have a domain: example.com/gpu"
+    if amount.nanos < 0:
+        return "is negative"
+    if resource not in DIVISIBLE and amount.nanos % quantity.NANO:
+        return "is no whole number"
+    return _too_little(amount.value) if resource == "memory" else ""
+
+
+def _amount(text: str) -> quantity.Quantity | None:
     try:
-        return quantity.of(text).nanos >= 0
+        return quantity.parse(text)
     except ValueError:
-        return False
+        return None
+
+
+def _too_little(memory: int) -> str:
+    from podling.node.node_status import MEMORY_RESERVE  # slow to import, and seldom needed
+
+    kept = f"a node keeps {MEMORY_RESERVE // 2**20}Mi back"
+    return "" if memory > MEMORY_RESERVE else f"leaves nothing for pods: {kept}"
 
 
 @click.command("up", help="Build, start and apply what PROJECT (a directory; by default this one) says.")
@@ -172,7 +202,7 @@ def _system(
     built = _build(plan, objects, progress, verbose)
     manifests.mark_built(objects, built)
     running = start()
-    with progress.step(f"Applying {len(objects)} objects from {plan.source}"):
+    with progress.step(f"Applying {counted(len(objects), 'object')} from {plan.source}"):
         Target(running.api()).apply(objects)
     return running, objects
 
@@ -213,7 +243,7 @@ def _started(layout: Layout, progress: Progress, wishes: Wishes) -> Cluster:
         with progress.step(f"Waiting for cluster {layout.name} to come back"):
             cluster.await_api(running)
     kubeconfig.merge(kubeconfig.user_file(), kubeconfig.for_cluster(layout, running.server))
-    cluster.resize(running, wishes)
+    cluster.resize(running, wishes, progress)
     return running
 
 

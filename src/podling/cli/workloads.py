@@ -72,14 +72,15 @@ def wait(api: Api, manifests: Sequence[Manifest], step: Step, timeout: float) ->
     Raises `click.ClickException` with the reasons, at once when no waiting would help.
     """
     deadline = time.monotonic() + timeout
-    for manifest in manifests:
-        if manifest.kind in COUNTS:
-            _wait_for_one(api, manifest, step, deadline)
+    workloads = [m for m in manifests if m.kind in COUNTS]
+    for index in range(len(workloads)):
+        _wait_for_first(api, workloads[index:], step, deadline)
     step.detail("")
 
 
-def _wait_for_one(api: Api, manifest: Manifest, step: Step, deadline: float) -> None:
-    progress = "0"
+def _wait_for_first(api: Api, waited: Sequence[Manifest], step: Step, deadline: float) -> None:
+    """The others are looked at as well: one that is lost is told at once, and all that are not ready at the end."""
+    manifest, progress = waited[0], "0"
     while (left := deadline - time.monotonic()) > 0:
         for obj in _versions(api, manifest, min(left, GLANCE)):
             ready, wanted = COUNTS[manifest.kind](obj)
@@ -89,12 +90,14 @@ def _wait_for_one(api: Api, manifest: Manifest, step: Step, deadline: float) -> 
             step.detail(f"{manifest}: {progress} ready")
             if time.monotonic() > deadline:
                 break
-        pods = [p for p in _pods(api, manifest) if not is_ready(p)]
-        if pods and all(reason(p) in HOPELESS for p in pods):
-            raise _not_ready(manifest, pods)
-        why = sorted({reason(p) for p in pods} - {""})
+        unready = [(m, _unready(api, m)) for m in waited]
+        lost = [(m, pods) for m, pods in unready if pods and all(reason(p) in HOPELESS for p in pods)]
+        if lost:
+            raise _not_ready(lost)
+        why = sorted({reason(p) for p in unready[0][1]} - {""})
         step.detail(f"{manifest}: {progress} ready" + (f" ({', '.join(why)})" if why else ""))
-    raise _not_ready(manifest, [p for p in _pods(api, manifest) if not is_ready(p)])
+    unready = [(m, _unready(api, m)) for m in waited]
+    raise _not_ready([(m, pods) for m, pods in unready if pods or m is manifest])
 
 
 def _versions(api: Api, manifest: Manifest, quiet: float) -> Iterator[Object]:
@@ -107,10 +110,18 @@ def _versions(api: Api, manifest: Manifest, quiet: float) -> Iterator[Object]:
             yield event["object"]
 
 
-def _not_ready(manifest: Manifest, pods: Sequence[Object]) -> click.ClickException:
+def _not_ready(unready: Sequence[tuple[Manifest, Sequence[Object]]]) -> click.ClickException:
+    return click.ClickException("\n".join(_report(manifest, pods) for manifest, pods in unready))
+
+
+def _report(manifest: Manifest, pods: Sequence[Object]) -> str:
     lines = [f"pod {p['metadata']['name']}: {words}" for p in pods for words in _complaints(p)]
     lines = lines or [f"no pod says why; see kubectl describe {manifest} -n {manifest.namespace}"]
-    return click.ClickException("\n  ".join([f"{manifest} is not ready:", *lines]))
+    return "\n  ".join([f"{manifest} is not ready:", *lines])
+
+
+def _unready(api: Api, manifest: Manifest) -> list[Object]:
+    return [p for p in _pods(api, manifest) if not is_ready(p)]
 
 
 def _pods(api: Api, manifest: Manifest) -> list[Object]:
@@ -153,6 +164,8 @@ def is_ready(pod: Object) -> bool:
 
 def reason(pod: Object) -> str:
     """In one word why a pod does not run, as `kubectl get pods` shows it; empty where nothing is wrong."""
+    if "deletionTimestamp" in pod["metadata"]:
+        return "Terminating"
     status = part(pod, "status")
     for container in [*items(status, "initContainerStatuses"), *items(status, "containerStatuses")]:
         for state in ("waiting", "terminated"):

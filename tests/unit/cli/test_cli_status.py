@@ -29,6 +29,12 @@ def test_the_reason_of_a_pod_is_the_word_that_kubectl_shows(state: Any, reason: 
     assert workloads.reason(pod({"name": "c", "state": state})) == reason
 
 
+def test_a_pod_on_its_way_out_is_terminating_whatever_its_containers_say() -> None:
+    running = pod({"name": "c", "state": {"running": {}}})
+    running["metadata"]["deletionTimestamp"] = "2026-07-01T12:00:00Z"
+    assert workloads.reason(running) == "Terminating"
+
+
 def test_a_pod_without_a_place_says_so() -> None:
     condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable"}
     assert workloads.reason({"metadata": {}, "status": {"conditions": [condition]}}) == "Unschedulable"
