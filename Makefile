@@ -3,6 +3,8 @@
 PYTHON ?= python3
 SYSTEM ?= systems/resilient-monitor
 ORACLE ?= ../shared/oracle
+# Files of tests that run at a time: they wait more than they compute, but some count what is lost under load.
+JOBS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,10 +20,10 @@ down: $(STAMP)
 	$(BIN)/podling down
 
 test: $(DEV_STAMP)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile -m "not slow"
 
 test-all: $(DEV_STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check
