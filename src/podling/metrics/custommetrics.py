@@ -26,6 +26,9 @@ EXTERNAL: Final = "external.metrics.k8s.io"
 VERSIONS: Final = {CUSTOM: ("v1beta2", "v1beta1"), EXTERNAL: ("v1beta1",)}
 """The preferred one first."""
 LISTS: Final = {CUSTOM: "MetricValueList", EXTERNAL: "ExternalMetricValueList"}
+PLURALS: Final = {CUSTOM: "pods", EXTERNAL: "externalmetrics"}
+"""What discovery names, without a verb, where no metric is asked for: kubectl up to 1.27 takes an empty list for a
+failure."""
 _NANO: Final = 10**9
 
 
@@ -57,8 +60,11 @@ class CustomMetrics:
         custom = {f"{resource}/{interest.metric}" for interest in asked for resource in ("pods", "namespaces")}
         names = sorted(custom if group == CUSTOM else {interest.metric for interest in asked})
         kind = LISTS[group]
-        entry = {"singularName": "", "kind": kind, "verbs": ["get"]}
-        resources = [{"name": name, "namespaced": not name.startswith("namespaces/"), **entry} for name in names]
+        entry = {"singularName": "", "kind": kind, "verbs": ["get"] if names else []}
+        resources = [
+            {"name": name, "namespaced": not name.startswith("namespaces/"), **entry}
+            for name in names or [PLURALS[group]]
+        ]
         return {
             "kind": "APIResourceList",
             "apiVersion": "v1",

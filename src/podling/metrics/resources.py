@@ -10,7 +10,7 @@ from podling.api import meta
 from podling.api.quantity import Quantity, of
 from podling.api.resources import Column, Resource, Strategy
 from podling.api.schema import Schemas
-from podling.metrics.custommetrics import CUSTOM, LISTS, VERSIONS
+from podling.metrics.custommetrics import LISTS, PLURALS, VERSIONS
 from podling.metrics.usage import GROUP, VERSION
 from podling.store.types import Object
 
@@ -69,7 +69,7 @@ def custom_metrics(group: str, version: str) -> Resource:
         group=group,
         version=version,
         kind=LISTS[group],
-        plural="pods" if group == CUSTOM else "externalmetrics",
+        plural=PLURALS[group],
         singular="",
         namespaced=True,
         schema=_list_schema(group, version),
