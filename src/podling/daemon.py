@@ -44,6 +44,7 @@ from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
 from podling.clock import cluster_clock
 from podling.controllers import bootstrap, catalogue, eviction, provisioner, targets, why
+from podling.controllers.addons import DEFINITIONS
 from podling.controllers.quotaadmission import QuotaAdmission
 from podling.controllers.runtime import Decisions
 from podling.controllers.snapshots import definition as volumesnapshot
@@ -239,7 +240,7 @@ async def _install_addons(client: Client) -> None:
     if not provisioner.has_default_class(client):
         await bootstrap.create_missing(client, provisioner.CLASSES, provisioner.default_class())
     definitions = (*verticalpodautoscaler.definitions(), *volumesnapshot.definitions())
-    missing = (bootstrap.create_missing(client, volumesnapshot.DEFINITIONS, each) for each in definitions)
+    missing = (bootstrap.create_missing(client, DEFINITIONS, each) for each in definitions)
     await asyncio.gather(*missing)
 
 

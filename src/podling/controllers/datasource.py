@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import of
-from podling.controllers.actions import Action, Patch
+from podling.controllers.actions import Action
+from podling.controllers.finalizers import set_finalizers
 from podling.controllers.runtime import ObjectKey, key_of
 from podling.controllers.snapshots import objects
 from podling.controllers.snapshots.definition import CONTENTS, GROUP, SNAPSHOTS
@@ -127,11 +128,8 @@ def _of_claim(client: Client, claim: Object, name: str, driver: str) -> Filling:
 def _protect(source: Object) -> list[Action]:
     if CLONING_FINALIZER in meta.finalizers(source):
         return []
-    version = meta.metadata(source).get("resourceVersion")
-    finalizers = [*meta.finalizers(source), CLONING_FINALIZER]
-    patch: Object = {"metadata": {"resourceVersion": version, "finalizers": finalizers}}
-    why = "a clone of it is being made"
-    return [Patch(why=why, resource=CLAIMS, namespace=meta.namespace(source), name=meta.name(source), patch=patch)]
+    wanted = [*meta.finalizers(source), CLONING_FINALIZER]
+    return [set_finalizers(CLAIMS, source, wanted, "a clone of it is being made")]
 
 
 # Who waits for a source

@@ -9,7 +9,8 @@ from datetime import datetime
 from podling.api import meta
 from podling.api.client import Client
 from podling.controllers import pods as podlib
-from podling.controllers.actions import Action, Patch
+from podling.controllers.actions import Action
+from podling.controllers.finalizers import set_finalizers
 from podling.controllers.runtime import Controller, ObjectKey, Watch, itself, looking, service_account
 from podling.store.types import Change, Object
 
@@ -58,26 +59,12 @@ def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
     obj, finalizer = snapshot.object, snapshot.finalizer
     present = finalizer in meta.finalizers(obj)
     if not meta.deleting(obj):
-        return [] if present else [_set(snapshot, [*meta.finalizers(obj), finalizer], "what is in use shall not go")]
+        wanted = [*meta.finalizers(obj), finalizer]
+        return [] if present else [set_finalizers(snapshot.resource, obj, wanted, "what is in use shall not go")]
     if not present or snapshot.used_by is not None:
         return []
-    return [_set(snapshot, [f for f in meta.finalizers(obj) if f != finalizer], "nothing uses it any longer")]
-
-
-def _set(snapshot: Snapshot, finalizers: list[str], why: str) -> Patch:
-    obj = snapshot.object
-    metadata: Object = {
-        "uid": meta.uid(obj),
-        "resourceVersion": meta.metadata(obj).get("resourceVersion"),
-        "finalizers": finalizers or None,
-    }
-    return Patch(
-        why=why,
-        resource=snapshot.resource,
-        namespace=meta.namespace(obj),
-        name=meta.name(obj),
-        patch={"metadata": metadata},
-    )
+    rest = [f for f in meta.finalizers(obj) if f != finalizer]
+    return [set_finalizers(snapshot.resource, obj, rest, "nothing uses it any longer")]
 
 
 def _of_pod(_client: Client, change: Change) -> Iterable[ObjectKey]:

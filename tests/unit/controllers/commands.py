@@ -11,6 +11,7 @@ from meter import Meter
 from world import World
 
 from podling.api import meta
+from podling.controllers.addons import DEFINITIONS
 from podling.controllers.vpa import definition
 from podling.store.types import Key, Object
 
@@ -30,7 +31,7 @@ PLURALS = {
     "PriorityClass": "priorityclasses.scheduling.k8s.io",
     "Endpoints": "endpoints",
     "VerticalPodAutoscaler": definition.RESOURCE,
-    "CustomResourceDefinition": definition.DEFINITIONS,
+    "CustomResourceDefinition": DEFINITIONS,
     "VolumeSnapshot": "volumesnapshots.snapshot.storage.k8s.io",
     "VolumeSnapshotContent": "volumesnapshotcontents.snapshot.storage.k8s.io",
     "VolumeSnapshotClass": "volumesnapshotclasses.snapshot.storage.k8s.io",

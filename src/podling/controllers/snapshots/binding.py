@@ -14,10 +14,12 @@ from datetime import UTC, datetime
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import Format, Quantity
-from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue
+from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch
+from podling.controllers.addons import are_served
+from podling.controllers.finalizers import set_finalizers
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, key_of, service_account
 from podling.controllers.snapshots import objects
-from podling.controllers.snapshots.definition import CLASSES, CONTENTS, DEFAULT_CLASS, GROUP, SNAPSHOTS
+from podling.controllers.snapshots.definition import CLASSES, CONTENTS, DEFAULT_CLASS, GROUP, KINDS, SNAPSHOTS
 from podling.controllers.snapshots.objects import (
     BEING_DELETED,
     BOUND_FINALIZER,
@@ -72,7 +74,8 @@ def decide(seen: Situation, now: datetime) -> list[Action]:
         return _delete(seen)
     missing = _missing_finalizers(seen)
     if missing:
-        return [_finalizers(seen.snapshot, [*meta.finalizers(seen.snapshot), *missing], "what is needed shall not go")]
+        wanted = [*meta.finalizers(seen.snapshot), *missing]
+        return [set_finalizers(SNAPSHOTS, seen.snapshot, wanted, "what is needed shall not go")]
     fault = _fault(seen)
     if fault is not None:
         return _failed(seen.snapshot, *fault, now)
@@ -262,7 +265,7 @@ def _protect(claim: Object | None) -> list[Action]:
     if claim is None or CLAIM_FINALIZER in meta.finalizers(claim):
         return []
     why = "a snapshot of it is being taken"
-    return [_finalizers(claim, [*meta.finalizers(claim), CLAIM_FINALIZER], why, resource=CLAIMS)]
+    return [set_finalizers(CLAIMS, claim, [*meta.finalizers(claim), CLAIM_FINALIZER], why)]
 
 
 # On its way out
@@ -284,7 +287,7 @@ def _delete(seen: Situation) -> list[Action]:
     released = {SNAPSHOT_FINALIZER} if goes else {SNAPSHOT_FINALIZER, BOUND_FINALIZER}
     rest = [f for f in meta.finalizers(snapshot) if f not in released]
     if rest != meta.finalizers(snapshot):
-        actions.append(_finalizers(snapshot, rest, "nothing is restored from it"))
+        actions.append(set_finalizers(SNAPSHOTS, snapshot, rest, "nothing is restored from it"))
     return actions
 
 
@@ -308,12 +311,6 @@ def _missing_finalizers(seen: Situation) -> list[str]:
     return [f for f in wanted if f not in meta.finalizers(seen.snapshot)]
 
 
-def _finalizers(obj: Object, finalizers: Sequence[str], why: str, *, resource: str = SNAPSHOTS) -> Patch:
-    version = meta.metadata(obj).get("resourceVersion")
-    patch: Object = {"metadata": {"resourceVersion": version, "finalizers": list(finalizers) or None}}
-    return Patch(why=why, resource=resource, namespace=meta.namespace(obj), name=meta.name(obj), patch=patch)
-
-
 def _failed(snapshot: Object, reason: str, message: str, now: datetime) -> list[Action]:
     """Said once for each message."""
     if meta.part(snapshot, "status", "error").get("message") == message:
@@ -331,9 +328,7 @@ def _tell(snapshot: Object, reason: str, message: str, type: str = "Normal") -> 
 
 def controller() -> Controller:
     async def reconcile(context: Context, key: ObjectKey) -> None:
-        if not objects.served(context.client):
-            if objects.announced(context.client):
-                await context.act(key, [Requeue(why="its kind is about to be served", seconds=1)])
+        if not await are_served(context, key, KINDS):
             return
         seen = observe(context.client, key)
         if seen is not None:

@@ -6,19 +6,16 @@ from collections.abc import Iterable
 
 from podling.api import meta
 from podling.api.client import Client
-from podling.controllers.actions import Create, Requeue
+from podling.controllers.actions import Create
+from podling.controllers.addons import DEFINITIONS, are_served
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, service_account
-from podling.controllers.snapshots import objects
-from podling.controllers.snapshots.definition import CLASSES, DEFAULT_CLASS, DEFINITIONS, default_class
+from podling.controllers.snapshots.definition import CLASSES, DEFAULT_CLASS, KINDS, default_class
 from podling.store.types import Change
 
 
 def controller(driver: str) -> Controller:
     async def reconcile(context: Context, key: ObjectKey) -> None:
-        if not objects.served(context.client):
-            if objects.announced(context.client):
-                await context.act(key, [Requeue(why="its kind is about to be served", seconds=1)])
-        elif not _has_default(context.client, driver):
+        if await are_served(context, key, KINDS) and not _has_default(context.client, driver):
             why = "snapshots that name no class need one"
             await context.act(key, [Create(why=why, resource=CLASSES, object=default_class(driver), exists_ok=True)])
 

@@ -2,33 +2,25 @@
 
 from __future__ import annotations
 
+from podling.controllers.addons import QUANTITY, STRING, TIME, definition, structure, version
 from podling.store.types import Object
 
 GROUP = "snapshot.storage.k8s.io"
 SNAPSHOTS = f"volumesnapshots.{GROUP}"
 CONTENTS = f"volumesnapshotcontents.{GROUP}"
 CLASSES = f"volumesnapshotclasses.{GROUP}"
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 KINDS = (SNAPSHOTS, CONTENTS, CLASSES)
 DEFAULT_CLASS = "snapshot.storage.kubernetes.io/is-default-class"
 APPROVED_BY = "https://github.com/kubernetes-csi/external-snapshotter/pull/955"
 
-_STRING: Object = {"type": "string"}
-_TIME: Object = {"type": "string", "format": "date-time"}
 _POLICY: Object = {"type": "string", "enum": ["Delete", "Retain"]}
-_NUMBER = r"(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
-_QUANTITY: Object = {
-    "anyOf": [{"type": "integer"}, {"type": "string"}],
-    "pattern": rf"^(\+|-)?{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE](\+|-)?{_NUMBER}))?$",
-    "x-kubernetes-int-or-string": True,
-}
 
 
 def definitions() -> list[Object]:
     return [
-        _definition("VolumeSnapshot", ["vs"], "Namespaced", _snapshot()),
-        _definition("VolumeSnapshotContent", ["vsc", "vscs"], "Cluster", _content()),
-        _definition("VolumeSnapshotClass", ["vsclass", "vsclasses"], "Cluster", _class()),
+        definition(GROUP, "VolumeSnapshot", ["vs"], APPROVED_BY, _snapshot(), "Namespaced"),
+        definition(GROUP, "VolumeSnapshotContent", ["vsc", "vscs"], APPROVED_BY, _content(), "Cluster"),
+        definition(GROUP, "VolumeSnapshotClass", ["vsclass", "vsclasses"], APPROVED_BY, _class(), "Cluster"),
     ]
 
 
@@ -47,51 +39,9 @@ def default_class(driver: str) -> Object:
     }
 
 
-def _definition(kind: str, short: list[str], scope: str, version: Object) -> Object:
-    singular = kind.lower()
-    plural = f"{singular}es" if singular.endswith("s") else f"{singular}s"
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{plural}.{GROUP}",
-            "annotations": {"api-approved.kubernetes.io": APPROVED_BY},
-            "labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"},
-        },
-        "spec": {
-            "group": GROUP,
-            "names": {
-                "kind": kind,
-                "listKind": f"{kind}List",
-                "plural": plural,
-                "shortNames": short,
-                "singular": singular,
-            },
-            "scope": scope,
-            "versions": [{"name": "v1", "served": True, "storage": True, **version}],
-        },
-    }
-
-
-def _version(columns: list[tuple[str, str, str]], properties: Object, required: list[str], *, status: bool) -> Object:
-    """`columns` are name, type and path; Age comes last of itself."""
-    shown = [{"name": name, "type": type, "jsonPath": path} for name, type, path in columns]
-    shown.append({"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"})
-    head: Object = {"apiVersion": _STRING, "kind": _STRING, "metadata": {"type": "object"}}
-    version: Object = {
-        "additionalPrinterColumns": shown,
-        "schema": {"openAPIV3Schema": _object({**head, **properties}, required)},
-    }
-    if status:
-        version["subresources"] = {"status": {}}
-    return version
-
-
 def _object(properties: Object, required: list[str] | None = None, rules: dict[str, str] | None = None) -> Object:
     """`rules` are CEL by message."""
-    found: Object = {"type": "object", "properties": properties}
-    if required:
-        found["required"] = required
+    found = structure(properties, required or ())
     if rules:
         found["x-kubernetes-validations"] = _rules(rules)
     return found
@@ -115,7 +65,7 @@ def _one_for_good(first: str, second: str) -> dict[str, str]:
 
 
 def _error() -> Object:
-    return _object({"message": _STRING, "time": _TIME})
+    return _object({"message": STRING, "time": TIME})
 
 
 def _snapshot() -> Object:
@@ -131,12 +81,12 @@ def _snapshot() -> Object:
     )
     status = _object(
         {
-            "boundVolumeSnapshotContentName": _STRING,
-            "creationTime": _TIME,
+            "boundVolumeSnapshotContentName": STRING,
+            "creationTime": TIME,
             "error": _error(),
             "readyToUse": {"type": "boolean"},
-            "restoreSize": _QUANTITY,
-            "volumeGroupSnapshotName": _STRING,
+            "restoreSize": QUANTITY,
+            "volumeGroupSnapshotName": STRING,
         }
     )
     columns = [
@@ -148,7 +98,7 @@ def _snapshot() -> Object:
         ("SnapshotContent", "string", ".status.boundVolumeSnapshotContentName"),
         ("CreationTime", "date", ".status.creationTime"),
     ]
-    return _version(columns, {"spec": spec, "status": status}, ["spec"], status=True)
+    return version({"spec": spec, "status": status}, ["spec"], columns=columns, status=True)
 
 
 def _content() -> Object:
@@ -159,16 +109,16 @@ def _content() -> Object:
     both = "both spec.volumeSnapshotRef.name and spec.volumeSnapshotRef.namespace must be set"
     fields = ("apiVersion", "fieldPath", "kind", "name", "namespace", "resourceVersion", "uid")
     reference = {
-        **_object(dict.fromkeys(fields, _STRING), rules={both: "has(self.name) && has(self.__namespace__)"}),
+        **_object(dict.fromkeys(fields, STRING), rules={both: "has(self.name) && has(self.__namespace__)"}),
         "x-kubernetes-map-type": "atomic",
     }
     spec = _object(
         {
             "deletionPolicy": _POLICY,
-            "driver": _STRING,
+            "driver": STRING,
             "source": source,
             "sourceVolumeMode": _fixed("sourceVolumeMode is immutable"),
-            "volumeSnapshotClassName": _STRING,
+            "volumeSnapshotClassName": STRING,
             "volumeSnapshotRef": reference,
         },
         ["deletionPolicy", "driver", "source", "volumeSnapshotRef"],
@@ -180,8 +130,8 @@ def _content() -> Object:
             "error": _error(),
             "readyToUse": {"type": "boolean"},
             "restoreSize": {"type": "integer", "format": "int64", "minimum": 0},
-            "snapshotHandle": _STRING,
-            "volumeGroupSnapshotHandle": _STRING,
+            "snapshotHandle": STRING,
+            "volumeGroupSnapshotHandle": STRING,
         }
     )
     columns = [
@@ -193,14 +143,14 @@ def _content() -> Object:
         ("VolumeSnapshot", "string", ".spec.volumeSnapshotRef.name"),
         ("VolumeSnapshotNamespace", "string", ".spec.volumeSnapshotRef.namespace"),
     ]
-    return _version(columns, {"spec": spec, "status": status}, ["spec"], status=True)
+    return version({"spec": spec, "status": status}, ["spec"], columns=columns, status=True)
 
 
 def _class() -> Object:
     columns = [("Driver", "string", ".driver"), ("DeletionPolicy", "string", ".deletionPolicy")]
     properties: Object = {
         "deletionPolicy": _POLICY,
-        "driver": _STRING,
-        "parameters": {"type": "object", "additionalProperties": _STRING},
+        "driver": STRING,
+        "parameters": {"type": "object", "additionalProperties": STRING},
     }
-    return _version(columns, properties, ["deletionPolicy", "driver"], status=False)
+    return version(properties, ["deletionPolicy", "driver"], columns=columns, status=False)

@@ -11,11 +11,13 @@ from datetime import datetime
 from podling.api import meta
 from podling.api.client import Client
 from podling.api.quantity import of
-from podling.controllers.actions import Action, Announce, Emit, Patch, Requeue
+from podling.controllers.actions import Action, Announce, Emit
+from podling.controllers.addons import are_served
 from podling.controllers.disk import Disk
+from podling.controllers.finalizers import set_finalizers
 from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, itself, service_account
 from podling.controllers.snapshots import objects
-from podling.controllers.snapshots.definition import CONTENTS
+from podling.controllers.snapshots.definition import CONTENTS, KINDS
 from podling.controllers.snapshots.objects import BEING_DELETED, CONTENT_FINALIZER, is_ready
 from podling.controllers.statuses import write_status
 from podling.controllers.volumebinder import PROVISIONED_BY, VOLUMES
@@ -44,18 +46,14 @@ def protected(content: Object) -> list[Action]:
     bound = meta.part(content, "spec", "volumeSnapshotRef").get("uid")
     if not bound or CONTENT_FINALIZER in meta.finalizers(content):
         return []
-    return [_set_finalizers(content, [*meta.finalizers(content), CONTENT_FINALIZER], "what is bound shall not go")]
+    return [
+        set_finalizers(CONTENTS, content, [*meta.finalizers(content), CONTENT_FINALIZER], "what is bound shall not go")
+    ]
 
 
 def released(content: Object) -> list[Action]:
     rest = [f for f in meta.finalizers(content) if f != CONTENT_FINALIZER]
-    return [_set_finalizers(content, rest, "nothing of it is left that it would have to be kept for")]
-
-
-def _set_finalizers(content: Object, finalizers: list[str], why: str) -> Patch:
-    version = meta.metadata(content).get("resourceVersion")
-    patch: Object = {"metadata": {"resourceVersion": version, "finalizers": finalizers or None}}
-    return Patch(why=why, resource=CONTENTS, namespace="", name=meta.name(content), patch=patch)
+    return [set_finalizers(CONTENTS, content, rest, "nothing of it is left that it would have to be kept for")]
 
 
 def taken(content: Object, size: int | None, now: datetime) -> list[Action]:
@@ -121,10 +119,9 @@ class _Maker:
         content = context.client.get(CONTENTS, "", key.name)
         if content is None or meta.spec(content).get("driver") != self._driver:
             return
-        if not objects.served(context.client):
-            if objects.announced(context.client):
-                await context.act(key, [Requeue(why="its kind is about to be served", seconds=1)])
-        elif meta.deleting(content):
+        if not await are_served(context, key, KINDS):
+            return
+        if meta.deleting(content):
             await self._remove(context, key, content)
         elif actions := protected(content):
             await context.act(key, actions)

@@ -7,7 +7,7 @@ from datetime import datetime
 from podling.api import meta
 from podling.api.client import Client
 from podling.controllers.runtime import ObjectKey
-from podling.controllers.snapshots.definition import DEFINITIONS, GROUP, KINDS
+from podling.controllers.snapshots.definition import GROUP
 from podling.controllers.volumebinder import CLAIMS, PROVISIONED_BY, VOLUMES
 from podling.store.types import Object
 
@@ -16,16 +16,6 @@ BOUND_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshot-bound-protectio
 CONTENT_FINALIZER = "snapshot.storage.kubernetes.io/volumesnapshotcontent-bound-protection"
 CLAIM_FINALIZER = "snapshot.storage.kubernetes.io/pvc-as-source-protection"
 BEING_DELETED = "snapshot.storage.kubernetes.io/volumesnapshot-being-deleted"
-
-
-def served(client: Client) -> bool:
-    """Whether the cluster has the kinds: they come with the addons, and a user may remove them."""
-    return {resource.group_resource for resource in client.resources()}.issuperset(KINDS)
-
-
-def announced(client: Client) -> bool:
-    """Whether the kinds are about to be served."""
-    return all(client.get(DEFINITIONS, "", kind) is not None for kind in KINDS)
 
 
 def is_ready(obj: Object) -> bool:

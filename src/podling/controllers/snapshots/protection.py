@@ -11,7 +11,8 @@ from datetime import datetime
 
 from podling.api import meta
 from podling.api.client import Client
-from podling.controllers.actions import Action, Patch
+from podling.controllers.actions import Action
+from podling.controllers.finalizers import set_finalizers
 from podling.controllers.runtime import Controller, ObjectKey, Watch, key_of, looking, service_account
 from podling.controllers.snapshots import objects
 from podling.controllers.snapshots.definition import CONTENTS, SNAPSHOTS
@@ -57,10 +58,7 @@ def decide(seen: Situation, _now: datetime) -> list[Action]:
     rest = [f for f in meta.finalizers(claim) if f not in over]
     if rest == meta.finalizers(claim):
         return []
-    version = meta.metadata(claim).get("resourceVersion")
-    patch: Object = {"metadata": {"resourceVersion": version, "finalizers": rest or None}}
-    why = "no copy of it is being made"
-    return [Patch(why=why, resource=CLAIMS, namespace=meta.namespace(claim), name=meta.name(claim), patch=patch)]
+    return [set_finalizers(CLAIMS, claim, rest, "no copy of it is being made")]
 
 
 def controller() -> Controller:

@@ -17,6 +17,7 @@ from podling.api.podresources import amounts
 from podling.api.quantity import NANO
 from podling.controllers import targets
 from podling.controllers.actions import Action, Requeue
+from podling.controllers.addons import DEFINITIONS, are_served
 from podling.controllers.runtime import (
     ActionFailed,
     Context,
@@ -28,7 +29,7 @@ from podling.controllers.runtime import (
 )
 from podling.controllers.statuses import replace_condition, write_status
 from podling.controllers.vpa import checkpoints
-from podling.controllers.vpa.definition import CHECKPOINTS, DEFINITIONS, RESOURCE
+from podling.controllers.vpa.definition import CHECKPOINTS, RESOURCE
 from podling.controllers.vpa.recommendation import recommend
 from podling.controllers.vpa.updater import updates
 from podling.controllers.vpa.usage import ContainerUse, History, Measure
@@ -123,10 +124,7 @@ def controller(metrics: Measure) -> Controller:
     known: dict[ObjectKey, Memory] = {}
 
     async def reconcile(context: Context, key: ObjectKey) -> None:
-        if any(context.client.get(DEFINITIONS, "", kind) is None for kind in KINDS):
-            return
-        if not _served(context.client):
-            await context.act(key, [Requeue(why="its kinds are about to be served", seconds=1)])
+        if not await are_served(context, key, KINDS):
             return
         await context.act(key, [Requeue(why="the next look at what pods use", seconds=PERIOD)])
         found = {key_of(vpa): vpa for vpa in context.client.list(RESOURCE)}
@@ -150,11 +148,6 @@ def controller(metrics: Measure) -> Controller:
 async def _look(context: Context, key: ObjectKey, snapshot: Snapshot) -> None:
     await context.act(key, checkpoints.save(context.client, snapshot.vpa, snapshot.histories))
     await context.act(key, decide(snapshot, context.now()))
-
-
-def _served(client: Client) -> bool:
-    served = {r.group_resource for r in client.resources()}
-    return served.issuperset(KINDS)
 
 
 def _kinds(_client: Client, change: Change) -> Iterable[ObjectKey]:

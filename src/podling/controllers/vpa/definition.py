@@ -2,92 +2,35 @@
 
 from __future__ import annotations
 
+from podling.controllers.addons import QUANTITY, STRING, TIME, definition, structure, version
 from podling.store.types import Object
 
 GROUP = "autoscaling.k8s.io"
 RESOURCE = f"verticalpodautoscalers.{GROUP}"
 CHECKPOINTS = f"verticalpodautoscalercheckpoints.{GROUP}"
-DEFINITIONS = "customresourcedefinitions.apiextensions.k8s.io"
 MODES = ("Off", "Initial", "Recreate", "InPlaceOrRecreate", "Auto")
+APPROVED_BY = "https://github.com/kubernetes/kubernetes/pull/63797"
 _FIRST = ".status.recommendation.containerRecommendations[0].target"
+_AMOUNTS: Object = {"type": "object", "additionalProperties": QUANTITY}
 
 
 def definitions() -> list[Object]:
     return [
-        _definition("VerticalPodAutoscaler", "vpa", _version()),
-        _definition("VerticalPodAutoscalerCheckpoint", "vpacheckpoint", _checkpoint_version()),
+        definition(GROUP, "VerticalPodAutoscaler", ["vpa"], APPROVED_BY, _autoscaler(), "Namespaced"),
+        definition(
+            GROUP, "VerticalPodAutoscalerCheckpoint", ["vpacheckpoint"], APPROVED_BY, _checkpoint(), "Namespaced"
+        ),
     ]
 
 
-def _definition(kind: str, short: str, version: Object) -> Object:
-    singular = kind.lower()
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {
-            "name": f"{singular}s.{GROUP}",
-            "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes/kubernetes/pull/63797"},
-            "labels": {"addonmanager.kubernetes.io/mode": "EnsureExists"},
-        },
-        "spec": {
-            "group": GROUP,
-            "names": {
-                "kind": kind,
-                "listKind": f"{kind}List",
-                "plural": f"{singular}s",
-                "shortNames": [short],
-                "singular": singular,
-            },
-            "scope": "Namespaced",
-            "versions": [version],
-        },
-    }
-
-
-def _version() -> Object:
-    provided = ".status.conditions[?(@.type=='RecommendationProvided')].status"
-    return {
-        "name": "v1",
-        "served": True,
-        "storage": True,
-        "subresources": {"status": {}},
-        "additionalPrinterColumns": [
-            {"name": "Mode", "type": "string", "jsonPath": ".spec.updatePolicy.updateMode"},
-            {"name": "CPU", "type": "string", "jsonPath": f"{_FIRST}.cpu"},
-            {"name": "Mem", "type": "string", "jsonPath": f"{_FIRST}.memory"},
-            {"name": "Provided", "type": "string", "jsonPath": provided},
-            {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
-        ],
-        "schema": {
-            "openAPIV3Schema": _object(
-                {
-                    "apiVersion": _STRING,
-                    "kind": _STRING,
-                    "metadata": {"type": "object"},
-                    "spec": _spec(),
-                    "status": _status(),
-                },
-                required=["spec"],
-            )
-        },
-    }
-
-
-_STRING: Object = {"type": "string"}
-_NUMBER = r"(\+|-)?(([0-9]+(\.[0-9]*)?)|(\.[0-9]+))"
-_QUANTITY: Object = {
-    "anyOf": [{"type": "integer"}, {"type": "string"}],
-    "pattern": rf"^{_NUMBER}(([KMGTPE]i)|[numkMGTPE]|([eE]{_NUMBER}))?$",
-    "x-kubernetes-int-or-string": True,
-}
-_AMOUNTS: Object = {"type": "object", "additionalProperties": _QUANTITY}
-
-
-def _object(properties: Object, required: list[str] | None = None) -> Object:
-    found: Object = {"type": "object", "properties": properties}
-    if required:
-        found["required"] = required
-    return found
+def _autoscaler() -> Object:
+    columns = [
+        ("Mode", "string", ".spec.updatePolicy.updateMode"),
+        ("CPU", "string", f"{_FIRST}.cpu"),
+        ("Mem", "string", f"{_FIRST}.memory"),
+        ("Provided", "string", ".status.conditions[?(@.type=='RecommendationProvided')].status"),
+    ]
+    return version({"spec": _spec(), "status": _status()}, ["spec"], columns=columns, status=True)
 
 
 def _list(items: Object) -> Object:
@@ -99,9 +42,9 @@ def _one_of(*values: str) -> Object:
 
 
 def _spec() -> Object:
-    policy = _object(
+    policy = structure(
         {
-            "containerName": _STRING,
+            "containerName": STRING,
             "mode": _one_of("Auto", "Off"),
             "minAllowed": _AMOUNTS,
             "maxAllowed": _AMOUNTS,
@@ -109,37 +52,37 @@ def _spec() -> Object:
             "controlledValues": _one_of("RequestsAndLimits", "RequestsOnly"),
         }
     )
-    requirement = _object(
+    requirement = structure(
         {
-            "resources": _list(_STRING),
+            "resources": _list(STRING),
             "changeRequirement": _one_of("TargetHigherThanRequests", "TargetLowerThanRequests"),
         },
         required=["resources", "changeRequirement"],
     )
-    return _object(
+    return structure(
         {
             "targetRef": {
-                **_object({"apiVersion": _STRING, "kind": _STRING, "name": _STRING}, required=["kind", "name"]),
+                **structure({"apiVersion": STRING, "kind": STRING, "name": STRING}, required=["kind", "name"]),
                 "x-kubernetes-map-type": "atomic",
             },
-            "updatePolicy": _object(
+            "updatePolicy": structure(
                 {
                     "updateMode": _one_of(*MODES),
                     "minReplicas": {"type": "integer", "format": "int32"},
                     "evictionRequirements": _list(requirement),
                 }
             ),
-            "resourcePolicy": _object({"containerPolicies": _list(policy)}),
-            "recommenders": _list(_object({"name": _STRING}, required=["name"])),
+            "resourcePolicy": structure({"containerPolicies": _list(policy)}),
+            "recommenders": _list(structure({"name": STRING}, required=["name"])),
         },
         required=["targetRef"],
     )
 
 
 def _status() -> Object:
-    container = _object(
+    container = structure(
         {
-            "containerName": _STRING,
+            "containerName": STRING,
             "target": _AMOUNTS,
             "lowerBound": _AMOUNTS,
             "upperBound": _AMOUNTS,
@@ -147,39 +90,37 @@ def _status() -> Object:
         },
         required=["target"],
     )
-    condition = _object(
+    condition = structure(
         {
-            "type": _STRING,
-            "status": _STRING,
-            "reason": _STRING,
-            "message": _STRING,
-            "lastTransitionTime": {"type": "string", "format": "date-time"},
+            "type": STRING,
+            "status": STRING,
+            "reason": STRING,
+            "message": STRING,
+            "lastTransitionTime": TIME,
         },
         required=["type", "status"],
     )
-    return _object(
+    return structure(
         {
-            "recommendation": _object({"containerRecommendations": _list(container)}),
+            "recommendation": structure({"containerRecommendations": _list(container)}),
             "conditions": _list(condition),
         }
     )
 
 
-def _checkpoint_version() -> Object:
-    time: Object = {"type": "string", "format": "date-time"}
+def _checkpoint() -> Object:
     weights: Object = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    histogram = _object({"referenceTimestamp": time, "bucketWeights": weights, "totalWeight": {"type": "number"}})
-    status = _object(
+    histogram = structure({"referenceTimestamp": TIME, "bucketWeights": weights, "totalWeight": {"type": "number"}})
+    status = structure(
         {
-            "version": _STRING,
-            "lastUpdateTime": time,
-            "firstSampleStart": time,
-            "lastSampleStart": time,
+            "version": STRING,
+            "lastUpdateTime": TIME,
+            "firstSampleStart": TIME,
+            "lastSampleStart": TIME,
             "totalSamplesCount": {"type": "integer"},
             "cpuHistogram": histogram,
             "memoryHistogram": histogram,
         }
     )
-    spec = _object({"vpaObjectName": _STRING, "containerName": _STRING})
-    parts = {"apiVersion": _STRING, "kind": _STRING, "metadata": {"type": "object"}, "spec": spec, "status": status}
-    return {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": _object(parts)}}
+    spec = structure({"vpaObjectName": STRING, "containerName": STRING})
+    return version({"spec": spec, "status": status}, status=False)
