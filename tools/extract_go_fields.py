@@ -166,9 +166,9 @@ def main(arguments: list[str]) -> None:
     lines = [f"{json.dumps(name)}: {json.dumps(rows, separators=(',', ':'))}" for name, rows in table.items() if rows]
     (Path(__file__).parent / "go_fields.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
     enums = {open_api_name(name): enums_of(name, facts) for name in sorted({*facts.structs, *facts.aliases})}
-    lines = [f"{json.dumps(name)}: {json.dumps(fields)}" for name, fields in enums.items() if fields]
-    (Path(__file__).parent / "go_enums.json").write_text("{\n" + ",\n".join(lines) + "\n}\n")
-    print(f"{len(lines)} structs, {sum(map(len, table.values()))} fields")
+    valued = [f"{json.dumps(name)}: {json.dumps(fields)}" for name, fields in enums.items() if fields]
+    (Path(__file__).parent / "go_enums.json").write_text("{\n" + ",\n".join(valued) + "\n}\n")
+    print(f"{len(lines)} structs, {sum(map(len, table.values()))} fields, {len(valued)} structs with enums")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 _BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0)
 _REQUESTS = "apiserver_request_total"
@@ -12,16 +12,13 @@ _DURATIONS = "apiserver_request_duration_seconds"
 Label = tuple[str, str, str, str, str]
 """verb, group, version, resource, subresource."""
 
-Gauge = Callable[[], float]
-
 
 class Metrics:
-    """Counts requests; shows further gauges that others register."""
+    """Counts requests, and how long they took."""
 
     def __init__(self) -> None:
         self._counts: dict[tuple[Label, int], int] = {}
         self._durations: dict[Label, _Histogram] = {}
-        self._gauges: dict[str, tuple[str, Gauge]] = {}
 
     def observe(self, label: Label, status: int, seconds: float) -> None:
         key = (label, status)
@@ -30,10 +27,6 @@ class Metrics:
         if histogram is None:
             histogram = self._durations[label] = _Histogram()
         histogram.observe(seconds)
-
-    def gauge(self, name: str, help: str, value: Gauge) -> None:
-        """Shows `value()` under `name`."""
-        self._gauges[name] = (help, value)
 
     def text(self) -> str:
         """The exposition format, version 0.0.4."""
@@ -48,10 +41,6 @@ class Metrics:
         yield f"# TYPE {_DURATIONS} histogram"
         for label, histogram in self._durations.items():
             yield from histogram.lines(_labels(label))
-        for name, (help, value) in self._gauges.items():
-            yield f"# HELP {name} {help}"
-            yield f"# TYPE {name} gauge"
-            yield f"{name} {value():g}"
 
 
 class _Histogram:

@@ -49,10 +49,6 @@ class Conditional:
     makes = False
     """Whether its expressions may make objects."""
 
-    @property
-    def ignores_failures(self) -> bool:
-        return text(self.spec, "failurePolicy") == "Ignore"
-
     def holds(self, given: Object) -> bool:
         """Whether the match conditions hold. Raises EvaluationError."""
         conditions: list[Any] = entries(self.spec, "matchConditions")

@@ -215,16 +215,6 @@ class Link(NamedTuple):
     up: bool
 
 
-class Route(NamedTuple):
-    """An IPv4 route; `destination` "0.0.0.0" with prefix 0 is the default route."""
-
-    destination: str
-    prefix: int
-    link: int
-    """The number of the interface that it goes through."""
-    gateway: str | None
-
-
 def list_links(netlink: Netlink) -> list[Link]:
     """All interfaces of the socket's network namespace."""
     found: list[Link] = []

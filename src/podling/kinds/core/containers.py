@@ -495,10 +495,3 @@ def _resize_policy(container: Object, context: PodContext, path: str) -> list[Fi
             detail = "must be 'NotRequired' when pod `restartPolicy` is 'Never'"
             errors.append(invalid_value(path, restart, detail))
     return errors
-
-
-def container_count(after: Sequence[Object], before: Sequence[Object], path: str) -> list[FieldError]:
-    """A running pod keeps its containers."""
-    if len(after) == len(before):
-        return []
-    return [forbidden_field(path, "pod updates may not add or remove containers")]

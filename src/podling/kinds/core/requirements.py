@@ -19,30 +19,6 @@ from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
-_STANDARD: Final = frozenset(
-    (
-        "cpu",
-        "memory",
-        "ephemeral-storage",
-        "pods",
-        "services",
-        "replicationcontrollers",
-        "resourcequotas",
-        "secrets",
-        "configmaps",
-        "persistentvolumeclaims",
-        "storage",
-        "services.loadbalancers",
-        "services.nodeports",
-        "requests.cpu",
-        "requests.memory",
-        "requests.storage",
-        "requests.ephemeral-storage",
-        "limits.cpu",
-        "limits.memory",
-        "limits.ephemeral-storage",
-    )
-)
 _CONTAINER: Final = ("cpu", "memory", "ephemeral-storage")
 _COUNTED: Final = frozenset(
     (
@@ -58,6 +34,9 @@ _COUNTED: Final = frozenset(
     )
 )
 """Resources that come in whole numbers only."""
+_STANDARD: Final = _COUNTED.union(
+    _CONTAINER, ("storage", "requests.storage"), *((f"requests.{name}", f"limits.{name}") for name in _CONTAINER)
+)
 _HUGE_PAGES: Final = "hugepages-"
 _POD_LEVEL: Final = ("cpu", _HUGE_PAGES, "memory")
 NATIVE_DOMAIN: Final = "kubernetes.io/"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
@@ -87,19 +88,7 @@ def _pool(pool: Object, path: str) -> list[FieldError]:
 
 def _place(spec: Object, path: str, keys: tuple[str, ...]) -> list[FieldError]:
     """Where the devices of a slice can be used: exactly one of `keys` says so."""
-    errors: list[FieldError] = []
-    given: list[str] = []
-    for key in keys:
-        value: Any = spec.get(key)
-        if value is None:
-            continue
-        if value or key == "nodeSelector":
-            given.append(f"`{key}`")
-        elif key == "nodeName":
-            errors.append(invalid_value(f"{path}.{key}", "", "must be either unset or set to a non-empty string"))
-        else:
-            errors.append(invalid_value(f"{path}.{key}", False, "must be either unset or set to true"))
-        errors += _where(key, value, f"{path}.{key}", single=True)
+    given, errors = _given(spec, path, keys, empty="must be either unset or set to a non-empty string", single=True)
     detail = f"exactly one of {', '.join(f'`{key}`' for key in keys)} is required"
     if not given:
         errors.append(required(path, detail))
@@ -109,16 +98,35 @@ def _place(spec: Object, path: str, keys: tuple[str, ...]) -> list[FieldError]:
     return errors
 
 
-def _where(key: str, value: Any, path: str, *, single: bool) -> list[FieldError]:
-    if key == "nodeName" and value:
-        return fields.check(path, value, names.dns1123_subdomain)
-    if key != "nodeSelector":
-        return []
-    errors = scheduling.node_selector(value, path)
-    terms = entries(value, "nodeSelectorTerms")
-    if single and len(terms) != 1:
+def _given(
+    obj: Object, path: str, keys: Iterable[str], *, empty: str, single: bool
+) -> tuple[list[str], list[FieldError]]:
+    """Those of `keys` that say something, and what is wrong with each. `single`: a node selector has one term."""
+    given: list[str] = []
+    errors: list[FieldError] = []
+    for key in keys:
+        value: Any = obj.get(key)
+        at = f"{path}.{key}"
+        if value is None:
+            continue
+        if value or key == "nodeSelector":
+            given.append(f"`{key}`")
+        elif key == "nodeName":
+            errors.append(invalid_value(at, "", empty))
+        else:
+            errors.append(invalid_value(at, False, "must be either unset or set to true"))
+        if key == "nodeName" and value:
+            errors += fields.check(at, value, names.dns1123_subdomain)
+        elif key == "nodeSelector":
+            errors += _node_selector(value, at, single=single)
+    return given, errors
+
+
+def _node_selector(selector: Object, path: str, *, single: bool) -> list[FieldError]:
+    errors = scheduling.node_selector(selector, path)
+    if single and len(entries(selector, "nodeSelectorTerms")) != 1:
         detail = "must have exactly one node selector term"
-        errors.append(invalid_value(f"{path}.nodeSelectorTerms", value.get("nodeSelectorTerms"), detail))
+        errors.append(invalid_value(f"{path}.nodeSelectorTerms", selector.get("nodeSelectorTerms"), detail))
     return errors
 
 
@@ -147,19 +155,7 @@ _WHEN_CHOSEN: Final = "is required when `perDeviceNodeSelection` is set to true 
 
 
 def _own_place(device: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
-    given: list[str] = []
-    for key in _PLACES:
-        value: Any = device.get(key)
-        if value is None:
-            continue
-        if value or key == "nodeSelector":
-            given.append(f"`{key}`")
-        elif key == "nodeName":
-            errors.append(invalid_value(f"{path}.{key}", "", "must not be empty"))
-        else:
-            errors.append(invalid_value(f"{path}.{key}", False, "must be either unset or set to true"))
-        errors += _where(key, value, f"{path}.{key}", single=False)
+    given, errors = _given(device, path, _PLACES, empty="must not be empty", single=False)
     detail = f"exactly one of `nodeName`, `nodeSelector`, or `allNodes` {_WHEN_CHOSEN}"
     if not given:
         errors.append(required(path, detail))
