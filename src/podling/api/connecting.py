@@ -10,7 +10,10 @@ from urllib.parse import parse_qs
 from podling.api.resources import Resource
 from podling.store.types import Object
 
-_TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+Query = Mapping[str, Sequence[str]]
+
+TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+"""What Go's ParseBool takes."""
 
 
 def _options(kind: str) -> Resource:
@@ -39,9 +42,9 @@ CONNECTED: Final[Mapping[tuple[str, str], Resource]] = {
 def options_of(kind: Resource, query: str, rest: str) -> Object:
     """The options of a request, as Go would write them."""
     given = parse_qs(query, keep_blank_values=True)
-    fields: Object = {name: True for name in ("stdin", "stdout", "stderr", "tty") if _flag(given, name)}
-    if kind.kind == "PodAttachOptions":
-        fields |= {name: True for name in ("stdout", "stderr") if name not in given}
+    usual = ("stdout", "stderr") if kind.kind == "PodAttachOptions" else ()
+    streams = ("stdin", "stdout", "stderr", "tty")
+    fields: Object = {name: True for name in streams if flag(given, name, name in usual)}
     fields |= {name: given[name][0] for name in ("container", "path") if given.get(name)}
     if kind.kind.endswith("ProxyOptions"):
         fields = {"path": f"/{rest}"} if rest else {}
@@ -53,5 +56,6 @@ def options_of(kind: Resource, query: str, rest: str) -> Object:
     return {"kind": kind.kind, "apiVersion": kind.api_version, **fields}
 
 
-def _flag(given: Mapping[str, Sequence[str]], name: str) -> bool:
-    return bool(given.get(name)) and given[name][0] in _TRUE
+def flag(query: Query, name: str, default: bool = False) -> bool:
+    values = query.get(name)
+    return values[0] in TRUE if values else default

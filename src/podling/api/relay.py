@@ -1,9 +1,11 @@
-"""Requests that another server answers: how its answer, or the stream that it becomes, gets back to the client."""
+"""Requests that another server answers: how its answer, or the stream that it becomes, gets back to the client; and
+answers that are read here."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 
 import httptools
 
@@ -89,3 +91,41 @@ async def tunnel(request: Request, reader: asyncio.StreamReader, writer: asyncio
         with contextlib.suppress(asyncio.CancelledError, OSError):
             await returning
         transport.close()
+
+
+class Whole:
+    """An answer that is read to its end; httptools calls the `on_*` methods. One without a length ends with the
+    connection."""
+
+    def __init__(self) -> None:
+        self._parser = httptools.HttpResponseParser(self)
+        self._complete = False
+        self.status = 0
+        self.body = bytearray()
+
+    def on_headers_complete(self) -> None:
+        self.status = self._parser.get_status_code()
+
+    def on_body(self, body: bytes) -> None:
+        self.body += body
+
+    def on_message_complete(self) -> None:
+        self._complete = True
+
+    @classmethod
+    async def read(cls, reader: asyncio.StreamReader, largest: int) -> Whole:
+        """Raises `OSError`, also for one of more than `largest` bytes, and `httptools.HttpParserError`."""
+        whole = cls()
+        while not whole._complete and (data := await reader.read(CHUNK)):
+            whole._parser.feed_data(data)
+            if len(whole.body) > largest:
+                raise OSError(f"more than {largest} bytes")
+        return whole
+
+
+def any_certificate() -> ssl.SSLContext:
+    """TLS with a pod: nobody tells who signs pods' certificates."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -34,6 +34,8 @@ _PATIENCE: Final = 10.0
 _AGAIN: Final = 5.0
 """Seconds between looks at a server that does not answer, and at one that does."""
 _LATER: Final = 30.0
+_LARGEST: Final = 64 << 20
+"""Bytes of an answer that is read here."""
 _UNREACHABLE: Final = (OSError, TimeoutError, CallError, httptools.HttpParserError)
 
 
@@ -72,7 +74,7 @@ class Aggregation:
             headers = {b"host": target.name.encode(), b"accept": b"application/json"}
             request = _head(b"GET", path, headers, _who(user))
             async with asyncio.timeout(_PATIENCE):
-                answer = await _collected(target, _context(target, spec, self._identity), request)
+                answer = await _asked(target, _context(target, spec, self._identity), request)
         except _UNREACHABLE as error:
             raise ApiError(503, "ServiceUnavailable", f"error trying to reach service: {error}") from error
         return _object_of(answer)
@@ -117,19 +119,21 @@ class Aggregation:
         if problem is not None:
             return problem, []
         try:
-            return _PASSED, await self._discovered(spec)
+            target = _target(self._server, spec)
+        except CallError as error:
+            return ("False", "FailedDiscoveryCheck", str(error)), []
+        url = target.url.rstrip("/") + _path(spec)
+        try:
+            return _PASSED, await self._discovered(spec, target, url)
         except _UNREACHABLE as error:
-            url = _target(self._server, spec).url.rstrip("/") + _path(spec)
             words = str(error) if isinstance(error, _BadStatus) else f"failing or missing response from {url}: {error}"
             return ("False", "FailedDiscoveryCheck", words), []
 
-    async def _discovered(self, spec: Object) -> list[Object]:
-        target, path = _target(self._server, spec), _path(spec)
-        url = target.url.rstrip("/") + path
+    async def _discovered(self, spec: Object, target: Target, url: str) -> list[Object]:
         asked = User("system:kube-aggregator", ("system:masters",))
-        request = _head(b"GET", path, {b"host": target.name.encode()}, _who(asked))
+        request = _head(b"GET", _path(spec), {b"host": target.name.encode()}, _who(asked))
         async with asyncio.timeout(_PATIENCE):
-            answer = await _collected(target, _context(target, spec, self._identity), request)
+            answer = await _asked(target, _context(target, spec, self._identity), request)
         if answer.status != 200:
             raise _BadStatus(f"bad status from {url}: {answer.status}")
         try:
@@ -291,26 +295,7 @@ def _head(method: bytes, path: str, headers: dict[bytes, bytes], more: bytes = b
     return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (method, path.encode(), lines, more)
 
 
-class _Collected:
-    """An answer as a whole; httptools calls the `on_*` methods."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.body = bytearray()
-        self.complete = False
-        self.parser = httptools.HttpResponseParser(self)
-
-    def on_headers_complete(self) -> None:
-        self.status = self.parser.get_status_code()
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
-def _object_of(answer: _Collected) -> Object:
+def _object_of(answer: relay.Whole) -> Object:
     """The object in an answer. Raises `ApiError` where that is a failure."""
     try:
         found: Any = orjson.loads(bytes(answer.body))
@@ -323,17 +308,14 @@ def _object_of(answer: _Collected) -> Object:
     return obj
 
 
-async def _collected(target: Target, context: ssl.SSLContext, request: bytes) -> _Collected:
-    found = _Collected()
+async def _asked(target: Target, context: ssl.SSLContext, request: bytes) -> relay.Whole:
     reader, writer = await _connect(target, context)
     try:
         writer.write(request)
         await writer.drain()
-        while not found.complete and (data := await reader.read(relay.CHUNK)):
-            found.parser.feed_data(data)
+        return await relay.Whole.read(reader, _LARGEST)
     finally:
         writer.close()
-    return found
 
 
 async def _connect(target: Target, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from typing import Final, NamedTuple
 
 import httptools
 
 from podling.api import meta
+from podling.api.relay import Whole, any_certificate
 from podling.store.types import Object
 
 PREFIX: Final = "prometheus.io/"
@@ -17,7 +17,6 @@ PATIENCE: Final = 3.0
 """Seconds for one whole answer."""
 LARGEST: Final = 4 << 20
 """Bytes of one answer."""
-_CHUNK: Final = 64 << 10
 _ACCEPT: Final = "text/plain;version=0.0.4,*/*;q=0.1"
 
 
@@ -71,43 +70,13 @@ async def scrape(target: Target) -> str:
     return answer.body.decode(errors="replace")
 
 
-async def _get(target: Target) -> _Answer:
-    context = _untrusting() if target.tls else None
+async def _get(target: Target) -> Whole:
+    context = any_certificate() if target.tls else None
     reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
-    answer = _Answer()
-    parser = httptools.HttpResponseParser(answer)
     host = f"[{target.host}]" if ":" in target.host else target.host
     head = f"GET {target.path} HTTP/1.1\r\nHost: {host}:{target.port}\r\nAccept: {_ACCEPT}\r\n"
     try:
         writer.write(f"{head}User-Agent: podling\r\nConnection: close\r\n\r\n".encode())
-        while not answer.complete and (data := await reader.read(_CHUNK)):
-            parser.feed_data(data)
-            if len(answer.body) > LARGEST:
-                raise ScrapeFailed(f"more than {LARGEST} bytes")
+        return await Whole.read(reader, LARGEST)
     finally:
         writer.close()
-    answer.status = parser.get_status_code()
-    return answer
-
-
-class _Answer:
-    """httptools calls the `on_*` methods. An answer without a length ends with the connection."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.body = bytearray()
-        self.complete = False
-
-    def on_body(self, body: bytes) -> None:
-        self.body += body
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
-def _untrusting() -> ssl.SSLContext:
-    """Nobody tells who signs pods' certificates."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

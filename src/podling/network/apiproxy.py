@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -126,7 +125,7 @@ async def _forward(exchange: Exchange, target: Target) -> None:
     try:
         async with asyncio.timeout(CONNECT_PATIENCE):
             reader, writer = await asyncio.open_connection(
-                target.ip, target.port, ssl=_untrusting() if target.tls else None
+                target.ip, target.port, ssl=relay.any_certificate() if target.tls else None
             )
     except (OSError, TimeoutError) as error:
         reason = getattr(error, "strerror", None) or str(error) or "i/o timeout"
@@ -140,14 +139,6 @@ async def _forward(exchange: Exchange, target: Target) -> None:
             await relay.answer(exchange.request, reader)
     finally:
         writer.close()
-
-
-def _untrusting() -> ssl.SSLContext:
-    """As the real API server: it does not know who signed a pod's certificate."""
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _head(exchange: Exchange, target: Target) -> bytes:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-import ssl
 import urllib.parse
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
+from podling.api.relay import any_certificate
 from podling.node.state import part
 from podling.store.types import Object
 
@@ -131,7 +131,7 @@ def _redirected(target: Target, location: str) -> Target | None:
 
 async def get(target: Target, agent: str) -> Answer:
     """One request on its own connection. Raises `HttpProblem`; the caller bounds the time."""
-    context = _trusting_context() if target.scheme == "https" else None
+    context = any_certificate() if target.scheme == "https" else None
     try:
         reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context, limit=BODY_LIMIT * 4)
     except OSError as error:
@@ -145,14 +145,6 @@ async def get(target: Target, agent: str) -> Answer:
         raise HttpProblem(_transport_problem(error)) from error
     finally:
         writer.close()
-
-
-def _trusting_context() -> ssl.SSLContext:
-    """Probes do not ask whose certificate it is."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _request(target: Target, agent: str) -> bytes:

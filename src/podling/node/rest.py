@@ -12,6 +12,7 @@ from datetime import datetime
 from urllib.parse import parse_qs
 
 from podling.api import meta
+from podling.api.connecting import TRUE
 from podling.api.errors import (
     FieldError,
     bad_request,
@@ -156,9 +157,9 @@ def log_options(query: Mapping[str, str], container: str) -> LogOptions:
     """`PodLogOptions` from a query. Raises `ApiError` 400 or 422."""
     options = LogOptions(
         container=container,
-        follow=query.get("follow", "") in negotiation.TRUE,
-        previous=query.get("previous", "") in negotiation.TRUE,
-        timestamps=query.get("timestamps", "") in negotiation.TRUE,
+        follow=query.get("follow", "") in TRUE,
+        previous=query.get("previous", "") in TRUE,
+        timestamps=query.get("timestamps", "") in TRUE,
         tail_lines=_integer(query, "tailLines"),
         limit_bytes=_integer(query, "limitBytes"),
         since_seconds=_integer(query, "sinceSeconds"),

@@ -214,6 +214,26 @@ def test_a_server_that_is_not_there_is_said_to_be_so_and_not_asked(
     asyncio.run(story())
 
 
+def test_a_service_of_another_name_without_an_address_is_looked_at_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aggregation, "_AGAIN", 0.01)
+
+    async def story() -> None:
+        async with fruit_server(tmp_path) as fruit, world(tmp_path, identity=fruit.identity) as here:
+            await register(here, fruit.port, fruit.ca)
+            await condition(here, "ServiceNotFound")
+            store = here.server.registry.store
+            outside = {"metadata": {"name": "fruit", "namespace": "default"}, "spec": {"type": "ExternalName"}}
+            await store.create(Key("services", "default", "fruit"), outside)
+            assert "no endpoints available" in (await condition(here, "FailedDiscoveryCheck"))["message"]
+            await store.delete(Key("services", "default", "fruit"))
+            await back(here, fruit.port)
+            await condition(here, "Passed")
+
+    asyncio.run(story())
+
+
 def test_a_group_served_here_is_always_available(tmp_path: Path) -> None:
     async def story() -> None:
         async with world(tmp_path) as here:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from podling.api.connecting import Query, flag
 from podling.api.errors import ApiError, bad_request
 from podling.api.http import Request
 from podling.api.streams import port_forward, remote_command
@@ -21,16 +22,6 @@ from podling.api.streams.channels import (
     WebSocketChannels,
 )
 from podling.api.streams.remote_command import Wanted
-
-TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-"""What Go's ParseBool takes."""
-
-Query = Mapping[str, Sequence[str]]
-
-
-def flag(query: Query, name: str, default: bool = False) -> bool:
-    values = query.get(name)
-    return values[0] in TRUE if values else default
 
 
 def wanted(query: Query, *, attach: bool = False) -> Wanted:
