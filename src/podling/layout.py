@@ -145,10 +145,14 @@ def node_name(record: ClusterRecord, number: int) -> str:
 
 
 def write_record(layout: Layout, record: ClusterRecord) -> None:
-    """In one step: a full disk or a crash leaves the old one."""
-    new = layout.record.with_suffix(".new")
-    new.write_text(json.dumps(record))
-    new.replace(layout.record)
+    write_whole(layout.record, json.dumps(record))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """In one step: a full disk or a crash leaves the old file. Raises `OSError`."""
+    new = path.with_suffix(".new")
+    new.write_text(text)
+    new.replace(path)
 
 
 def default_home() -> Path:

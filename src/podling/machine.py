@@ -26,7 +26,7 @@ from podling.api.errors import ApiError, conflict, not_found
 from podling.clock import SystemClock
 from podling.controllers import placing
 from podling.images.runtime import NodeImages
-from podling.layout import ClusterRecord, Layout, node_name, write_record
+from podling.layout import ClusterRecord, Layout, node_name, write_record, write_whole
 from podling.metrics.usage import Usage
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout as Addresses
@@ -237,9 +237,7 @@ class Fleet:
 
     def _remember(self, stopped: set[str]) -> None:
         self._stopped = stopped
-        draft = self._memory.with_suffix(".new")
-        draft.write_text(json.dumps(sorted(stopped)))
-        draft.replace(self._memory)
+        write_whole(self._memory, json.dumps(sorted(stopped)))
 
     def _cut_off(self) -> None:
         self._with.services.cut_off([node.cidr for node in self._fleet if node.name in self._stopped])

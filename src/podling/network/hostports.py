@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from podling.api.client import Client, EventRecorder
 from podling.api.errors import ApiError
+from podling.layout import write_whole
 from podling.network.endpoints import cluster_ips, part
 from podling.network.proxy_client import ProxyClient
 from podling.store.types import Object
@@ -162,9 +163,7 @@ class HostPorts:
         saved = [[port.service, port.number, port.node_port, number] for port, number in sorted(self._chosen.items())]
         text = json.dumps(saved)
         if not self._memory.exists() or self._memory.read_text() != text:
-            draft = self._memory.with_suffix(".new")
-            draft.write_text(text)
-            draft.replace(self._memory)
+            write_whole(self._memory, text)
 
     async def _announce(self, service: Object) -> None:
         """Writes the annotation, the status and an event, where they do not say so already."""

@@ -29,6 +29,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
 
+from podling.layout import write_whole
 from podling.network.dns import ClusterNames, ServiceNames
 from podling.network.dns_server import DnsServer, HostNames
 from podling.network.layout import Layout
@@ -222,10 +223,8 @@ class Proxy:
 
     def _save(self) -> None:
         self._saving = None
-        draft = self._path.with_suffix(".new")
         with contextlib.suppress(OSError):  # a full disk must not stop traffic
-            draft.write_text(json.dumps(self._memory))
-            draft.replace(self._path)
+            write_whole(self._path, json.dumps(self._memory))
 
     async def _recall(self) -> None:
         try:

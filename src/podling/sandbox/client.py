@@ -313,7 +313,7 @@ class Sandbox:
         """Live streams of a container, from now on. Raises `NotFound`."""
         ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._ends.setdefault(container, set()).add(ended)
-        ended.add_done_callback(lambda _: self._ends.get(container, set()).discard(ended))
+        ended.add_done_callback(lambda _: self._wait_no_more(container, ended))
         try:
             result, descriptors = await self._ask({"op": "attach", "container": container})
         except BaseException:
@@ -322,6 +322,12 @@ class Sandbox:
         if result["exit_code"] is not None and not ended.done():
             ended.set_result(result["exit_code"])
         return Attachment(result["streams"], descriptors, ended)
+
+    def _wait_no_more(self, container: str, ended: asyncio.Future[int]) -> None:
+        waiting = self._ends.get(container, set())
+        waiting.discard(ended)
+        if not waiting:
+            self._ends.pop(container, None)
 
     async def dial(self, pod: str, port: int, host: str = "127.0.0.1") -> socket.socket:
         """A TCP connection made inside the pod's network namespace. Raises `OSError` as connect does."""
