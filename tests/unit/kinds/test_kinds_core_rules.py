@@ -442,6 +442,13 @@ def key_of(curve) -> bytes:
     return ec.generate_private_key(curve).private_bytes(*shape)
 
 
+def test_a_text_of_many_beginnings_is_read_as_fast_as_any(kinds, writes) -> None:
+    data = {"tls.crt": encoded("-----BEGIN CERTIFICATE-----\n" * 30_000), "tls.key": encoded("")}
+    write = writes(kinds["secrets/v1"], {"type": "kubernetes.io/tls", "data": data})
+    kinds["secrets/v1"].strategy.warn(write)
+    assert write.warnings == ["tls: failed to find any PEM data in certificate input"]
+
+
 def test_a_tls_secret_that_holds_no_pair_is_warned_of(kinds, writes) -> None:
     kind = kinds["secrets/v1"]
 

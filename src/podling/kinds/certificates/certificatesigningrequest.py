@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any, Final
@@ -18,7 +17,7 @@ from podling.api.meta import timestamp
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, duration, name, name_column
-from podling.kinds.validation import fields, names
+from podling.kinds.validation import fields, names, pem
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
@@ -178,16 +177,15 @@ def _certificate(encoded: str) -> list[FieldError]:
     if not encoded:
         return []
     try:
-        content = base64.b64decode(encoded).decode()
+        found = [*pem.blocks(base64.b64decode(encoded))]
     except ValueError:
-        content = ""
-    blocks = re.findall(r"-----BEGIN ([^-]+)-----\n(.*?)-----END \1-----", content, re.DOTALL)
-    other = next((name for name, _ in blocks if name != "CERTIFICATE"), None)
+        found = []
+    other = next((block.kind for block in found if block.kind != "CERTIFICATE"), None)
     if other is not None:
         detail = f"only CERTIFICATE PEM blocks are allowed, found {quoted(other)}"
-    elif not blocks:
+    elif not found:
         detail = "must contain at least one CERTIFICATE PEM block"
-    elif any(":" in body for _, body in blocks):
+    elif any(b":" in block.body for block in found):
         detail = "no PEM block headers are permitted"
     else:
         return []

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -12,9 +11,8 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 
-_BLOCK: Final = re.compile(
-    rb"^-----BEGIN ([^\r\n]*?)-----[ \t]*\r?\n(.*?)^-----END \1-----[ \t]*\r?$", re.MULTILINE | re.DOTALL
-)
+from podling.kinds.validation.pem import blocks
+
 _CERTIFICATE: Final = "CERTIFICATE"
 _KEY: Final = "PRIVATE KEY"
 
@@ -32,10 +30,9 @@ def _found(pem: bytes, wanted: Callable[[str], bool]) -> tuple[list[bytes], list
     """The contents of the blocks of one kind, and the kinds of the others."""
     found: list[bytes] = []
     skipped: list[str] = []
-    for match in _BLOCK.finditer(pem):
-        kind = match[1].decode(errors="replace")
+    for kind, body in blocks(pem):
         try:
-            content = base64.b64decode(b"".join(match[2].split()), validate=True)
+            content = base64.b64decode(b"".join(body.split()), validate=True)
         except binascii.Error:
             continue
         if wanted(kind):
