@@ -116,7 +116,7 @@ class VirtualNode:
                 host_sandbox=self._host,
                 allocatable=lambda: allocatable(self._capacity()),
                 host_resolver=shared.host_resolver,
-                neighbours=lambda: self._nodes.metrics_beside(self.name),
+                neighbours=lambda: self._nodes.pods_beside(self.name),
                 clock=shared.clock,
                 new_id=lambda: secrets.token_hex(32),
                 matches_node=placing.matches_node,

@@ -12,7 +12,7 @@ from podling.api.errors import ApiError, internal, not_found
 from podling.api.resources import Reader
 from podling.node.node import Node
 from podling.node.node_status import KUBELET_PORT
-from podling.node.stats import Metrics
+from podling.node.stats import PodMetrics
 from podling.store.types import Object
 
 
@@ -29,10 +29,10 @@ class Nodes:
     def remove(self, name: str) -> None:
         self._running.pop(name, None)
 
-    def metrics_beside(self, name: str) -> Sequence[Metrics]:
-        """What the other nodes used lately."""
+    def pods_beside(self, name: str) -> Sequence[Sequence[PodMetrics]]:
+        """What the pods of each other node used lately: nothing where its kubelet has not measured yet."""
         found = [node.metrics for other, node in self._running.items() if other != name]
-        return [metrics for metrics in found if metrics is not None]
+        return [() if metrics is None else metrics.pods for metrics in found]
 
     def get(self, name: str) -> Node | None:
         return self._running.get(name)

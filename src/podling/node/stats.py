@@ -74,9 +74,9 @@ class Used(NamedTuple):
     memory_bytes: int
 
 
-def share(machine: Measured, pods: Sequence[PodMetrics], neighbours: Sequence[Metrics]) -> Measured:
+def share(machine: Measured, pods: Sequence[PodMetrics], neighbours: Sequence[Sequence[PodMetrics]]) -> Measured:
     """What a node uses of a machine that it shares: its own pods, and an equal part of what is no pod's."""
-    own, others = _total(pods), [_total(metrics.pods) for metrics in neighbours]
+    own, others = _total(pods), [_total(theirs) for theirs in neighbours]
     cpu = _part(machine.cpu_nanocores, own.cpu_nanocores, [other.cpu_nanocores for other in others])
     memory = _part(machine.memory_bytes, own.memory_bytes, [other.memory_bytes for other in others])
     return Measured(cpu, memory)
@@ -91,7 +91,7 @@ def _total(pods: Sequence[PodMetrics]) -> Measured:
     return Measured(sum(m.cpu_nanocores for m in measured), sum(m.memory_bytes for m in measured))
 
 
-def metrics_between(before: Sample, after: Sample, neighbours: Sequence[Metrics] = ()) -> Metrics | None:
+def metrics_between(before: Sample, after: Sample, neighbours: Sequence[Sequence[PodMetrics]] = ()) -> Metrics | None:
     """Pure; `None` when no time has passed."""
     window = after.taken_at - before.taken_at
     if window <= 0:
@@ -134,7 +134,7 @@ class Meter:
     def __init__(
         self,
         measure: Callable[[], Awaitable[Mapping[ContainerKey, Usage]]],
-        neighbours: Callable[[], Sequence[Metrics]],
+        neighbours: Callable[[], Sequence[Sequence[PodMetrics]]],
         clock: SystemClock,
     ) -> None:
         self._measure = measure

@@ -11,7 +11,7 @@ from podling.clock import SystemClock
 from podling.node.admission import Matches
 from podling.node.interfaces import Images, Network, Sandbox
 from podling.node.naming import Resolver
-from podling.node.stats import Metrics
+from podling.node.stats import PodMetrics
 from podling.store.types import Object, Uid
 
 AGENT = "kube-probe/1.36"
@@ -33,7 +33,7 @@ class Surroundings:
     """The sandbox whose network is the node's, for pods that share it; `""`: it is the machine's."""
     allocatable: Callable[[], Mapping[str, str]]
     host_resolver: Resolver
-    neighbours: Callable[[], Sequence[Metrics]]
+    neighbours: Callable[[], Sequence[Sequence[PodMetrics]]]
     """What the other nodes of the machine used lately."""
     clock: SystemClock
     new_id: Callable[[], str]

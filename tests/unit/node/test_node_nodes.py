@@ -27,6 +27,14 @@ def test_the_kubelet_is_that_of_the_pods_node(tmp_path: Path) -> None:
     assert nodes.of_pod(make_pod(nodeName="node2")) is second
 
 
+def test_a_node_that_has_not_measured_yet_has_its_part_of_the_machine_too(tmp_path: Path) -> None:
+    rig = make_rig(tmp_path)
+    nodes = Nodes(rig.client)
+    nodes.add("node1", Node(rig.surroundings))
+    nodes.add("node2", Node(rig.surroundings))
+    assert nodes.pods_beside("node1") == [()]
+
+
 def test_a_node_that_is_stopped_does_not_answer(tmp_path: Path) -> None:
     rig = make_rig(tmp_path)
     rig.client.put("nodes", node_object("node1"))

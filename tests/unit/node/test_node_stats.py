@@ -7,7 +7,6 @@ from pathlib import Path
 from podling.node.stats import (
     ContainerKey,
     Measured,
-    Metrics,
     PodMetrics,
     Sample,
     machine_usage,
@@ -51,7 +50,7 @@ def test_nodes_of_one_machine_use_their_pods_and_equal_parts_of_the_rest() -> No
     busy = [PodMetrics("default", "busy", {"app": Measured(700, 300)})]
     lazy = [PodMetrics("default", "lazy", {"app": Measured(100, 100)})]
     machine = Measured(1000, 600)
-    neighbours = {"busy": [Metrics(0, 10, lazy, machine)], "lazy": [Metrics(0, 10, busy, machine)]}
+    neighbours = {"busy": [lazy], "lazy": [busy]}
     used = {"busy": share(machine, busy, neighbours["busy"]), "lazy": share(machine, lazy, neighbours["lazy"])}
     assert used == {"busy": Measured(800, 400), "lazy": Measured(200, 200)}
 
