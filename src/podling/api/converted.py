@@ -18,7 +18,7 @@ from podling.api.lists import ListOptions, parse_version
 from podling.api.registry import Registry
 from podling.api.resources import Conversion, Resource
 from podling.api.watch import EventEncoder, Outlet, WatchSession
-from podling.store.types import Change, ChangeType, Compacted, Entry, Key
+from podling.store.types import Change, ChangeType, Entry, Key
 
 _log = logging.getLogger(__name__)
 _REMEMBERED: Final = 1024
@@ -86,17 +86,10 @@ class ConvertedWatch(WatchSession):
         self._busy = True
         self._working: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        self._watch = self._store.watch(self._resource.storage_key, self._on_changes)
-        self._stream.on_close = self._stop
-        try:
-            begin = self._beginning()
-        except Compacted:
-            self._refuse()
-            return
+    def _begin(self) -> None:
+        first, tells_end = self._beginning()
         self._sent_revision = self._store.revision
-        self._working = asyncio.get_running_loop().create_task(self._work(*begin))
-        self._schedule()
+        self._working = asyncio.get_running_loop().create_task(self._work(first, tells_end))
 
     def _beginning(self) -> tuple[Sequence[Change], bool]:
         """What is due at once, as changes, and whether its end is to be told."""

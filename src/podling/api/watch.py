@@ -120,13 +120,17 @@ class WatchSession:
         self._watch = self._store.watch(self._resource.storage_key, self._on_changes)
         self._stream.on_close = self._stop
         try:
-            first = self._first_events()
+            self._begin()
         except Compacted:
             self._refuse()
-            return
+        else:
+            self._schedule()
+
+    def _begin(self) -> None:
+        """What is due at once. Raises Compacted."""
+        first = self._first_events()
         self._sent_revision = self._store.revision
         self._stream.write(first)
-        self._schedule()
 
     def _first_events(self) -> bytes:
         after = parse_version(self._options.version)
