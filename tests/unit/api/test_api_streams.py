@@ -119,7 +119,7 @@ async def serving(
             async def start() -> Process:
                 if script == "missing":
                     raise ApiError(500, "InternalError", "no such program")
-                process = run(script, stdin=streams.stdin, tty=streams.tty)
+                process = run(script, stdin=streams.stdin, tty=streams.tty and not attached)
                 processes.append(process)
                 if not attached:
                     return process
@@ -348,10 +348,11 @@ def test_a_process_ends_with_its_client() -> None:
     uvloop.run(scenario())
 
 
-def test_who_stops_watching_leaves_nothing_behind_and_ends_nothing() -> None:
+@pytest.mark.parametrize("query", ["stdin=1&stdout=1&stderr=1", "stdin=1&stdout=1&tty=1"])
+def test_who_stops_watching_leaves_nothing_behind_and_ends_nothing(query: str) -> None:
     async def scenario() -> None:
         async with serving("echo ready; read never", attached=True) as server:
-            client = await WebSocketClient.open(server.port, "stdin=1&stdout=1&stderr=1", "v5.channel.k8s.io")
+            client = await WebSocketClient.open(server.port, query, "v5.channel.k8s.io")
             messages = client.messages()
             assert [await anext(messages), await anext(messages)] == [b"\x01", b"\x01ready\n"]
             process = server.processes[0]

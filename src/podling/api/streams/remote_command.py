@@ -93,10 +93,10 @@ class _Session:
 
     def _make_feeder(self) -> Feeder | None:
         process, link = self._process, self._channels.link
+        if process.stdin is not None:  # also where a client sees a terminal that the container does not have
+            return Feeder(process.stdin, link.hold, link.release, terminal=False)
         if self._wanted.tty and self._wanted.stdin and process.stdout is not None:
             return Feeder(process.stdout, link.hold, link.release, terminal=True)
-        if process.stdin is not None:
-            return Feeder(process.stdin, link.hold, link.release, terminal=False)
         return None
 
     # what the client sends
