@@ -136,9 +136,9 @@ def _enter(step: Step, line: socket.socket) -> None:
             os._exit(1)
 
     def work() -> None:
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        process.die_with_parent(line)
         tiers.enter_user_namespace(step["tier"], map_ids)
-        syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+        process.die_with_parent(line)  # the change of identity took it back
         if step["remove"]:
             shutil.rmtree(step["remove"])
             wire.send(line, {"exit_code": 0})

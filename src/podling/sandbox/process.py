@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import resource
+import select
 import signal
 import socket
 import stat
@@ -87,6 +88,18 @@ def reporting(status: socket.socket, work: Callable[[], None]) -> NoReturn:
     os._exit(exit_code)
 
 
+def die_with_parent(line: socket.socket) -> None:
+    """Let the kernel end this process with its parent, who holds the other end of `line`.
+
+    The signal is only for a death that is still to come: of one that was before, the end of the line tells.
+    """
+    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    hangup = select.poll()
+    hangup.register(line, 0)
+    if hangup.poll(0):
+        os._exit(FAILED)
+
+
 def run_container(
     spec: ContainerSpec, settings: Settings, place: Place, stdio: Sequence[int], status: socket.socket
 ) -> None:
@@ -105,7 +118,7 @@ def run_container(
     _set_oom_score(spec.get("oom_score_adj"))
     if needs_own_user_namespace(settings.tier, user):
         enter_single_user_namespace(user)
-    execute(spec, settings, user)
+    execute(spec, settings, user, status)
 
 
 def run_in_container(
@@ -132,7 +145,7 @@ def run_in_container(
     if needs_own_user_namespace(settings.tier, user):
         syscalls.setns(pidfd, syscalls.CLONE_NEWUSER)
     os.close(pidfd)
-    execute(spec, settings, user)
+    execute(spec, settings, user, status)
 
 
 def enter_single_user_namespace(user: User) -> None:
@@ -144,7 +157,7 @@ def enter_single_user_namespace(user: User) -> None:
     syscalls.write_file("/proc/self/gid_map", f"{user.gid} {outer_gid} 1")
 
 
-def execute(spec: ContainerSpec, settings: Settings, user: User) -> None:
+def execute(spec: ContainerSpec, settings: Settings, user: User, status: socket.socket) -> None:
     """Reduce this process to what the container may do and execute its command.
 
     The order is the kernel's: capabilities while they may still be dropped; filters before the identity changes, since
@@ -173,7 +186,7 @@ def execute(spec: ContainerSpec, settings: Settings, user: User) -> None:
     _reset_signals()
     if spec["no_new_privileges"]:
         syscalls.prctl(syscalls.PR_SET_NO_NEW_PRIVS, 1)
-    syscalls.prctl(syscalls.PR_SET_PDEATHSIG, signal.SIGKILL)
+    die_with_parent(status)
     try:
         os.execve(program, spec["args"], environment)
     except OSError as error:

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -142,6 +144,23 @@ def test_a_host_directory_that_changes_while_it_is_copied_is_copied_all_the_same
     finally:
         ended.set()
         churner.join()
+
+
+ORPHAN = """
+import socket, sys
+from podling.sandbox import process
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+if sys.argv[1] == "gone":
+    ours.close()
+process.die_with_parent(theirs)
+print("lives on")
+"""
+
+
+@pytest.mark.parametrize(("parent", "says"), [("there", "lives on\n"), ("gone", "")])
+def test_whose_parent_has_died_before_it_could_ask_for_a_signal_ends_all_the_same(parent: str, says: str):
+    child = subprocess.run([sys.executable, "-c", ORPHAN, parent], capture_output=True, text=True, check=False)
+    assert (child.stdout, child.returncode) == (says, 0 if says else process.FAILED)
 
 
 def test_what_is_made_for_a_sub_path_has_the_volumes_mode(tmp_path: Path):
