@@ -102,12 +102,29 @@ def stop_node(run_directory: str, *, grace: float = 5.0) -> None:
         watched = [stack.enter_context(_pidfd(pid)) for pid in (message["helper"], message["zygote"]) if pid]
         if is_running(run_directory):
             cgroups.reopen(message["cgroups"]).thaw()
-            with contextlib.suppress(OSError), wire.connect(f"{run_directory}/helper.sock") as connection:
-                wire.send(connection, {"id": 1, "op": "stop", "grace": grace})
+            _ask_to_stop(run_directory, message["helper"], grace)
             if not _wait_for(watched, grace + _KILL_PATIENCE):
                 os.kill(message["helper"], signal.SIGKILL)
                 _wait_for(watched, _KILL_PATIENCE)
+            _wait_for_lock(run_directory)
     clean_up_after_crash(run_directory)
+
+
+def _ask_to_stop(run_directory: str, helper: int, grace: float) -> None:
+    """A helper that is only starting has no socket yet: a signal ends it, and the kernel its zygote."""
+    try:
+        with wire.connect(f"{run_directory}/helper.sock") as connection:
+            wire.send(connection, {"id": 1, "op": "stop", "grace": grace})
+    except OSError:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(helper, signal.SIGTERM)
+
+
+def _wait_for_lock(run_directory: str) -> None:
+    """For a zygote whose id nobody had written down yet: that it holds the lock is all that can be seen of it."""
+    deadline = time.monotonic() + _KILL_PATIENCE
+    while is_running(run_directory) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def is_running(run_directory: str) -> bool:
