@@ -206,9 +206,12 @@ def _set_item_problem(item: Any) -> str:
 
 
 def _indexed(items: Any, node: Node) -> dict[str, Any]:
-    """The items by path element; of duplicates the first, and none that cannot be identified."""
+    """The items by path element; of duplicates the first, and none that cannot be identified.
+
+    A custom resource is looked at before it is validated: what should be a list can be anything.
+    """
     result: dict[str, Any] = {}
-    for item in items or ():
+    for item in cast("list[Any]", items) if isinstance(items, list) else ():
         try:
             result.setdefault(item_key(item, node), item)
         except UnidentifiedItem:

@@ -305,3 +305,10 @@ def test_the_algebra_of_field_sets_is_that_of_sets(left: Object, right: Object) 
     assert members(field_sets.union(left, right)) == members(left) | members(right)
     assert members(field_sets.difference(left, right)) == members(left) - members(right)
     assert members(field_sets.intersection(left, right)) == members(left) & members(right)
+
+
+@pytest.mark.parametrize("value", [-1, "x", {"a": 1}])
+def test_what_stands_for_a_list_without_being_one_has_no_items_to_own(value: Any) -> None:
+    pod = SCHEMAS.node("io.k8s.api.core.v1.Pod")
+    change = field_sets.compare({}, {"spec": {"containers": value, "nodeName": "n"}}, pod)
+    assert change.added["f:spec"]["f:nodeName"] == {}
