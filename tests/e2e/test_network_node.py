@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.network_runs import kinds, runner
+
+from support.network_runs import kinds, runner
 
 
 @pytest.mark.parametrize("kind", kinds())
 def test_a_load_balancer_serves_the_host_while_the_daemon_dies(kind: str) -> None:
     with runner(kind) as run:
-        seen = run.module("tests.support.network_whole", 4)
+        seen = run.module("support.network_whole", 4)
     assert set(seen["answers"]) == {"a", "b", "c"}, "an answer from every pod, and nothing but answers"
     assert seen["lives"] >= 2
     assert seen["address"] == "127.0.0.1"

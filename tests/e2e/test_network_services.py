@@ -9,7 +9,8 @@ import errno
 from collections.abc import Generator
 
 import pytest
-from tests.support.network_runs import Runner, kinds, runner
+
+from support.network_runs import Runner, kinds, runner
 
 
 @pytest.fixture(scope="module", params=kinds())

@@ -1,4 +1,4 @@
-"""Stand-ins for what lives in a node beside the proxy: `python -m tests.support.network_daemon pods|daemon RUN`.
+"""Stand-ins for what lives in a node beside the proxy: `python -m support.network_daemon pods|daemon RUN`.
 
 `pods` makes three pods that say their names. `daemon` is a daemon with nothing but the network in it: it brings a load
 balancer up, writes what came of it to `RUN/daemon.json`, withdraws one pod after the other, and kills itself.
@@ -17,13 +17,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from tests.support.network_cluster import MemoryCluster
-from tests.support.network_node import make_pod, serve_name, wait_served
-
 from podling.network.controller import ServiceProxy
 from podling.network.dns import encode_name
 from podling.network.layout import Layout
 from podling.network.node_links import prepare_node
+from support.network_cluster import MemoryCluster
+from support.network_node import make_pod, serve_name, wait_served
 
 PODS = {"a": "10.244.0.10", "b": "10.244.0.11", "c": "10.244.0.12"}
 WEB = "10.96.7.7"

@@ -1,6 +1,6 @@
-"""A node's network namespace with pods in it, for tests: `python -m tests.support.network_node SCENARIO`.
+"""A node's network namespace with pods in it, for tests: `python -m support.network_node SCENARIO`.
 
-A scenario is a function of `tests.support.network_scenarios`; what it returns is printed as JSON. Run as root it uses
+A scenario is a function of `support.network_scenarios`; what it returns is printed as JSON. Run as root it uses
 real root; as another user it makes a user namespace with a single-uid map, as the rootless tier does. The "host" is a
 network namespace too, so nothing here touches the machine's own network.
 """
@@ -224,7 +224,7 @@ def pods(*ips: str) -> Iterator[list[Pod]]:
 def main() -> None:
     host = enter_host()
     enter_node()
-    scenarios = importlib.import_module("tests.support.network_scenarios")
+    scenarios = importlib.import_module("support.network_scenarios")
     result = getattr(scenarios, sys.argv[1])(host, *sys.argv[2:])
     sys.stdout.write(json.dumps(result))
 

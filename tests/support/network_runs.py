@@ -31,7 +31,7 @@ class Runner:
     user: int | None
 
     def __call__(self, scenario: str, *arguments: object) -> Any:
-        return self.module("tests.support.network_node", scenario, *arguments)
+        return self.module("support.network_node", scenario, *arguments)
 
     def module(self, name: str, *arguments: object) -> Any:
         done = subprocess.run(
@@ -57,7 +57,7 @@ def runner(kind: str) -> Generator[Runner]:
     with tempfile.TemporaryDirectory(dir="/tmp") as name:
         directory = Path(name)
         shutil.copytree(REPOSITORY / "src" / "podling", directory / "podling")
-        shutil.copytree(REPOSITORY / "tests" / "support", directory / "tests" / "support")
+        shutil.copytree(REPOSITORY / "tests" / "support", directory / "support")
         shutil.copytree(Path(orjson.__file__).parent, directory / "orjson")
         directory.chmod(0o755)
         yield Runner(directory, _python(user), user)

@@ -1,4 +1,4 @@
-"""What happens in the test's own node: each function is one scenario, run by `tests.support.network_node`."""
+"""What happens in the test's own node: each function is one scenario, run by `support.network_node`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tests.support.network_cluster import MemoryCluster
-from tests.support.network_daemon import ask_dns
-from tests.support.network_node import (
+from podling.network.controller import ServiceProxy
+from podling.network.proxy import Proxy
+from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
+from podling.network.slots import Backend
+from support.network_cluster import MemoryCluster
+from support.network_daemon import ask_dns
+from support.network_node import (
     LAYOUT,
     OUTSIDE,
     TestHost,
@@ -29,11 +33,6 @@ from tests.support.network_node import (
     serve_name,
     wait_served,
 )
-
-from podling.network.controller import ServiceProxy
-from podling.network.proxy import Proxy
-from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
-from podling.network.slots import Backend
 
 SERVICE = "10.96.7.7"
 

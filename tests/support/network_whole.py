@@ -1,6 +1,6 @@
 """A real node with the real proxy: a load balancer is used from the host while the daemon dies again and again.
 
-`python -m tests.support.network_whole SECONDS` prints what was seen as JSON.
+`python -m support.network_whole SECONDS` prints what was seen as JSON.
 """
 
 from __future__ import annotations
@@ -17,12 +17,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.network_node import ask
-
 from podling.network.layout import Layout
 from podling.network.proxy import command
 from podling.sandbox.boot import NodeConfig, start_node, stop_node
 from podling.sandbox.services import Service
+from support.network_node import ask
 
 
 def _wait(path: Path) -> Any:
@@ -67,7 +66,7 @@ def main(seconds: float) -> None:
     def service(name: str, argv: list[str]) -> Service:
         return {"name": name, "argv": argv, "env": env, "log": str(run / f"{name}.log")}
 
-    stand_in = [sys.executable, "-m", "tests.support.network_daemon"]
+    stand_in = [sys.executable, "-m", "support.network_daemon"]
     services = [
         service("proxy", command(sys.executable, run, Layout())),
         service("pods", [*stand_in, "pods", str(run)]),
