@@ -17,12 +17,13 @@ import urllib.parse
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from fractions import Fraction
-from functools import cache, lru_cache
-from itertools import pairwise
+from functools import cache
+from itertools import islice, pairwise
 from typing import Any, Final, NamedTuple, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from podling.api import quantity
+from podling.api.regexp import Regexp, RegexpError, regexp
 from podling.api.structs import DecodeError, parse_duration
 from podling.cel import authorization
 from podling.cel.types import Type, parse_type
@@ -155,16 +156,15 @@ def _to_duration(value: str) -> timedelta:
 # Strings
 
 
-_PATTERNS: Final = 1024
-"""So many compiled regular expressions are kept: objects may bring their own."""
-
-
-@lru_cache(_PATTERNS)
-def _regex(pattern: str) -> re.Pattern[str]:
+def _regexp(pattern: str) -> Regexp:
     try:
-        return re.compile(pattern.replace(r"\z", r"\Z"))
-    except re.error as error:
-        raise CelError(f"error parsing regexp: {error}") from None
+        return regexp(pattern)
+    except RegexpError as error:
+        raise CelError(str(error)) from None
+
+
+def _find_all(text: str, pattern: str, most: int = -1) -> list[str]:
+    return list(islice(_regexp(pattern).found(text), most if most >= 0 else None))
 
 
 def _index_of(text: str, part: str, start: int = 0) -> int:
@@ -604,8 +604,8 @@ def _string_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "string.startsWith(string) bool", str.startswith
     yield "string.endsWith(string) bool", str.endswith
     yield "string.contains(string) bool", lambda a, b: b in a
-    yield "string.matches(string) bool", lambda a, b: _regex(b).search(a) is not None
-    yield "matches(string, string) bool", lambda a, b: _regex(b).search(a) is not None
+    yield "string.matches(string) bool", lambda a, b: _regexp(b).matches(a)
+    yield "matches(string, string) bool", lambda a, b: _regexp(b).matches(a)
     yield "string.charAt(int) string", _char_at
     yield "string.indexOf(string) int", _index_of
     yield "string.indexOf(string, int) int", _index_of
@@ -624,12 +624,9 @@ def _string_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:
     yield "list<string>.join() string", "".join
     yield "list<string>.join(string) string", lambda a, b: b.join(a)
     yield "strings.quote(string) string", _quote
-    yield "string.find(string) string", lambda a, b: m[0] if (m := _regex(b).search(a)) else ""
-    yield "string.findAll(string) list<string>", lambda a, b: [m[0] for m in _regex(b).finditer(a)]
-    yield (
-        "string.findAll(string, int) list<string>",
-        lambda a, b, n: [m[0] for m in _regex(b).finditer(a)][: n if n >= 0 else None],
-    )
+    yield "string.find(string) string", lambda a, b: next(_regexp(b).found(a), "")
+    yield "string.findAll(string) list<string>", _find_all
+    yield "string.findAll(string, int) list<string>", _find_all
 
 
 def _list_overloads() -> Iterable[tuple[str, Callable[..., Any]]]:

@@ -8,14 +8,14 @@ On an update, what has not changed is not refused, even where it would be today 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from podling.api.errors import FieldError, invalid_value, not_supported, required, too_long, too_many, type_invalid
+from podling.api.regexp import regexp
 from podling.extensions.formats import FORMATS
-from podling.extensions.values import MISSING, corresponding, go_regex
+from podling.extensions.values import MISSING, corresponding
 from podling.kinds.validation.fields import part
 from podling.store.types import Object
 
@@ -243,9 +243,9 @@ def _string_checks(schema: Object) -> list[_Simple]:
         words = f"should be at least {shortest} chars long"
         checks.append(_of(str, lambda text, path: _wrong(path, text, words) if len(text) < shortest else None))
     if pattern := schema.get("pattern"):
-        compiled = re.compile(go_regex(pattern))
+        compiled = regexp(pattern)
         words = f"should match '{pattern}'"
-        checks.append(_of(str, lambda text, path: None if compiled.search(text) else _wrong(path, text, words)))
+        checks.append(_of(str, lambda text, path: None if compiled.matches(text) else _wrong(path, text, words)))
     if named := FORMATS.get(cast(str, schema.get("format") or "")):
         checks.append(_of(str, _format_check(schema["format"], named)))
     # Of a string's own checks the first that fails is told; a format is a check of its own.

@@ -29,8 +29,3 @@ def item_key(schema: Object, item: Any) -> bytes:
 def item_keys(schema: Object, item: Any) -> Object:
     fields = cast(Object, item) if isinstance(item, dict) else {}
     return {key: fields[key] for key in cast("list[str]", schema["x-kubernetes-list-map-keys"]) if key in fields}
-
-
-def go_regex(pattern: str) -> str:
-    """A pattern of Go's RE2 in Python's notation: the end of the text is written otherwise."""
-    return pattern.replace(r"\z", r"\Z")

@@ -7,11 +7,11 @@ Two sets of rules, in the order in which Kubernetes tells them: those of
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final, cast
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
+from podling.api.regexp import RegexpError, regexp
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
@@ -190,28 +190,14 @@ def _own_fields(node: Object, path: str, level: str) -> list[FieldError]:
 
 def _pattern(node: Object, path: str) -> list[FieldError]:
     pattern = text(node, "pattern")
+    if not pattern:
+        return []
     try:
-        re.compile(pattern)
-    except re.error as error:
-        detail = f"must be a valid regular expression, but isn't: error parsing regexp: {_go_words(error, pattern)}"
+        regexp(pattern)
+    except RegexpError as error:
+        detail = f"must be a valid regular expression, but isn't: {error}"
         return [invalid_value(f"{path}.pattern", pattern, detail)]
     return []
-
-
-def _go_words(error: re.error, pattern: str) -> str:
-    """Go's words for what Python says of a regular expression; the commonest mistakes."""
-    known = {
-        "missing ), unterminated subpattern": "missing closing )",
-        "unbalanced parenthesis": "unexpected )",
-        "unterminated character set": "missing closing ]",
-        "nothing to repeat": "missing argument to repetition operator",
-    }
-    shown = pattern
-    if error.msg == "unterminated character set" and error.pos is not None:
-        shown = pattern[error.pos :]
-    elif error.msg == "nothing to repeat" and error.pos is not None:
-        shown = pattern[error.pos]
-    return f"{known.get(error.msg, error.msg)}: `{shown}`"
 
 
 def _completeness(node: Object, form: Object | None, form_path: str, path: str) -> list[FieldError]:
