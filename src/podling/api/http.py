@@ -17,9 +17,9 @@ import hashlib
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
 
 import httptools
@@ -32,6 +32,9 @@ MAX_UNSENT = 16 << 20
 """Bytes that a stream's reader may lag behind before it is cut off."""
 GZIP_FROM = 128 << 10
 """Answers longer than this are compressed for those who accept it, as Kubernetes does."""
+PIECE = 128 << 10
+"""Bytes that long answers are written by: whole, they would be copied and encrypted into ever new memory, and getting
+that from the kernel costs more than the encryption."""
 MAX_PIPELINED = 32
 """Requests of one connection that may wait behind the one in work; more are left in the socket."""
 
@@ -45,6 +48,13 @@ FINGERPRINT = "sha256"
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NO_BODY = frozenset({204, 304})
+
+
+class Pieces(NamedTuple):
+    """A long body that is put together while it is written; `length` in bytes."""
+
+    length: int
+    parts: Iterable[bytes]
 
 
 class Request:
@@ -93,10 +103,13 @@ class Request:
         """The client's verified certificate."""
         return self.connection.certificate
 
-    def respond(self, status: int, body: bytes, content_type: str = "application/json", headers: Headers = ()) -> None:
+    def respond(
+        self, status: int, body: bytes | Pieces, content_type: str = "application/json", headers: Headers = ()
+    ) -> None:
         """Answers; compresses where that is wanted and pays."""
-        if len(body) > GZIP_FROM and b"gzip" in self.headers.get(b"accept-encoding", b""):
-            body = gzip.compress(body, compresslevel=1, mtime=0)
+        length = body.length if isinstance(body, Pieces) else len(body)
+        if length > GZIP_FROM and b"gzip" in self.headers.get(b"accept-encoding", b""):
+            body = gzip.compress(_whole(body), compresslevel=1, mtime=0)
             headers = (*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
         if self.notices:
             headers = (*self.notices, *headers)
@@ -114,6 +127,10 @@ class Request:
         """
         self.answered = True
         return self.connection.take_over(receiver, closed)
+
+
+def _whole(body: bytes | Pieces) -> bytes:
+    return b"".join(body.parts) if isinstance(body, Pieces) else body
 
 
 class Stream:
@@ -162,6 +179,11 @@ class Stream:
         self._connection.streaming = None
         self._connection.write(b"0\r\n\r\n")
         self._connection.finish(self._request)
+
+
+def _cut(body: bytes) -> Iterator[memoryview]:
+    view = memoryview(body)
+    return (view[start : start + PIECE] for start in range(0, len(view), PIECE))
 
 
 def _verified(tls: ssl.SSLObject) -> Certificate | None:
@@ -334,15 +356,23 @@ class Connection(asyncio.Protocol):
         self._current = request
         self._server.run(request)
 
-    def respond(self, request: Request, status: int, body: bytes, content_type: str, headers: Headers) -> None:
+    def respond(self, request: Request, status: int, body: bytes | Pieces, content_type: str, headers: Headers) -> None:
         request.answered = True
         self.observe(request, status)
         extra = "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
         if not self._keeps(request):
             extra += "Connection: close\r\n"
-        length = "" if status in _NO_BODY else f"Content-Type: {content_type}\r\nContent-Length: {len(body)}\r\n"
-        head = _STATUS_LINES[status] + f"{length}{extra}\r\n".encode("latin-1", "replace")
-        self.write(head if request.method == "HEAD" or status in _NO_BODY else head + body)
+        length = body.length if isinstance(body, Pieces) else len(body)
+        about = "" if status in _NO_BODY else f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n"
+        head = _STATUS_LINES[status] + f"{about}{extra}\r\n".encode("latin-1", "replace")
+        if request.method == "HEAD" or status in _NO_BODY:
+            self.write(head)
+        elif length <= PIECE:
+            self.write(head + _whole(body))
+        else:
+            self.write(head)
+            for piece in body.parts if isinstance(body, Pieces) else _cut(body):
+                self.write(piece)
         self.finish(request)
 
     def observe(self, request: Request, status: int) -> None:
@@ -362,7 +392,7 @@ class Connection(asyncio.Protocol):
     def _keeps(self, request: Request) -> bool:
         return request.keep_alive and not request.upgrade
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         if not self._transport.is_closing():
             self._transport.write(data)
 

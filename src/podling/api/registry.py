@@ -65,25 +65,21 @@ class StoreReader:
         self._served = served
 
     def get(self, resource: str, namespace: str, name: str) -> Object | None:
-        entry = self._store.get(Key(self._storage(resource), namespace, name))
-        return self._shown(resource, entry) if entry else None
+        storage, convert = self._stored_as(resource)
+        entry = self._store.get(Key(storage, namespace, name))
+        if entry is None:
+            return None
+        return entry.object if convert is None else convert(entry.object)
 
     def list(self, resource: str, namespace: str | None = None) -> Sequence[Object]:
-        convert = self._converter(resource)
-        entries = self._store.list(self._storage(resource), namespace)
+        storage, convert = self._stored_as(resource)
+        entries = self._store.list(storage, namespace)
         return [e.object for e in entries] if convert is None else [convert(e.object) for e in entries]
 
-    def _storage(self, resource: str) -> str:
+    def _stored_as(self, resource: str) -> tuple[str, Callable[[Object], Object] | None]:
+        """The key in the store, and how the served version is made from what is stored."""
         served = self._served.by_name(resource)
-        return served.storage_key if served else resource
-
-    def _converter(self, resource: str) -> Callable[[Object], Object] | None:
-        served = self._served.by_name(resource)
-        return served.from_storage if served else None
-
-    def _shown(self, resource: str, entry: Entry) -> Object:
-        convert = self._converter(resource)
-        return entry.object if convert is None else convert(entry.object)
+        return (served.storage_key, served.from_storage) if served else (resource, None)
 
 
 def _utc_now() -> datetime:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,8 @@ from podling.api.resources import User
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
+_KNOWN_PATHS, _KNOWN_PATH = 4096, 512
+"""So many paths of at most so many characters are remembered: clients ask the same few things again and again."""
 
 
 class RequestInfo(NamedTuple):
@@ -40,6 +43,10 @@ class RequestInfo(NamedTuple):
 
 def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
     """Takes a path apart; `watch` says whether the query asks for a watch."""
+    return (_known_path if len(path) <= _KNOWN_PATH else _parse_path)(method, path, watch)
+
+
+def _parse_path(method: str, path: str, watch: bool) -> RequestInfo:
     parts = path.split("/")[1:]
     if parts and parts[-1] == "":
         parts.pop()
@@ -49,6 +56,9 @@ def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
     if prefix == "apis" and len(parts) >= 4:
         return _resource_info(method, path, parts[1], parts[2], parts[3:], watch)
     return RequestInfo(method.lower(), path)
+
+
+_known_path = lru_cache(_KNOWN_PATHS)(_parse_path)
 
 
 def _resource_info(method: str, path: str, group: str, version: str, parts: list[str], watch: bool) -> RequestInfo:

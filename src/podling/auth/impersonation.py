@@ -51,8 +51,13 @@ class Wanted:
 
 def wanted(headers: Mapping[bytes, bytes]) -> Wanted | None:
     """`None` where a request speaks for nobody else. Raises 400 where it does not say for whom."""
-    if not any(name.startswith(PREFIX) for name in headers):
-        return None
+    for name in headers:
+        if name.startswith(PREFIX):
+            return _wanted(headers)
+    return None
+
+
+def _wanted(headers: Mapping[bytes, bytes]) -> Wanted | None:
     extra = {
         unquote(name[len(EXTRA_PREFIX) :].decode("latin-1")): _values(value)
         for name, value in headers.items()

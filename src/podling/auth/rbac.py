@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from podling.api.requests import Attributes, Decision
@@ -23,6 +23,10 @@ RESOURCES = tuple(f"{plural}.{GROUP}" for plural in ("roles", "clusterroles", "r
 BINDINGS = tuple(f"{plural}.{GROUP}" for plural in ("clusterrolebindings", "rolebindings"))
 REMEMBERED = 2048
 """How many (user, namespace) pairs keep their compiled rules."""
+DECISIONS = 64
+"""How many decisions each of them keeps."""
+LONGEST_NAME = 253
+"""Nothing is remembered for a longer one (nothing can be called so): the names are those that a client makes up."""
 
 Rule = Mapping[str, Any]
 Subject = tuple[str, str]
@@ -43,6 +47,24 @@ class Granted:
 
     grants: Sequence[Grant]
     problems: Sequence[str]
+    decisions: dict[Attributes, Decision] = field(default_factory=dict[Attributes, Decision], compare=False)
+    """Those of the last while, with which most requests are decided."""
+
+    def decide(self, attributes: Attributes) -> Decision:
+        decision = self.decisions.get(attributes)
+        if decision is None:
+            decision = self._decide(attributes)
+            if len(attributes.name) + len(attributes.path) <= LONGEST_NAME:
+                if len(self.decisions) >= DECISIONS:
+                    self.decisions.clear()
+                self.decisions[attributes] = decision
+        return decision
+
+    def _decide(self, attributes: Attributes) -> Decision:
+        for grant in self.grants:
+            if allows(grant.rule, attributes):
+                return Decision(True, grant.reason)
+        return Decision(False, f"RBAC: {self.problem}" if self.problems else "")
 
     @property
     def problem(self) -> str:
@@ -97,18 +119,17 @@ class Rbac:
     def __call__(self, user: User, attributes: Attributes) -> Decision:
         if MASTERS in user.groups:
             return Decision(True)
-        granted = self.granted(user, attributes.namespace)
-        for grant in granted.grants:
-            if allows(grant.rule, attributes):
-                return Decision(True, grant.reason)
-        return Decision(False, f"RBAC: {granted.problem}" if granted.problems else "")
+        return self.granted(user, attributes.namespace).decide(attributes)
 
     def granted(self, user: User, namespace: str) -> Granted:
         """All that the user may do in the namespace (`""`: at the cluster's scope only)."""
         key = (user.name, user.groups, namespace)
         known = self._compiled.get(key)
         if known is None:
-            known = self._compiled[key] = self._compile(user, namespace)
+            known = self._compile(user, namespace)
+            if len(namespace) > LONGEST_NAME:
+                return known
+            self._compiled[key] = known
             if len(self._compiled) > REMEMBERED:
                 self._compiled.popitem(last=False)
         return known

@@ -6,6 +6,7 @@ import asyncio
 import multiprocessing
 import os
 import random
+import select
 import sqlite3
 import time
 from multiprocessing.connection import Connection
@@ -19,6 +20,7 @@ from podling.store.types import Key, Object, StorageFailed, StorageFull
 
 KILLS = 100
 WRITERS = 8
+PATIENCE = 30
 
 
 def config_map(name: str, size: int = 1) -> Object:
@@ -47,7 +49,7 @@ def storm(path: str, prefix: str, acknowledged: int) -> None:
 
 
 def serve_storms(orders: Connection) -> None:
-    """Forks a storm for each order, so that a hundred of them need one start of Python."""
+    """Forks a storm for each order, so that a hundred of them need one start of Python; tells when it has begun."""
     while (order := orders.recv()) is not None:
         path, prefix = order
         reading, writing = os.pipe()
@@ -56,6 +58,7 @@ def serve_storms(orders: Connection) -> None:
             os.close(reading)
             storm(path, prefix, writing)
         os.close(writing)
+        select.select([reading], [], [], PATIENCE)
         orders.send(pid)
         orders.recv()
         os.kill(pid, 9)
@@ -83,7 +86,7 @@ def test_no_acknowledged_write_is_lost_when_the_process_is_killed_a_hundred_time
     chance = random.Random(1)
     try:
         for number in range(KILLS):
-            everything |= killed_storm(ours, path, f"round{number}", chance.uniform(0.005, 0.03))
+            everything |= killed_storm(ours, path, f"round{number}", chance.uniform(0.0, 0.02))
     finally:
         ours.send(None)
         server.join()
