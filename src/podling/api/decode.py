@@ -6,7 +6,7 @@ The result is what Go's decoding would make of the body (`structs`): pruned, nor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -185,24 +185,30 @@ def _check_type(version: str, named: str, resource: Resource, refusal: Callable[
 
 def decode_patched(
     live: Object,
-    patched: Object,
+    outcome: Any,
     resource: Resource,
     schemas: Schemas,
     field_validation: str = "Warn",
     *,
     strategic: Object | None = None,
+    problems: Sequence[str] = (),
 ) -> Decoded:
-    """The outcome of a patch as an object of the kind; `strategic` is the document of a strategic merge patch.
+    """The outcome of a patch as an object of the kind; `strategic` is the document of a strategic merge patch, and
+    `problems` what strict reading of the patch found.
 
     Raises ApiError 422 when it is none, with the outcome in it (or the strategic patch), as the API server does.
     """
-    version, named = patched.get("apiVersion") or resource.api_version, patched.get("kind") or resource.kind
 
     def refusal(why: str) -> ApiError:
         if strategic is not None:
             return patch.refused(gotext.plain(strategic), why)
-        return patch.refused(patch.patched_json(live, patched, schemas.node(resource.schema)), why)
+        return patch.refused(patch.patched_json(live, outcome, schemas.node(resource.schema)), why)
 
+    if not isinstance(outcome, dict):
+        problem = unmarshal_error(outcome, _HEADER_TYPE)
+        raise refusal(f"couldn't get version/kind; json parse error: {problem}")
+    patched = cast(Object, outcome)
+    version, named = patched.get("apiVersion") or resource.api_version, patched.get("kind") or resource.kind
     if not isinstance(version, str) or not isinstance(named, str):
         name = "kind" if isinstance(version, str) else "apiVersion"
         problem = unmarshal_error(patched[name], "string", f".{name}")
@@ -215,12 +221,11 @@ def decode_patched(
         obj, strict = shape(patched, node, unstructured=strategic is not None, settled=settled)
     except DecodeError as error:
         raise refusal(str(error)) from None
-    if field_validation == "Ignore":
-        strict = []
-    elif strict and field_validation == "Strict":
-        raise refusal("strict decoding error: " + ", ".join(strict))
+    found = [*problems, *strict] if field_validation != "Ignore" else []
+    if found and field_validation == "Strict":
+        raise refusal("strict decoding error: " + ", ".join(found))
     _check_type(version, named, resource, refusal)
-    return Decoded(_whole(version, named, obj), strict)
+    return Decoded(_whole(version, named, obj), found)
 
 
 def _decode_apply(body: bytes, resource: Resource, field_validation: str) -> Decoded:

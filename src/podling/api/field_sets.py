@@ -121,13 +121,28 @@ def is_subset(left: Set, right: Set) -> bool:
 
 def paths(members: Set, above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Every member, in the order in which errors list them: a level's members before what is below."""
-    keys = sorted(key for key in members if key != ".")
+    keys = sorted((key for key in members if key != "."), key=_rank)
     for key in keys:
         if is_member(members[key]):
             yield (*above, key)
     for key in keys:
         if members[key]:
             yield from paths(members[key], (*above, key))
+
+
+def _rank(element: str) -> Any:
+    """Fields first, then items by their keys, then items of sets; numbers by their size and before text."""
+    sort, _, rest = element.partition(":")
+    if sort == "k":
+        keys = cast(Object, orjson.loads(rest))
+        return 1, [(name, _value_rank(value)) for name, value in keys.items()]
+    return (0, rest) if sort == "f" else (2, _value_rank(orjson.loads(rest)))
+
+
+def _value_rank(value: Any) -> Any:
+    if isinstance(value, bool):
+        return 2, value
+    return (0, value) if isinstance(value, int | float) else (1, str(value))
 
 
 def path_text(path: tuple[str, ...]) -> str:
@@ -148,6 +163,55 @@ def element_text(element: str) -> str:
 def in_order(members: Set) -> Set:
     """The set with its keys as the API writes them; shares nothing with `members`."""
     return orjson.loads(orjson.dumps(members, option=orjson.OPT_SORT_KEYS))
+
+
+def decoded(fields: Any) -> Set:
+    """A set as somebody wrote it, in the form that all others have. What kind of element is not known is left out.
+
+    Raises ValueError for what is no set.
+    """
+    return _decoded(fields)[0]
+
+
+def _decoded(fields: Any) -> tuple[Set, bool]:
+    """The members below, and whether the place itself is one."""
+    if not isinstance(fields, dict):
+        raise ValueError("a set is an object")
+    below: Set = {}
+    for key, value in cast(Set, fields).items():
+        element = "." if key == "." else _decoded_element(key)
+        if element == ".":
+            continue
+        if element is not None:
+            children, member = _decoded(value)
+            below[element] = cast(Set, _made(children, member))
+    return below, not below or "." in fields
+
+
+def _decoded_element(key: str) -> str | None:
+    sort, colon, rest = key[:1], key[1:2], key[2:]
+    if colon != ":":
+        raise ValueError(f"missing colon: {key}")
+    if sort == "f":
+        return key
+    if sort not in ("k", "v", "i"):
+        return None
+    value: Any = orjson.loads(rest)
+    if sort == "k" and not isinstance(value, dict):
+        raise ValueError(f"no keys: {key}")
+    return f"{sort}:{orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()}"
+
+
+def settled(members: Set, node: Node) -> Set:
+    """The set with what it holds below a list or map that has become atomic made the whole of it."""
+    result: Set = {}
+    for key, child in members.items():
+        if not child:
+            result[key] = child
+            continue
+        below = _child_node(node, key)
+        result[key] = {} if below.atomic else settled(child, below)
+    return result
 
 
 def with_named_fields(members: Set, node: Node) -> Set:
@@ -205,18 +269,45 @@ def _set_item_problem(item: Any) -> str:
     return "associative list without keys has an element that's an explicit null"
 
 
-def _indexed(items: Any, node: Node) -> dict[str, Any]:
-    """The items by path element; of duplicates the first, and none that cannot be identified.
+class _Repeated(list[Any]):
+    """The items of an associative list that have one identity."""
+
+
+_Keyed = list[tuple[str, Any]]
+
+
+def _keyed(items: Any, node: Node) -> _Keyed:
+    """The items with their path elements; none that cannot be identified.
 
     A custom resource is looked at before it is validated: what should be a list can be anything.
     """
-    result: dict[str, Any] = {}
+    result: _Keyed = []
     for item in cast("list[Any]", items) if isinstance(items, list) else ():
         try:
-            result.setdefault(item_key(item, node), item)
+            result.append((item_key(item, node), item))
         except UnidentifiedItem:
             continue
     return result
+
+
+def _by_key(keyed: _Keyed) -> dict[str, Any]:
+    """The items by path element; `_Repeated` where several share one."""
+    result = dict(keyed)
+    if len(result) == len(keyed):
+        return result
+    result.clear()
+    for key, item in keyed:
+        if key not in result:
+            result[key] = item
+        elif type(result[key]) is _Repeated:
+            result[key].append(item)
+        else:
+            result[key] = _Repeated((result[key], item))
+    return result
+
+
+def _indexed(items: Any, node: Node) -> dict[str, Any]:
+    return _by_key(_keyed(items, node))
 
 
 # --- which way a value is walked
@@ -281,7 +372,7 @@ def _set_of_list(value: Any, node: Node) -> Set | None:
         return None
     result: Set = {}
     for key, item in _indexed(cast(list[Any], value), node).items():
-        below = _set_of(item, node.element) if node.keys else None
+        below = _set_of(item, node.element) if node.keys and type(item) is not _Repeated else None
         result[key] = {**below, ".": {}} if below else {}
     return result or None
 
@@ -333,11 +424,19 @@ def _compare_different(left: Any, right: Any, node: Node) -> _Change:
     if right is ABSENT:
         return None, None, _members(left, node)
     walk = _walk_of(node, right)
+    if node.kind is Kind.ANY and isinstance(left, dict) != isinstance(right, dict):
+        return _compare_types(left, right, node)
     if walk == _LEAF or not (left or right):
         return _MODIFIED
     if walk == _MAP:
         return _compare_maps(left, right, node)
     return _compare_lists(left, right, node)
+
+
+def _compare_types(left: Any, right: Any, node: Node) -> _Change:
+    """A map that becomes something else, or the other way round; null goes with a map that has members."""
+    added, _, removed = _compare_maps(left, right, node)
+    return added, None if (added or removed) and None in (left, right) else {}, removed
 
 
 def _members(value: Any, node: Node) -> Set:
@@ -346,7 +445,7 @@ def _members(value: Any, node: Node) -> Set:
     if walk == _LEAF or not value:
         return {}
     if walk == _LIST:
-        below = {key: _members(item, node.element) for key, item in _indexed(value, node).items()}
+        below = {key: _item_members(item, node) for key, item in _indexed(value, node).items()}
     elif node.kind is Kind.MAP and node.element.leaf and isinstance(value, dict):
         below = _leaves(cast(Object, value))
     else:
@@ -355,6 +454,10 @@ def _members(value: Any, node: Node) -> Set:
     if below:
         below["."] = {}
     return below
+
+
+def _item_members(item: Any, node: Node) -> Set:
+    return {} if type(item) is _Repeated else _members(item, node.element)
 
 
 def _compare_maps(left: Any, right: Any, node: Node) -> _Change:
@@ -381,11 +484,25 @@ def _compare_lists(left: Any, right: Any, node: Node) -> _Change:
     old, new = _indexed(left, node), _indexed(right, node)
     gathered = _Gathered()
     for key, item in new.items():
-        gathered.take(key, _compare(old.get(key, ABSENT), item, node.element))
+        before = old.get(key, ABSENT)
+        if before != item:
+            gathered.take(key, _compare_items(before, item, node))
     for key, item in old.items():
         if key not in new:
-            gathered.take(key, _compare(item, ABSENT, node.element))
+            gathered.take(key, _compare_items(item, ABSENT, node))
     return gathered.result()
+
+
+def _compare_items(left: Any, right: Any, node: Node) -> _Change:
+    """Items that share an identity are owned together, as if they were one leaf."""
+    was_repeated, is_repeated = type(left) is _Repeated, type(right) is _Repeated
+    if not was_repeated and not is_repeated:
+        return _compare_different(left, right, node.element)
+    if was_repeated and is_repeated:
+        return _MODIFIED
+    if was_repeated:
+        return None if right is ABSENT else _members(right, node.element), None, {}
+    return {}, None, None if left is ABSENT else _members(left, node.element)
 
 
 class _Gathered:
@@ -437,33 +554,34 @@ def _merge_maps(live: Any, config: Any, node: Node) -> Any:
 
 def _merge_lists(live: Any, config: Any, node: Node) -> list[Any]:
     """Items in the configuration's order, the others where the live list has them."""
-    old, new = _indexed(live, node), _indexed(config, node)
+    left, new = _keyed(live, node), _indexed(config, node)
+    old, right = _by_key(left), list(new)
     shared = [key for key in new if key in old]
     result: list[Any] = []
     merged: set[str] = set()
-    left, right = list(old), list(new)
     i = j = 0
 
     def take(key: str) -> None:
         merged.add(key)
-        result.append(merge(old.get(key, ABSENT), new[key], node.element))
+        before = old.get(key, ABSENT)
+        result.append(merge(None if type(before) is _Repeated else before, new[key], node.element))
         if shared and shared[0] == key:
             shared.pop(0)
 
     while i < len(left) or j < len(right):
         if i < len(left) and j < len(right):
-            if left[i] == right[j]:
+            if left[i][0] == right[j]:
                 take(right[j])
                 i, j = i + 1, j + 1
                 continue
-            if left[i] in new and shared and shared[0] != left[i]:
+            if left[i][0] in new and shared and shared[0] != left[i][0]:
                 i += 1
                 continue
-        if i < len(left) and left[i] not in new:
-            result.append(old[left[i]])
+        if i < len(left) and left[i][0] not in new:
+            result.append(left[i][1])
             i += 1
             continue
-        if i < len(left) and left[i] in merged:
+        if i < len(left) and left[i][0] in merged:
             i += 1
         if j < len(right):
             take(right[j])
@@ -472,11 +590,12 @@ def _merge_lists(live: Any, config: Any, node: Node) -> list[Any]:
 
 
 def remove(value: Any, gone: Set, node: Node) -> Any:
-    """`value` without the members of `gone`; what is atomic goes as a whole."""
+    """`value` without the members of `gone`; what is atomic goes as a whole, and what loses all it holds is null."""
     walk = _walk_of(node, value)
-    if walk == _LEAF or not value:
-        return value
-    return _remove_from_map(value, gone, node) if walk == _MAP else _remove_from_list(value, gone, node)
+    if walk == _LEAF:
+        return value if not isinstance(value, dict | list) else None
+    kept = _remove_from_map(value, gone, node) if walk == _MAP else _remove_from_list(value, gone, node)
+    return kept or None
 
 
 def _remove_from_map(value: Any, gone: Set, node: Node) -> Any:

@@ -111,6 +111,21 @@ def _repeated(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(again)
 
 
+def repeated_fields(value: Any, path: str = "") -> list[str]:
+    """`duplicate field "spec.replicas"`, for all `RepeatedKeys` in what `loads_strict` gave."""
+    if isinstance(value, list):
+        items = enumerate(cast(list[Any], value))
+        return [problem for index, item in items for problem in repeated_fields(item, f"{path}[{index}]")]
+    if not isinstance(value, dict):
+        return []
+    members = cast(dict[str, Any], value)
+    place = f"{path}." if path else ""
+    found = [problem for name, item in members.items() for problem in repeated_fields(item, place + name)]
+    if isinstance(members, RepeatedKeys):
+        found += [f'duplicate field "{place}{name}"' for name in members.repeated]
+    return found
+
+
 def syntax_error(text: bytes) -> str:
     """What encoding/json says of a text that is no JSON."""
     try:

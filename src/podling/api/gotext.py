@@ -21,6 +21,13 @@ def plain(value: Any) -> str:
     return "<nil>" if value is None else str(value)
 
 
+def text(value: Any) -> str:
+    """`%s` of what should be a string."""
+    if isinstance(value, str):
+        return value
+    return f"%!s({'<nil>' if value is None else f'{type_name(value)}={plain(value)}'})"
+
+
 def syntax(value: Any) -> str:
     """`%#v`: `map[string]interface {}{"a":1}`."""
     if isinstance(value, dict):
@@ -54,14 +61,16 @@ def _quoted_character(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def json_text(value: Any) -> str:
-    """As encoding/json writes it: fit to stand in a web page."""
-    text = orjson.dumps(value).decode()
+def json_text(value: Any, *, sort_keys: bool = False) -> str:
+    """As encoding/json writes it: fit to stand in a web page. Of a map it sorts the keys."""
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else 0).decode()
     return text if _HTML.keys().isdisjoint(text) else "".join(_HTML.get(c, c) for c in text)
 
 
 def type_name(value: Any) -> str:
-    """`%T` of a value decoded without a type."""
+    """The type of a value decoded without one: `%T`, and `%s` of `reflect.TypeOf`."""
+    if value is None:
+        return "%!s(<nil>)"
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int):

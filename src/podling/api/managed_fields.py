@@ -18,8 +18,8 @@ from typing import Any, Final, NamedTuple, cast
 
 import orjson
 
-from podling.api import field_sets
-from podling.api.errors import ApiError, bad_request
+from podling.api import field_sets, gotext
+from podling.api.errors import ApiError, FieldError, bad_request, invalid_value, too_long
 from podling.api.field_sets import Set
 from podling.api.meta import timestamp
 from podling.api.schema import Node
@@ -27,8 +27,12 @@ from podling.api.structs import DecodeError, shape
 from podling.store.types import Object
 
 LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
+_LONGEST_NAME: Final = 128
+_LONGEST_SUBRESOURCE: Final = 256
 MAX_UPDATE_MANAGERS: Final = 10
 """More updaters than this are joined, the oldest first, into `ancient-changes`."""
+MAX_ANNOTATIONS: Final = 256 << 10
+"""Bytes of keys and values together; an annotation of client-side apply that does not fit is dropped."""
 
 _FIRST: Final = "before-first-apply"
 _ANCIENT: Final = "ancient-changes"
@@ -71,16 +75,48 @@ class Owned:
 
 
 Managers = dict[Manager, Owned]
-Elsewhere = Mapping[str, field_sets.Comparison]
-"""How a change looks in other versions, by apiVersion, where these have other fields: of managers of such versions."""
+Elsewhere = Mapping[str, field_sets.Comparison | None]
+"""How a change looks in other versions, by apiVersion, where these have other fields: of managers of such versions.
+
+None for a version that is not served: who owned something there owns nothing any more.
+"""
+
+
+def manager_problems(name: str, field: str) -> list[FieldError]:
+    """What is wrong with the name of a manager."""
+    if name.isprintable() and len(name.encode()) <= _LONGEST_NAME:
+        return []
+    problems = [too_long(field, _LONGEST_NAME)] if len(name.encode()) > _LONGEST_NAME else []
+    for position, character in enumerate(name):
+        if not character.isprintable():
+            offset = len(name[:position].encode())
+            problems.append(
+                invalid_value(field, name, f"invalid character {_code_point(character)} (at position {offset})")
+            )
+    return problems
+
+
+def _code_point(character: str) -> str:
+    """Go's `%#U` of a character that cannot be printed."""
+    return f"U+{ord(character):04X}"
+
+
+def manager_of(user_agent: str) -> str:
+    """The name of a client that gives none, from its `User-Agent`."""
+    name = "".join(filter(str.isprintable, user_agent.partition("/")[0]))
+    return name.encode()[:_LONGEST_NAME].decode(errors="ignore")
 
 
 def _identity(name: str, operation: str, api_version: str, subresource: str) -> Manager:
     return Manager(name, operation, "" if operation == "Apply" else api_version, subresource)
 
 
-def _decode(entries: Any) -> Managers | None:
-    """None when an entry is malformed: then there are none, as for the API server."""
+def _decode(entries: Any, node: Node, *, sent: bool = False) -> Managers | None:
+    """None when an entry is malformed: then there are none, as for the API server.
+
+    What is stored has one form already; what was `sent` is brought into it. The schema of a custom resource may have
+    changed since.
+    """
     if not isinstance(entries, list):
         return {}
     managers: Managers = {}
@@ -89,8 +125,13 @@ def _decode(entries: Any) -> Managers | None:
         fields: Any = entry.get("fieldsV1") or {}
         if operation not in {"Apply", "Update"} or not api_version or entry.get("fieldsType") != "FieldsV1":
             return None
-        if not isinstance(fields, dict):
-            return None
+        if sent:
+            try:
+                fields = field_sets.decoded(fields)
+            except ValueError:
+                return None
+        if node.structural:
+            fields = field_sets.settled(fields, node)
         identity = _identity(entry.get("manager", ""), operation, api_version, entry.get("subresource", ""))
         managers[identity] = Owned(cast(Set, fields), api_version, entry.get("time"))
     return managers
@@ -113,6 +154,23 @@ def _entry(manager: Manager, owned: Owned) -> Object:
     if manager.subresource:
         entry["subresource"] = manager.subresource
     return entry
+
+
+def _identifier(manager: Manager) -> str:
+    """What Kubernetes sorts managers by: the JSON of an entry without fields and time."""
+    parts = zip(("manager", "operation", "apiVersion", "subresource"), manager, strict=True)
+    return gotext.json_text({name: part for name, part in parts if part})
+
+
+def problems(obj: Object) -> list[FieldError]:
+    """What is wrong with the names in the managedFields that somebody sent."""
+    found: list[FieldError] = []
+    for index, entry in enumerate(cast("list[Object]", _entries(obj) or ())):
+        place = f"metadata.managedFields[{index}]"
+        found += manager_problems(entry.get("manager", ""), f"{place}.manager")
+        if len(entry.get("subresource", "").encode()) > _LONGEST_SUBRESOURCE:
+            found.append(too_long(f"{place}.subresource", _LONGEST_SUBRESOURCE))
+    return found
 
 
 def _metadata(obj: Object) -> Object:
@@ -142,10 +200,8 @@ def _with_entries(obj: Object, managers: Managers) -> Object:
     return {**bare, "metadata": {**_metadata(bare), "managedFields": _encode(managers)}}
 
 
-def _ignored(node: Node, subresource: str, reset_fields: Sequence[str] | None) -> Set:
-    """The fields that this endpoint throws away: nobody owns them by a write there."""
-    if reset_fields is None:
-        reset_fields = ("spec",) if subresource == "status" else ("status",) if not subresource else ()
+def _ignored(reset_fields: Sequence[str]) -> Set:
+    """The fields that an endpoint throws away: nobody owns them by a write there."""
     result: Set = {}
     for path in reset_fields:
         place = result
@@ -153,7 +209,7 @@ def _ignored(node: Node, subresource: str, reset_fields: Sequence[str] | None) -
         for name in above:
             place = place.setdefault(f"f:{name}", {})
         place[f"f:{last}"] = {}
-    return result if node.kind == "struct" else {}
+    return result
 
 
 # --- updates
@@ -168,23 +224,23 @@ def track_update(
     api_version: str,
     now: datetime,
     subresource: str = "",
-    reset_fields: Sequence[str] | None = None,
+    reset_fields: Sequence[str] = (),
     elsewhere: Elsewhere = MappingProxyType({}),
 ) -> Object:
     """`new` with its managedFields: what differs from `old` (None: a create) now belongs to `manager`.
 
     Call it with the object as the user wants it, defaulted, before the strategy's `prepare` and before anything is
     allocated: what the server fills in later has no owner. `reset_fields` are the dotted paths that the endpoint
-    ignores; by default `status`, or `spec` on the status subresource (none for custom resources without one).
+    ignores.
 
     managedFields in `new` replace those of `old` (a user may edit them); `[]` and `[{}]` clear them.
     """
-    managers = _sent_or_live(old, new, subresource)
+    managers = _sent_or_live(old, new, node, subresource)
     bare = _without_entries(new)
     if not managers and old is not None and _uid(old):
         return _with_entries(bare, managers)
     identity = _identity(manager or _UNNAMED, "Update", api_version, subresource)
-    ignored = _ignored(node, subresource, reset_fields)
+    ignored = _ignored(reset_fields)
     before, time = _without_entries(old or {}), timestamp(now)
     updated = _update(managers, before, bare, node, identity, time, api_version, ignored, elsewhere)
     return _with_entries(bare, _capped(updated))
@@ -203,15 +259,16 @@ def _uid(obj: Object) -> str:
     return _metadata(obj).get("uid", "")
 
 
-def _sent_or_live(old: Object | None, new: Object, subresource: str) -> Managers:
+def _sent_or_live(old: Object | None, new: Object, node: Node, subresource: str) -> Managers:
     sent = _entries(new)
     if not subresource and sent is not None:
         if sent in ([], [{}]):
             return {}
-        managers = _decode(sent)
+        before = _entries(old)
+        managers = _decode(sent, node, sent=sent != before)
         if managers:
             return managers
-    return _decode(_entries(old)) or {}
+    return _decode(_entries(old), node) or {}
 
 
 def _update(
@@ -241,9 +298,10 @@ def _update(
     return result
 
 
-def compared(old: Object, new: Object, node: Node) -> field_sets.Comparison:
+def compared(old: Object, new: Object, node: Node, reset_fields: Sequence[str]) -> field_sets.Comparison:
     """What `elsewhere` is made of: the same change in the field names of another version."""
-    return field_sets.compare(_without_entries(old), _without_entries(new), node)
+    change = field_sets.compare(_without_entries(old), _without_entries(new), node)
+    return change.without(_ignored(reset_fields))
 
 
 def _stays(fields: Set, owned: Set, change: field_sets.Comparison) -> bool:
@@ -263,6 +321,8 @@ def _taken_away(
             result[manager] = owned
             continue
         fields, change = owned.fields, elsewhere.get(owned.api_version, here)
+        if change is None:
+            continue
         for gone in (change.changed, change.removed):
             taken = field_sets.intersection(fields, gone)
             if taken:
@@ -280,7 +340,7 @@ def _capped(managers: Managers) -> Managers:
         return managers
     result = dict(managers)
     first: dict[str, Manager] = {}
-    for manager in sorted(updaters, key=lambda item: (managers[item].time or "", item)):
+    for manager in sorted(updaters, key=lambda item: (managers[item].time or "", _identifier(item))):
         if surplus <= 0:
             break
         owned = managers[manager]
@@ -323,7 +383,7 @@ def apply(
     api_version: str,
     now: datetime,
     subresource: str = "",
-    reset_fields: Sequence[str] | None = None,
+    reset_fields: Sequence[str] = (),
     elsewhere: Elsewhere = MappingProxyType({}),
 ) -> Object:
     """The live object (None: a create) with `config` applied, as Go would write it; not yet defaulted.
@@ -341,10 +401,10 @@ def apply(
         identity=_identity(manager, "Apply", api_version, subresource),
         api_version=api_version,
         time=timestamp(now),
-        ignored=_ignored(node, subresource, reset_fields),
+        ignored=_ignored(reset_fields),
         elsewhere=elsewhere,
     )
-    managers = _decode(_entries(live)) or {}
+    managers = _decode(_entries(live), node) or {}
     if not managers and live is not None:
         managers = application.first_managers(subresource)
     try:
@@ -423,7 +483,7 @@ class _Application:
         for manager, owned in owners.items():
             if manager != self.identity:
                 change = self.elsewhere.get(owned.api_version, here)
-                contested = field_sets.intersection(owned.fields, change.changed)
+                contested = field_sets.intersection(owned.fields, change.changed) if change is not None else {}
                 found += [_Conflict(manager, owned.api_version, path) for path in field_sets.paths(contested)]
         return found
 
@@ -490,8 +550,12 @@ def _with_last_applied(merged: Object, config: Object) -> Object:
     if LAST_APPLIED in _annotations(config):
         rest = {key: value for key, value in _annotations(config).items() if key != LAST_APPLIED}
         config = {**config, "metadata": {**_metadata(config), "annotations": rest}}
-    text = orjson.dumps(config, option=orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE).decode()
-    return {**merged, "metadata": {**_metadata(merged), "annotations": {**annotations, LAST_APPLIED: text}}}
+    text = gotext.json_text(config, sort_keys=True) + "\n"
+    others = {key: value for key, value in annotations.items() if key != LAST_APPLIED}
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in others.items())
+    if size + len(LAST_APPLIED) + len(text.encode()) <= MAX_ANNOTATIONS:
+        others[LAST_APPLIED] = text
+    return {**merged, "metadata": {**_metadata(merged), "annotations": others}}
 
 
 def _described_manager(conflict: _Conflict) -> str:
@@ -503,6 +567,7 @@ def _described_manager(conflict: _Conflict) -> str:
 
 
 def _conflict_error(conflicts: list[_Conflict]) -> ApiError:
+    conflicts = sorted(conflicts, key=lambda conflict: _identifier(conflict.manager))
     causes = [
         {
             "reason": "FieldManagerConflict",
@@ -522,7 +587,7 @@ def _conflict_list(causes: Sequence[Mapping[str, str]]) -> str:
     by_manager: dict[str, list[str]] = {}
     for cause in causes:
         by_manager.setdefault(cause["message"].replace("conflict", "conflicts", 1), []).append(cause["field"])
-    lines = [line for text in sorted(by_manager) for line in (f"{text}:", *(f"- {f}" for f in by_manager[text]))]
+    lines = [line for text, fields in by_manager.items() for line in (f"{text}:", *(f"- {f}" for f in fields))]
     return "\n".join(lines)
 
 

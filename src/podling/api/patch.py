@@ -10,6 +10,7 @@ delete), `$retainKeys`, `$deleteFromPrimitiveList/<field>` and `$setElementOrder
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
@@ -26,8 +27,8 @@ MAX_JSON_PATCH_COPIES: Final = 3 << 20
 
 _DIRECTIVE: Final = "$patch"
 _RETAIN_KEYS: Final = "$retainKeys"
-_DELETE_FROM: Final = "$deleteFromPrimitiveList/"
-_ORDER: Final = "$setElementOrder/"
+_DELETE_FROM: Final = "$deleteFromPrimitiveList"
+_ORDER: Final = "$setElementOrder"
 
 Items = list[Any]
 
@@ -84,9 +85,9 @@ def _in_go_order(value: Any, node: Node | None) -> Any:
 
 
 def merge_patch(target: Any, patch: Any) -> Any:
-    """RFC 7386. A `null` deletes; anything but an object replaces."""
+    """RFC 7386. A `null` deletes; anything but an object replaces, without the nulls in it unless it replaces one."""
     if not isinstance(patch, dict):
-        return patch
+        return patch if isinstance(target, dict) else _without_nulls(patch)
     result: Object = dict(cast(Object, target)) if isinstance(target, dict) else {}
     for key, value in cast(Object, patch).items():
         if value is None:
@@ -111,17 +112,16 @@ class _Inapplicable(Exception):
     """An operation that does not fit the document."""
 
 
-def json_patch(target: Object, operations: Sequence[Object]) -> Object:
-    """RFC 6902, with the leniences of the library that Kubernetes uses.
+def json_patch(target: Object, operations: Sequence[Object]) -> Any:
+    """RFC 6902, with the leniences of the library that Kubernetes uses. The outcome may be a list.
 
     Indexes may be negative, a path may lack its first `/`, and a member that is not there may be replaced or copied.
 
     Raises ApiError: 413 for too many operations, 422 for one that cannot be applied.
     """
     if len(operations) > MAX_JSON_PATCH_OPERATIONS:
-        message = (
-            f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}, got {len(operations)}"
-        )
+        limit = f"The allowed maximum operations in a JSON patch is {MAX_JSON_PATCH_OPERATIONS}"
+        message = f"Request entity too large: {limit}, got {len(operations)}"
         raise ApiError(413, "RequestEntityTooLarge", message)
     document: Any = target
     room = MAX_JSON_PATCH_COPIES
@@ -135,9 +135,7 @@ def json_patch(target: Object, operations: Sequence[Object]) -> Object:
     except (_Inapplicable, orjson.JSONEncodeError, RecursionError):
         # Moves can nest a document deeper than anything here can follow.
         raise unprocessable() from None
-    if not isinstance(document, dict):
-        raise unprocessable()
-    return cast(Object, document)
+    return document
 
 
 def _size_of_copy(document: Any, operation: Object) -> int:
@@ -163,7 +161,10 @@ def _remove(document: Any, path: str, _operation: Object) -> Any:
 
 def _replace(document: Any, path: str, operation: Object) -> Any:
     if not path:
-        return operation.get("value")
+        value = operation.get("value")
+        if not isinstance(value, dict | list):
+            raise _Inapplicable
+        return cast(Any, value)
     return _edit(document, _steps(path), lambda parent, key: _replaced(parent, key, operation.get("value")))
 
 
@@ -246,12 +247,14 @@ def _child(container: Any, key: str) -> Any:
     raise _Inapplicable
 
 
+_INDEX: Final = re.compile(r"[+-]?[0-9]{1,18}")
+
+
 def _index(items: Items, key: str, end: int = 0) -> int:
     """A position in the list, `end` places behind its last item at most."""
-    try:
-        index = int(key)
-    except ValueError:
-        raise _Inapplicable from None
+    if not _INDEX.fullmatch(key):
+        raise _Inapplicable
+    index = int(key)
     if index < 0:
         index += len(items) + end
     if not 0 <= index < len(items) + end:
@@ -295,9 +298,9 @@ def _lookup(document: Any, steps: list[str]) -> Any:
 def _lookup_or_none(document: Any, steps: list[str]) -> Any:
     """The value of a path whose last step may be missing."""
     parent = _lookup(document, steps[:-1])
-    if isinstance(parent, list):
-        return _child(parent, steps[-1])
-    return cast(Object, parent).get(steps[-1]) if isinstance(parent, dict) else None
+    if isinstance(parent, dict):
+        return cast(Object, parent).get(steps[-1])
+    return _child(parent, steps[-1])
 
 
 # --- strategic merge patch
@@ -306,14 +309,22 @@ def _lookup_or_none(document: Any, steps: list[str]) -> Any:
 def strategic_merge_patch(target: Object, patch: Object, node: Node) -> Object:
     """Merges `patch` by the strategies of the schema.
 
-    Raises ApiError: 400 for malformed directives, 500 (as the API does) for an unknown `$patch` or a list item
-    without its merge key.
+    Raises ApiError: 400 for some malformed directives, 422 for lists of lists, 500 (as the API does) for whatever else
+    cannot be merged: an unknown `$patch`, a list item without its merge key, items of different types.
     """
     return _merge_map(target, patch, node)
 
 
 def _failure(message: str) -> ApiError:
     return ApiError(500, "", message)
+
+
+def _wrong_argument(expected: str, actual: Any) -> ApiError:
+    return _failure(f"expected a {expected}, but received a {gotext.type_name(actual)}")
+
+
+_MAP: Final = "map[string]interface {}"
+_SLICE: Final = "[]interface {}"
 
 
 def _merge_map(original: Object, patch: Object, node: Node) -> Object:
@@ -325,12 +336,18 @@ def _merge_map(original: Object, patch: Object, node: Node) -> Object:
         if key == _RETAIN_KEYS or key.startswith(_ORDER) or key in ordered:
             continue
         if key.startswith(_DELETE_FROM):
-            _delete_from_primitives(result, key.removeprefix(_DELETE_FROM), value)
-        elif value is None:
-            result.pop(key, None)
+            _merge_member(result, _subject(key, "primitive list"), value, node, deletes=True)
         else:
             _merge_member(result, key, value, node)
     return result
+
+
+def _subject(directive: str, what: str) -> str:
+    """The field that a directive such as `$setElementOrder/ports` is about."""
+    _, slash, key = directive.partition("/")
+    if not slash:
+        raise bad_request(f"invalid patch format of {what}")
+    return key
 
 
 def _follow_directive(patch: Object) -> Object:
@@ -339,7 +356,11 @@ def _follow_directive(patch: Object) -> Object:
         return {key: value for key, value in patch.items() if key != _DIRECTIVE}
     if directive == "delete":
         return {}
-    raise _failure(f"unknown patch type: {gotext.plain(directive)} in map: {gotext.plain(patch)}")
+    raise _unknown_directive(patch)
+
+
+def _unknown_directive(patch: Object) -> ApiError:
+    return _failure(f"unknown patch type: {gotext.text(patch[_DIRECTIVE])} in map: {gotext.plain(patch)}")
 
 
 def _retain(original: Object, patch: Object) -> Object:
@@ -358,21 +379,29 @@ def _retain(original: Object, patch: Object) -> Object:
 
 
 def _field(node: Node, key: str) -> Field | None:
-    return node.fields.get(key) if node.kind is Kind.STRUCT else None
+    """What the schema says of a member; None in a map. Raises ApiError for what no struct has."""
+    if node.kind is not Kind.STRUCT:
+        return None
+    field = node.fields.get(key)
+    if field is None:
+        raise _failure(f'unable to find api field in struct {node.go_name} for the json field "{key}"')
+    return field
 
 
-def _merge_member(result: Object, key: str, value: Any, node: Node) -> None:
+def _merge_member(result: Object, key: str, value: Any, node: Node, *, deletes: bool = False) -> None:
+    """One member of the patch; `deletes` says that it is a list of what to take away."""
     current = result.get(key)
-    field = _field(node, key)
-    strategies = field.strategies if field else frozenset[str]()
-    if isinstance(current, dict) and isinstance(value, dict):
+    if value is None:
+        result.pop(key, None)
+    elif isinstance(current, dict) and isinstance(value, dict):
+        field = _field(node, key)
+        replace = field is not None and "replace" in field.strategies
         child = cast(Object, value)
-        replace = "replace" in strategies
         result[key] = child if replace else _merge_map(cast(Object, current), child, node.child(key))
     elif isinstance(current, list) and isinstance(value, list):
-        result[key] = _merge_list(cast(Items, current), cast(Items, value), field)
-    else:
-        cleaned = _without_directives(_without_nulls(value))
+        result[key] = _merge_list(cast(Items, current), cast(Items, value), _field(node, key), deletes=deletes)
+    elif not deletes or type(current) is type(value):
+        cleaned = _without_directives(_without_nulls(cast(Any, value)))
         if cleaned is _DROPPED:
             result.pop(key, None)
         else:
@@ -387,67 +416,56 @@ def _without_nulls(value: Any) -> Any:
     if isinstance(value, dict):
         members = cast(Object, value)
         return {key: _without_nulls(item) for key, item in members.items() if item is not None}
+    if isinstance(value, list):
+        return [_without_nulls(item) for item in cast(Items, value)]
     return value
 
 
 def _without_directives(value: Any) -> Any:
+    """What meets nothing loses its maps with a `$patch`; other directives stay, and turn out to be unknown fields."""
     if isinstance(value, dict):
         members = cast(Object, value)
         if _DIRECTIVE in members:
             return _DROPPED
         cleaned = {key: _without_directives(item) for key, item in members.items()}
-        return {key: item for key, item in cleaned.items() if item is not _DROPPED and not _is_directive(key)}
+        return {key: item for key, item in cleaned.items() if item is not _DROPPED}
     if isinstance(value, list):
-        items = [_without_directives(item) for item in cast(Items, value)]
-        return [item for item in items if item is not _DROPPED]
+        return _cleaned_items(cast(Items, value))
     return value
 
 
-def _is_directive(key: str) -> bool:
-    return key == _RETAIN_KEYS or key.startswith((_DELETE_FROM, _ORDER))
-
-
-def _delete_from_primitives(result: Object, key: str, values: Any) -> None:
-    current = result.get(key)
-    if not isinstance(values, list):
-        raise bad_request("invalid patch format of primitive list")
-    if isinstance(current, list):
-        result[key] = [item for item in cast(Items, current) if item not in values]
+def _cleaned_items(items: Items) -> Items:
+    cleaned = map(_without_directives, items)
+    return [item for item in cleaned if item is not _DROPPED]
 
 
 def _merge_ordered_lists(result: Object, patch: Object, node: Node) -> set[str]:
     """Merges the lists that come with a `$setElementOrder`; returns their names."""
     done: set[str] = set()
     for directive, order in patch.items():
-        if not directive.startswith(_ORDER):
-            continue
-        key = directive.removeprefix(_ORDER)
-        if not isinstance(order, list):
-            raise bad_request("invalid patch format of setElementOrder list")
-        if key not in result and key not in patch:
-            continue
-        field = _field(node, key)
-        _merge_ordered_list(result, patch, key, cast(Items, order), field)
-        done.add(key)
+        if directive.startswith(_ORDER):
+            key = _subject(directive, "setElementOrder list") if isinstance(order, list) else ""
+            present = [members[key] for members in (result, patch) if key in members]
+            for items in (order, *present):
+                if not isinstance(items, list):
+                    raise _wrong_argument(_SLICE, items)
+            _merge_ordered_list(result, patch, key, cast(Items, order), _field(node, key))
+            done.add(key)
     return done
 
 
 def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, field: Field | None) -> None:
     merge_key = field.merge_key if field else None
-    if not isinstance(result.get(key), list | None) or not isinstance(patch.get(key), list | None):
-        raise bad_request("invalid patch format of setElementOrder list")
-    current = cast(Items, result.get(key) or [])
-    changes = cast(Items | None, patch.get(key))
-    if changes is None:
+    current, changes = cast(Items, result.get(key, [])), cast(Items, patch.get(key, []))
+    _check_order(changes, order, merge_key)
+    if key in patch:
+        merged = _merge_list(current, changes, field) if key in result else _cleaned_items(changes)
+    elif key in result:
         merged = current
     else:
-        _check_order(changes, order, merge_key)
-        merged = _merge_list(current, changes, field) if key in result else _cleaned_items(changes)
+        return
+    _check_same_types(current, changes)
     result[key] = _in_order(merged, order, current, merge_key)
-
-
-def _cleaned_items(items: Any) -> Items:
-    return cast(Items, _without_directives(items))
 
 
 def _check_order(changes: Items, order: Items, merge_key: str | None) -> None:
@@ -468,26 +486,39 @@ def _directive_of(item: Any) -> Any:
 
 
 def _identity(item: Any, merge_key: str | None) -> Any:
-    if not merge_key or not isinstance(item, dict):
-        return item  # pyright: ignore[reportUnknownVariableType]
+    if not merge_key:
+        return item
+    if not isinstance(item, dict):
+        raise _wrong_argument(_MAP, item)
     members = cast(Object, item)
     if merge_key not in members:
         raise _failure(f"map: {gotext.plain(members)} does not contain declared merge key: {merge_key}")
     return members[merge_key]
 
 
-def _merge_list(current: Items, changes: Items, field: Field | None) -> Items:
-    if field is None or "merge" not in field.strategies:
+def _check_same_types(current: Items, changes: Items) -> None:
+    """Go merges lists of one type only, and none of lists."""
+    kinds = {gotext.type_name(item) for item in (*current, *changes)}
+    if not kinds:
+        raise _failure("no elements in any of the given slices")
+    if gotext.type_name((current or changes)[0]) == _SLICE:
+        raise unprocessable()
+    if len(kinds) > 1:
+        raise _failure(f"list element types are not identical: {gotext.plain([current, changes])}")
+
+
+def _merge_list(current: Items, changes: Items, field: Field | None, *, deletes: bool = False) -> Items:
+    if not deletes and (field is None or "merge" not in field.strategies):
         return changes
     if not current and not changes:
         return current
-    first = (current or changes)[0]
-    if not isinstance(first, dict):
-        merged = [*current, *changes]
-        unique = [item for index, item in enumerate(merged) if item not in merged[:index]]
-        return _in_order(unique, changes, current, None)
-    if not field.merge_key:
-        raise _failure(f"cannot merge lists without merge key for {field.name}")
+    _check_same_types(current, changes)
+    if not isinstance((current or changes)[0], dict):
+        if deletes:
+            return [item for item in current if item not in changes]
+        return _in_order(list(dict.fromkeys([*current, *changes])), changes, current, None)
+    if field is None or not field.merge_key:
+        raise _failure("cannot merge lists without merge key for struct")
     return _merge_keyed_list(current, changes, field, field.merge_key)
 
 
@@ -511,13 +542,13 @@ def _hashable(value: Any) -> Any:
 
 
 def _follow_item_directives(current: Items, changes: Items, merge_key: str) -> tuple[Items, Items]:
-    """The live items that `$patch: delete` and `$patch: replace` leave, and the patch's other items."""
+    """The items that `$patch: delete` and `$patch: replace` leave of the list, and the patch's own to be merged in."""
     kept = current
     ordinary: Items = []
     replace = False
     for item in changes:
         directive = _directive_of(item)
-        if directive is None:
+        if _DIRECTIVE not in item:
             ordinary.append(item)
         elif directive == "delete":
             gone = _identity(item, merge_key)
@@ -527,27 +558,29 @@ def _follow_item_directives(current: Items, changes: Items, merge_key: str) -> t
         elif directive == "merge":
             raise _failure("merging lists cannot yet be specified in the patch")
         else:
-            raise _failure(f"unknown patch type: {gotext.plain(directive)} in map: {gotext.plain(item)}")
-    return ([], ordinary) if replace else (kept, ordinary)
+            raise _unknown_directive(item)
+    return (ordinary, []) if replace else (kept, ordinary)
 
 
 def _in_order(merged: Items, order: Items, live: Items, merge_key: str | None) -> Items:
     """The items named by `order` in that order; the server's own items between them where the live list has them.
 
-    This is why an item that is new and not in any order comes before the server's items.
+    Items that neither list knows come first, the last of them before all.
     """
-    places = {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(order)))}
-    live_places = {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(live)))}
+
+    def places(items: Items) -> dict[Any, int]:
+        return {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(items)))}
 
     def identity(item: Any) -> Any:
         return _hashable(_identity(item, merge_key))
 
-    named = sorted((item for item in merged if identity(item) in places), key=lambda item: places[identity(item)])
-    others = sorted(
-        (item for item in merged if identity(item) not in places),
-        key=lambda item: live_places.get(identity(item), len(live)),
-    )
-    return _interleave(others, named, lambda item: live_places.get(identity(item)))
+    wanted, live_places = places(order), places(live)
+    named = sorted((item for item in merged if identity(item) in wanted), key=lambda item: wanted[identity(item)])
+    others = [item for item in merged if identity(item) not in wanted]
+    known = [item for item in others if identity(item) in live_places]
+    known.sort(key=lambda item: live_places[identity(item)])
+    unknown = [item for item in others if identity(item) not in live_places]
+    return _interleave([*reversed(unknown), *known], named, lambda item: live_places.get(identity(item)))
 
 
 def _interleave(left: Items, right: Items, place: Callable[[Any], int | None]) -> Items:

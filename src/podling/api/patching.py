@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from podling.api import gojson, patch
 from podling.api.decode import media_type
@@ -34,31 +34,46 @@ def check_patch_type(resource: Resource, content_type: str) -> str:
 class Patch:
     """The patch in a body, ready to be carried out."""
 
-    change: Callable[[Object], Object]
+    change: Callable[[Object], Any]
     strategic: Object | None = None
     """The document itself, if it is a strategic merge patch: its errors show it."""
+    problems: Sequence[str] = ()
+    """What strict reading has to say of the document."""
 
-    def __call__(self, obj: Object) -> Object:
+    def __call__(self, obj: Object) -> Any:
+        """What the patch makes of an object: mostly another object. Raises ApiError."""
         return self.change(obj)
 
 
-def patched(kind: str, body: bytes, node: Node) -> Patch:
-    """The patch in `body`. Raises 400 for a body that is no patch of that kind."""
-    document = _parse(body)
+def patched(kind: str, body: bytes, node: Node, field_validation: str = "Warn") -> Patch:
+    """The patch in `body`. Raises 400 for a body that is no patch of that kind.
+
+    Where fields are not validated, the libraries that carry patches out are the first to read them, and say so.
+    """
+    strict = field_validation != "Ignore"
+    document, problems = _parse(kind, body, strict=strict)
     if kind == JSON_PATCH:
-        operations = _operations(document)
-        return Patch(lambda obj: _changed(obj, operations))
-    if document is None:
-        raise bad_request("Invalid JSON Patch")
-    if not isinstance(document, dict):
-        raise _wrong_type(document, "map[string]interface {}")
-    change = cast(Object, document)
+        operations = _operations(document) if strict else _raw_operations(document)
+        if strict:
+            problems = [f"json patch {problem}" for problem in (*problems, *_unknown_fields(operations))]
+        return Patch(lambda obj: _changed(obj, operations), problems=problems)
     if kind == MERGE_PATCH:
-        return Patch(lambda obj: cast(Object, patch.merge_patch(obj, change)))
-    return Patch(lambda obj: patch.strategic_merge_patch(obj, change, node), change)
+        if document is None or not (isinstance(document, dict | list) or strict):
+            raise bad_request(_NO_PATCH)
+        if strict and not isinstance(document, dict):
+            raise bad_request(f"error decoding patch: {unmarshal_error(document, _MAP)}")
+        return Patch(lambda obj: patch.merge_patch(obj, document), problems=problems)
+    if document is not None and not isinstance(document, dict):
+        raise bad_request(unmarshal_error(document, _MAP))
+    change = cast(Object, document or {})
+    return Patch(lambda obj: patch.strategic_merge_patch(obj, change, node), change, problems)
 
 
-def _changed(obj: Object, operations: list[Object]) -> Object:
+_MAP: Final = "map[string]interface {}"
+_NO_PATCH: Final = "Invalid JSON Patch"
+
+
+def _changed(obj: Object, operations: list[Object]) -> Any:
     """Operations can nest what they add or copy into each other, deeper than any body may be."""
     outcome = patch.json_patch(obj, operations)
     if gojson.too_deep(outcome):
@@ -66,17 +81,27 @@ def _changed(obj: Object, operations: list[Object]) -> Object:
     return outcome
 
 
-def _parse(body: bytes) -> Any:
+def _parse(kind: str, body: bytes, *, strict: bool) -> tuple[Any, list[str]]:
     try:
-        return gojson.loads(body)
+        if not strict:
+            return gojson.loads(body), []
+        document = gojson.loads_strict(body)
+        problems = gojson.repeated_fields(document)
+        return (gojson.loads(body) if problems else document), problems
     except gojson.JsonError as error:
-        raise bad_request(f"error decoding patch: {error}") from None
+        if kind == MERGE_PATCH and not strict:
+            raise bad_request(_NO_PATCH) from None
+        prefix = "error decoding patch: " if strict and kind != STRATEGIC_MERGE_PATCH else ""
+        raise bad_request(f"{prefix}{error}") from None
+
+
+_FIELDS: Final = ("op", "path", "from", "value")
 
 
 def _operations(document: Any) -> list[Object]:
-    if not isinstance(document, list):
+    if not isinstance(document, list | None):
         raise _wrong_type(document, "[]handlers.jsonPatchOp")
-    return [_operation(item) for item in cast("list[Any]", document)]
+    return [_operation(item) for item in cast("list[Any]", document or [])]
 
 
 def _operation(item: Any) -> Object:
@@ -85,10 +110,30 @@ def _operation(item: Any) -> Object:
         raise _wrong_type(item, "handlers.jsonPatchOp")
     operation = cast(Object, item or {})
     for field in ("op", "path", "from"):
-        if not isinstance(operation.get(field, ""), str):
+        if not isinstance(operation.get(field), str | None):
             problem = unmarshal_error(operation[field], "string", f"jsonPatchOp.{field}")
             raise bad_request(f"error decoding patch: {problem}")
     return operation
+
+
+def _unknown_fields(operations: list[Object]) -> list[str]:
+    return [
+        f'unknown field "[{index}].{name}"'
+        for index, operation in enumerate(operations)
+        for name in operation
+        if name not in _FIELDS
+    ]
+
+
+def _raw_operations(document: Any) -> list[Object]:
+    """The operations that nobody has looked at; what is wrong with one shows when it is carried out."""
+    if not isinstance(document, list | None):
+        raise bad_request(unmarshal_error(document, "jsonpatch.Patch"))
+    operations = cast("list[Any]", document or [])
+    for operation in operations:
+        if not isinstance(operation, dict | None):
+            raise bad_request(unmarshal_error(operation, "jsonpatch.Operation"))
+    return [cast(Object, operation or {}) for operation in operations]
 
 
 def _wrong_type(document: Any, go_type: str) -> ApiError:

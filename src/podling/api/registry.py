@@ -428,20 +428,28 @@ class Registry:
         elsewhere = await self._elsewhere(resource, old, self.merge_applied(resource, old, config, forced, subresource))
         return self.merge_applied(resource, old, config, call, subresource, elsewhere)
 
-    def _others(self, resource: Resource, live: Object) -> list[Resource]:
-        """The versions in which others own fields of an object, of a kind whose versions have other fields each."""
-        if not resource.custom:
-            return []
-        owned: list[Object] = live["metadata"].get("managedFields") or []
-        names = {text for entry in owned if (text := entry.get("apiVersion")) != resource.api_version}
-        found = [self.served.find(resource.group, name.rpartition("/")[2], resource.plural) for name in names if name]
-        return [other for other in found if other is not None and (other.conversion or resource.conversion)]
+    def _others(self, resource: Resource, *objects: Object) -> dict[str, Resource | None]:
+        """The versions, by apiVersion, in which others own fields of an object and which have other fields; None for
+        one that is not served."""
+        found: dict[str, Resource | None] = {}
+        for obj in objects:
+            for entry in cast("list[Object]", obj["metadata"].get("managedFields") or ()):
+                name = cast(str, entry.get("apiVersion") or "")
+                if name and name != resource.api_version and name not in found:
+                    group, _, version = name.rpartition("/")
+                    other = self.served.find(group, version, resource.plural)
+                    if other is None or _converts(other) or _converts(resource):
+                        found[name] = other
+        return found
 
     async def _elsewhere(self, resource: Resource, old: Object, new: Object) -> managed_fields.Elsewhere:
-        found: dict[str, Comparison] = {}
-        for other in self._others(resource, old):
-            before, after = await _in_version(other, resource, [old, new])
-            found[other.api_version] = managed_fields.compared(before, after, self.node(other))
+        found: dict[str, Comparison | None] = {}
+        for name, other in self._others(resource, old, new).items():
+            found[name] = None
+            if other is not None:
+                before, after = await self.between(resource, other, [old, new])
+                resets = other.strategy.resets.get("", ())
+                found[name] = managed_fields.compared(before, after, self.node(other), resets)
         return found
 
     async def _create_applied(self, resource: Resource, namespace: str, name: str, config: Object, call: Call) -> Entry:
@@ -477,7 +485,7 @@ class Registry:
             api_version=resource.api_version,
             now=self.clock(),
             subresource=subresource,
-            reset_fields=() if resource.custom and not resource.status else None,
+            reset_fields=resource.strategy.resets.get(subresource, ()),
             elsewhere=elsewhere,
         )
 
@@ -581,8 +589,6 @@ class Registry:
         elsewhere: managed_fields.Elsewhere = MappingProxyType({}),
     ) -> Object:
         """`new` with the `managedFields` that this write gives it."""
-        if not resource.strategy.managed:
-            return {**new, "metadata": {k: v for k, v in new["metadata"].items() if k != "managedFields"}}
         tracked = managed_fields.track_update(
             old,
             new,
@@ -591,7 +597,7 @@ class Registry:
             api_version=resource.api_version,
             now=self.clock(),
             subresource=subresource,
-            reset_fields=() if resource.custom and not resource.status else None,
+            reset_fields=resource.strategy.resets.get(subresource, ()),
             elsewhere=elsewhere,
         )
         return managed_fields.timeless(tracked, "scale") if resource.custom and subresource == "scale" else tracked
@@ -619,7 +625,7 @@ class Registry:
         _set_generation(write)
         if strategy.allocate is not None:
             await strategy.allocate(write)
-        errors = strategy.validate(write)
+        errors = [*managed_fields.problems(write.new), *strategy.validate(write)]
         if errors:
             name = cast(str, write.new["metadata"].get("name") or "")
             raise invalid(write.resource.kind, write.resource.group, name, errors)
@@ -685,13 +691,24 @@ def _separated(resource: Resource, old: Object, new: Object, subresource: str) -
     """Main resource: the status stays as it was. Status subresource: all but status and metadata stays."""
     if subresource == "status":
         kept = {k: v for k, v in old.items() if k not in ("status", "metadata")}
-        changed = {"metadata": new["metadata"], "status": new.get("status")}
+        changed = {"metadata": _kept_metadata(resource, old, new), "status": new.get("status")}
         return {**_copy(kept), **{k: v for k, v in changed.items() if v is not None}}
     if resource.status and not subresource:
         new.pop("status", None)
         if "status" in old:
             new["status"] = _copy(old["status"])
     return new
+
+
+_RESTORED = ("labels", "annotations", "finalizers", "ownerReferences")
+
+
+def _kept_metadata(resource: Resource, old: Object, new: Object) -> Object:
+    """The metadata of a write of the status, without the changes that it cannot make."""
+    resets = resource.strategy.resets.get("status", ())
+    kept = _RESTORED if "metadata" in resets else [path.partition(".")[2] for path in resets if "." in path]
+    metadata = {key: value for key, value in new["metadata"].items() if key not in kept}
+    return {**metadata, **{key: _copy(old["metadata"][key]) for key in kept if key in old["metadata"]}}
 
 
 def _set_generation(write: Write) -> None:
@@ -712,6 +729,10 @@ async def _in_version(other: Resource, via: Resource, objects: Sequence[Object])
         return await other.conversion.to_served(objects)
     assert via.conversion is not None
     return [await via.conversion.to_stored(obj) for obj in objects]
+
+
+def _converts(resource: Resource) -> bool:
+    return resource.conversion is not None or resource.from_storage is not None
 
 
 def _to_storage(resource: Resource, obj: Object) -> Object:

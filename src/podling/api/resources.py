@@ -139,6 +139,15 @@ def spec_differs(old: Object, new: Object) -> bool:
     return old.get("spec") != new.get("spec")
 
 
+Resets = Mapping[str, tuple[str, ...]]
+"""By subresource (`""` is the resource itself): dotted paths of what a write there cannot change, nor come to own."""
+
+STATUS_APART: Resets = {"": ("status",), "status": ("spec",)}
+"""The rule of most kinds (`GetResetFields`)."""
+STATUS_ALONE: Resets = {"": ("status",), "status": ("metadata", "spec")}
+"""Where a write of the status does not change the metadata either."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strategy:
     """The behaviour of a kind on its way to the store, in the order in which it is called.
@@ -181,8 +190,7 @@ class Strategy:
     """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""
     unconditional_update: bool = True
     """Whether an update without a resourceVersion is taken as it is."""
-    managed: bool = True
-    """Whether `metadata.managedFields` is kept; Kubernetes has none for certificate requests."""
+    resets: Resets = field(default_factory=lambda: STATUS_APART)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,21 +18,30 @@ from typing import Any
 
 import orjson
 
-from podling.api import decode, memory
+from podling.api import decode, managed_fields, memory
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown, warning
 from podling.api.connecting import CONNECTED, options_of
 from podling.api.converted import ConvertedWatch, SharedConversions
 from podling.api.creators import Creator
 from podling.api.discovery import Discovery, subresources_of
-from podling.api.errors import ApiError, FieldError, bad_request, internal, invalid, not_supported, required, too_long
+from podling.api.errors import (
+    ApiError,
+    FieldError,
+    bad_request,
+    forbidden_field,
+    internal,
+    invalid,
+    not_supported,
+    required,
+)
 from podling.api.http import HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
 from podling.api.lists import ListOptions, Page, converted_page, list_options, page, parse_version, too_large
 from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
-from podling.api.patching import APPLY_PATCH, Patch, check_patch_type, patched
+from podling.api.patching import APPLY_PATCH, check_patch_type, patched
 from podling.api.registry import Deleted, Registry
 from podling.api.requests import (
     EMPTY_QUERY,
@@ -74,7 +83,6 @@ VERSION: Mapping[str, str] = {
 }
 _NOT_FOUND = "the server could not find the requested resource"
 _NOT_ALLOWED = "the server does not allow this method on the requested resource"
-_LONGEST_MANAGER = 128
 _TRIM_EVERY = 60.0
 _SUB_VERBS = frozenset({"get", "update", "patch"})
 
@@ -431,17 +439,14 @@ class ApiServer:
     # Writing
 
     def _call(self, request: Request, user: User, query: Query, verb: str) -> Call:
-        dry_run = query.get("dryRun", "")
-        validation = query.get("fieldValidation", "")
-        manager = query.get("fieldManager", "")
-        if query:
-            _check_write_options(verb, dry_run, validation, manager)
+        if query or verb == _APPLY:
+            _check_write_options(verb, query)
         return Call(
             user=user,
-            dry_run=dry_run == "All",
-            field_manager=manager or request.header(b"user-agent").partition("/")[0][:_LONGEST_MANAGER],
+            dry_run=query.get("dryRun") == "All",
+            field_manager=query.get("fieldManager") or managed_fields.manager_of(request.header(b"user-agent")),
             force=query.flag("force"),
-            field_validation=validation or "Warn",
+            field_validation=query.get("fieldValidation") or "Warn",
             options={k: v for k, v in query.items() if k in ("dryRun", "fieldManager", "fieldValidation", "force")},
         )
 
@@ -480,15 +485,15 @@ class ApiServer:
             self._answers.entry(request, resource, form, query, entry, status)
 
     async def _create(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
-        call = self._call(request, user, query, "create")
         self._check_form(request, resource)
+        call = self._call(request, user, query, "create")
         obj = self.decoded(request, resource, call)
         entry = await self.registry.create(resource, info.namespace if resource.namespaced else "", obj, call)
         self._answer_entry(request, resource, query, entry, 201, call)
 
     async def _update(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
-        call = self._call(request, user, query, "update")
         self._check_form(request, resource)
+        call = self._call(request, user, query, "update")
         obj = self.decoded(request, resource, call)
         entry, created = await self.registry.update(
             resource, _namespace(resource, info), info.name, obj, call, subresource=info.subresource
@@ -497,19 +502,17 @@ class ApiServer:
 
     async def _patch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
         kind = check_patch_type(resource, request.header(b"content-type"))
-        call = self._call(request, user, query, "patch")
         self._check_form(request, resource)
+        call = self._call(request, user, query, _APPLY if kind == APPLY_PATCH else "patch")
         if kind == APPLY_PATCH:
             await self._apply(request, resource, info, query, call)
             return
-        node = self.registry.node(resource)
-        change = patched(kind, request.body, node)
         place = _namespace(resource, info)
 
         def checked_change(old: Object) -> Object:
-            new, call.warnings[:] = self._patched(old, change, resource, call)
-            check_name_matches(info.name, new["metadata"])
+            new, call.warnings[:] = self._patched(old, kind, request.body, resource, call)
             place_in_namespace(new["metadata"], place, namespaced=resource.namespaced)
+            check_name_matches(info.name, new["metadata"])
             return new
 
         entry = await self.registry.modify(
@@ -517,15 +520,24 @@ class ApiServer:
         )
         self._answer_entry(request, resource, query, entry, 200, call)
 
-    def _patched(self, old: Object, change: Patch, resource: Resource, call: Call) -> tuple[Object, list[str]]:
-        """The outcome of a patch as the API writes it, sharing nothing with the stored object, and the warnings."""
+    def _patched(self, old: Object, kind: str, body: bytes, resource: Resource, call: Call) -> tuple[Object, list[str]]:
+        """The outcome of a patch as the API writes it, sharing nothing with the stored object, and the warnings.
+
+        A body is read when there is something to patch: what is not there is not found, whatever the patch is.
+        """
+        change = patched(kind, body, self.registry.node(resource), call.field_validation)
         result = decode.decode_patched(
-            old, change(old), resource, self.schemas, call.field_validation, strategic=change.strategic
+            old,
+            change(old),
+            resource,
+            self.schemas,
+            call.field_validation,
+            strategic=change.strategic,
+            problems=change.problems,
         )
         return result.object, result.warnings
 
     async def _apply(self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call) -> None:
-        _require_manager(query)
         config = self.decoded(request, resource, call)
         entry, created = await self.registry.apply(
             resource, _namespace(resource, info), info.name, config, call, subresource=info.subresource
@@ -607,11 +619,12 @@ class ApiServer:
     ) -> None:
         assert resource.scale is not None
         paths = resource.scale
-        call = self._call(request, user, query, info.verb)
         if info.verb == "patch" and check_patch_type(resource, request.header(b"content-type")) == APPLY_PATCH:
-            entry = await self._apply_scale(request, resource, info, query, call)
+            call = self._call(request, user, query, _APPLY)
+            entry = await self._apply_scale(request, resource, info, call)
             self._answer_scale(request, resource, query, entry)
             return
+        call = self._call(request, user, query, info.verb)
         make = self._scale_maker(request, resource, info, call)
         entry = await self.registry.modify(
             resource,
@@ -623,12 +636,9 @@ class ApiServer:
         )
         self._answer_scale(request, resource, query, entry)
 
-    async def _apply_scale(
-        self, request: Request, resource: Resource, info: RequestInfo, query: Query, call: Call
-    ) -> Entry:
+    async def _apply_scale(self, request: Request, resource: Resource, info: RequestInfo, call: Call) -> Entry:
         assert resource.scale is not None
         paths = resource.scale
-        _require_manager(query)
         config = self.decoded(request, SCALE, call)
         _check_scale_name(config, info.name)
 
@@ -649,9 +659,7 @@ class ApiServer:
             _check_scale_name(scale, info.name)
             return lambda _present: scale
         kind = check_patch_type(resource, request.header(b"content-type"))
-        node = self.registry.node(SCALE)
-        change = patched(kind, request.body, node)
-        return lambda present: self._patched(present, change, SCALE, call)[0]
+        return lambda present: self._patched(present, kind, request.body, SCALE, call)[0]
 
     # What is no resource
 
@@ -754,29 +762,31 @@ def _options_of_query(query: Query) -> Object:
 
 
 _OWN_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version")
+_APPLY = "apply"
 _OPTION_KINDS = {
     "create": "CreateOptions",
     "update": "UpdateOptions",
     "patch": "PatchOptions",
+    _APPLY: "PatchOptions",
     "delete": "DeleteOptions",
 }
 
 
-def _check_write_options(verb: str, dry_run: str, validation: str, manager: str) -> None:
+def _check_write_options(verb: str, query: Query) -> None:
+    manager, dry_run = query.get("fieldManager", ""), query.get("dryRun", "")
+    validation = query.get("fieldValidation", "")
     errors: list[FieldError] = []
+    if verb == _APPLY and not manager:
+        errors.append(required("fieldManager", "is required for apply patch"))
+    if verb == "patch" and "force" in query:
+        errors.append(forbidden_field("force", "may not be specified for non-apply patch"))
+    errors += managed_fields.manager_problems(manager, "fieldManager")
     if dry_run not in ("", "All"):
         errors.append(not_supported("dryRun", [dry_run], ["All"]))
-    if len(manager) > _LONGEST_MANAGER:
-        errors.append(too_long("fieldManager", _LONGEST_MANAGER))
     if validation not in ("", "Ignore", "Warn", "Strict"):
         errors.append(not_supported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"]))
     if errors:
         raise invalid(_OPTION_KINDS.get(verb, "UpdateOptions"), "meta.k8s.io", "", errors)
-
-
-def _require_manager(query: Query) -> None:
-    if "fieldManager" not in query:
-        raise invalid("PatchOptions", "meta.k8s.io", "", [required("fieldManager", "is required for apply patch")])
 
 
 def _check_scale_name(scale: Object, url_name: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final, cast
 
 from podling.api.discovery import version_rank
 from podling.api.errors import FieldError, invalid_value
-from podling.api.resources import Conversion, Reader, Resource, ScalePaths, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Conversion, Reader, Resource, ScalePaths, Strategy, Write
 from podling.api.scale import at_path
 from podling.api.schema import Node, Schemas
 from podling.api.structs import shape
@@ -237,6 +237,7 @@ def _strategy(schema: Object, subresources: Object) -> Strategy:
         generation=partial(_generation_differs, has_status=has_status),
         unconditional_update=False,
         strict_subresources=True,
+        resets=STATUS_ALONE if has_status else {},
     )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from podling.api import field_sets, managed_fields
 from podling.api.errors import ApiError
+from podling.api.resources import STATUS_APART
 from podling.api.schema import Schemas
 from podling.api.structs import shape
 from podling.store.types import Object
@@ -118,9 +119,17 @@ def test_status_is_owned_only_through_its_subresource() -> None:
     new, _ = shape(body, DEPLOYMENT)
 
     def track(subresource: str) -> dict[str, Object]:
+        resets = STATUS_APART[subresource]
         return owners(
             managed_fields.track_update(
-                old, new, DEPLOYMENT, manager="m", api_version="apps/v1", now=NOW, subresource=subresource
+                old,
+                new,
+                DEPLOYMENT,
+                manager="m",
+                api_version="apps/v1",
+                now=NOW,
+                subresource=subresource,
+                reset_fields=resets,
             )
         )
 

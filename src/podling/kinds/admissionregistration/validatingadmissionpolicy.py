@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 from podling.api.errors import FieldError, duplicate, invalid_value, required
-from podling.api.resources import Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Resource, Strategy, Write
 from podling.kinds.admissionregistration import expressions, policies
 from podling.kinds.core.workload import keep_status
 from podling.kinds.validation import fields, names
@@ -85,7 +85,9 @@ def resource() -> Resource:
         schema="io.k8s.api.admissionregistration.v1.ValidatingAdmissionPolicy",
         categories=("api-extensions",),
         status=True,
-        strategy=Strategy(unconditional_update=False, default=default, prepare=keep_status, validate=validate),
+        strategy=Strategy(
+            unconditional_update=False, default=default, prepare=keep_status, validate=validate, resets=STATUS_ALONE
+        ),
         columns=policies.policy_columns("Validations", "Validations indicates the number of validation"),
         row=policies.policy_row("validations"),
     )

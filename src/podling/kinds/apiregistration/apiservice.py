@@ -9,7 +9,7 @@ from typing import Any
 from podling.api.errors import FieldError, invalid_value, required
 from podling.api.gotext import quoted
 from podling.api.meta import condition, timestamp
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
@@ -130,7 +130,12 @@ def resource() -> Resource:
         categories=("api-extensions",),
         status=True,
         strategy=Strategy(
-            unconditional_update=False, default=default, prepare=prepare, validate=validate, generation=None
+            unconditional_update=False,
+            default=default,
+            prepare=prepare,
+            validate=validate,
+            generation=None,
+            resets=STATUS_ALONE,
         ),
         columns=_columns(),
         row=row,

@@ -146,6 +146,7 @@ def resource() -> Resource:
             validate=validate,
             warn=workload.warn_named_template,
             generation=_changed,
+            resets={"": ("status",), "status": ("spec", "metadata.labels")},
         ),
         columns=_columns(),
         row=row,

@@ -261,6 +261,13 @@ def _condition(status: Object) -> str:
     return ",".join(words)
 
 
+_RESETS: Final = {
+    "": ("spec", "status"),
+    "status": ("spec", "status.conditions"),
+    "approval": ("spec", "status.certificate"),
+}
+
+
 def resource() -> Resource:
     return Resource(
         group="certificates.k8s.io",
@@ -273,7 +280,7 @@ def resource() -> Resource:
         short_names=("csr",),
         status=True,
         subresources=("approval",),
-        strategy=Strategy(prepare=prepare, validate=validate, generation=None, managed=False),
+        strategy=Strategy(prepare=prepare, validate=validate, generation=None, resets=_RESETS),
         columns=_columns(),
         row=row,
         selectable={"spec.signerName": lambda obj: text(part(obj, "spec"), "signerName")},

@@ -96,7 +96,13 @@ def resource() -> Resource:
         status=True,
         subresources=("finalize",),
         strategy=Strategy(
-            default=default, prepare=prepare, validate=validate, generation=None, held=held, deleting=deleting
+            default=default,
+            prepare=prepare,
+            validate=validate,
+            generation=None,
+            held=held,
+            deleting=deleting,
+            resets={"": ("status",), "status": ("spec",), "finalize": ("status",)},
         ),
         columns=(name_column(), Column("Status", description="The status of the namespace"), age_column()),
         row=row,

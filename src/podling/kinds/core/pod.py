@@ -419,6 +419,7 @@ def resource() -> Resource:
             validate=validate,
             warn=warn,
             generation=spec_changed,
+            resets={"": ("status",), "status": ("spec", "metadata.deletionTimestamp", "metadata.ownerReferences")},
             graceful_deletion=graceful_deletion,
             returns_deleted=True,
         ),

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
@@ -216,7 +216,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.flowcontrol.v1.FlowSchema",
         status=True,
-        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
+        strategy=Strategy(default=default, prepare=keep_status, validate=validate, resets=STATUS_ALONE),
         columns=_columns(),
         row=row,
     )

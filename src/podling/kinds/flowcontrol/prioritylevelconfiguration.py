@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.flowcontrol.flowschema import conditions
 from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
@@ -171,7 +171,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.flowcontrol.v1.PriorityLevelConfiguration",
         status=True,
-        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
+        strategy=Strategy(default=default, prepare=keep_status, validate=validate, resets=STATUS_ALONE),
         columns=_columns(),
         row=row,
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from podling.api.errors import FieldError, invalid_value, required
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, meta, names
@@ -64,7 +64,7 @@ def resource() -> Resource:
         namespaced=False,
         schema="io.k8s.api.networking.v1.ServiceCIDR",
         status=True,
-        strategy=Strategy(default=default, prepare=keep_status, validate=validate),
+        strategy=Strategy(default=default, prepare=keep_status, validate=validate, resets=STATUS_ALONE),
         columns=(name_column(), Column("CIDRs", description=doc("networking.v1.ServiceCIDRSpec.cidrs")), age_column()),
         row=row,
     )

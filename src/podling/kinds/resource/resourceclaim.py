@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required, too_long, too_many
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core import scheduling
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, name, name_column
@@ -159,7 +159,9 @@ def resource() -> Resource:
         namespaced=True,
         schema="io.k8s.api.resource.v1.ResourceClaim",
         status=True,
-        strategy=Strategy(default=default, prepare=keep_status, validate=validate, generation=None),
+        strategy=Strategy(
+            default=default, prepare=keep_status, validate=validate, generation=None, resets=STATUS_ALONE
+        ),
         columns=_columns(),
         row=row,
     )

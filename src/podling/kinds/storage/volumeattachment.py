@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required, too_long
-from podling.api.resources import Column, Resource, Strategy, Write
+from podling.api.resources import STATUS_ALONE, Column, Resource, Strategy, Write
 from podling.kinds.core.volumes import access_modes, csi_driver
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, meta, names
@@ -139,6 +139,7 @@ def resource() -> Resource:
             validate=validate,
             generation=None,
             returns_deleted=True,
+            resets=STATUS_ALONE,
         ),
         columns=_columns(),
         row=row,
