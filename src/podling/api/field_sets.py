@@ -538,6 +538,8 @@ def merge(live: Any, config: Any, node: Node) -> Any:
     if config is ABSENT or config is live:
         return live
     walk = _walk_of(node, config)
+    if config is None and isinstance(live, dict) and node.kind is Kind.ANY and live:
+        return cast(Any, live)  # null can be a map, and has nothing to add
     if walk == _LEAF or (not live and not config):
         return config
     if walk == _MAP:
@@ -590,12 +592,11 @@ def _merge_lists(live: Any, config: Any, node: Node) -> list[Any]:
 
 
 def remove(value: Any, gone: Set, node: Node) -> Any:
-    """`value` without the members of `gone`; what is atomic goes as a whole, and what loses all it holds is null."""
+    """`value` without the members of `gone`. What is atomic and has members of its own in there is emptied."""
     walk = _walk_of(node, value)
     if walk == _LEAF:
-        return value if not isinstance(value, dict | list) else None
-    kept = _remove_from_map(value, gone, node) if walk == _MAP else _remove_from_list(value, gone, node)
-    return kept or None
+        return {} if isinstance(value, dict) else [] if isinstance(value, list) else value
+    return _remove_from_map(value, gone, node) if walk == _MAP else _remove_from_list(value, gone, node)
 
 
 def _remove_from_map(value: Any, gone: Set, node: Node) -> Any:

@@ -378,10 +378,10 @@ def _retain(original: Object, patch: Object) -> Object:
     return {key: value for key, value in original.items() if key in retained}
 
 
-def _field(node: Node, key: str) -> Field | None:
-    """What the schema says of a member; None in a map. Raises ApiError for what no struct has."""
-    if node.kind is not Kind.STRUCT:
-        return None
+def _field(node: Node, key: str) -> Field:
+    """What the schema says of a member. Raises ApiError for what is no field of a struct."""
+    if node.kind is Kind.MAP:
+        raise _failure("merging an object in json but data type is not struct, instead is: map")
     field = node.fields.get(key)
     if field is None:
         raise _failure(f'unable to find api field in struct {node.go_name} for the json field "{key}"')
@@ -394,8 +394,7 @@ def _merge_member(result: Object, key: str, value: Any, node: Node, *, deletes: 
     if value is None:
         result.pop(key, None)
     elif isinstance(current, dict) and isinstance(value, dict):
-        field = _field(node, key)
-        replace = field is not None and "replace" in field.strategies
+        replace = "replace" in _field(node, key).strategies
         child = cast(Object, value)
         result[key] = child if replace else _merge_map(cast(Object, current), child, node.child(key))
     elif isinstance(current, list) and isinstance(value, list):
@@ -454,8 +453,8 @@ def _merge_ordered_lists(result: Object, patch: Object, node: Node) -> set[str]:
     return done
 
 
-def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, field: Field | None) -> None:
-    merge_key = field.merge_key if field else None
+def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, field: Field) -> None:
+    merge_key = field.merge_key
     current, changes = cast(Items, result.get(key, [])), cast(Items, patch.get(key, []))
     _check_order(changes, order, merge_key)
     if key in patch:
@@ -469,16 +468,24 @@ def _merge_ordered_list(result: Object, patch: Object, key: str, order: Items, f
 
 
 def _check_order(changes: Items, order: Items, merge_key: str | None) -> None:
-    """The items of the patch must stand in the order that it asks for."""
-    kept: Items = [item for item in changes if _directive_of(item) is None]
-    if not order or not kept:
+    """The items of the patch must stand in the order that it asks for.
+
+    Those with a directive are passed over, but only as long as there is an order left to compare with.
+    """
+    kept: Items = [item for item in changes if _directive_of(item) != "delete"]
+    if not order or not changes:
         return
-    positions = iter(order)
-    for item in kept:
-        wanted = _identity(item, merge_key)
-        if not any(_identity(position, merge_key) == wanted for position in positions):
-            listing = f"{gotext.plain(changes)}\n doesn't match $setElementOrder list:\n{gotext.plain(order)}\n"
-            raise _failure(f"The order in patch list:\n{listing}")
+    place = 0
+    for wanted in order:
+        while place < len(kept) and _directive_of(kept[place]) is not None:
+            place += 1
+        if place == len(kept):
+            break
+        if _identity(kept[place], merge_key) == _identity(wanted, merge_key):
+            place += 1
+    if place < len(kept):
+        listing = f"{gotext.plain(changes)}\n doesn't match $setElementOrder list:\n{gotext.plain(order)}\n"
+        raise _failure(f"The order in patch list:\n{listing}")
 
 
 def _directive_of(item: Any) -> Any:
@@ -486,13 +493,13 @@ def _directive_of(item: Any) -> Any:
 
 
 def _identity(item: Any, merge_key: str | None) -> Any:
-    if not merge_key:
-        return item
     if not isinstance(item, dict):
-        raise _wrong_argument(_MAP, item)
+        if merge_key:
+            raise _wrong_argument(_MAP, item)
+        return item
     members = cast(Object, item)
-    if merge_key not in members:
-        raise _failure(f"map: {gotext.plain(members)} does not contain declared merge key: {merge_key}")
+    if merge_key is None or merge_key not in members:
+        raise _failure(f"map: {gotext.plain(members)} does not contain declared merge key: {merge_key or ''}")
     return members[merge_key]
 
 
@@ -507,8 +514,8 @@ def _check_same_types(current: Items, changes: Items) -> None:
         raise _failure(f"list element types are not identical: {gotext.plain([current, changes])}")
 
 
-def _merge_list(current: Items, changes: Items, field: Field | None, *, deletes: bool = False) -> Items:
-    if not deletes and (field is None or "merge" not in field.strategies):
+def _merge_list(current: Items, changes: Items, field: Field, *, deletes: bool = False) -> Items:
+    if not deletes and "merge" not in field.strategies:
         return changes
     if not current and not changes:
         return current
@@ -517,7 +524,7 @@ def _merge_list(current: Items, changes: Items, field: Field | None, *, deletes:
         if deletes:
             return [item for item in current if item not in changes]
         return _in_order(list(dict.fromkeys([*current, *changes])), changes, current, None)
-    if field is None or not field.merge_key:
+    if not field.merge_key:
         raise _failure("cannot merge lists without merge key for struct")
     return _merge_keyed_list(current, changes, field, field.merge_key)
 
@@ -568,11 +575,14 @@ def _in_order(merged: Items, order: Items, live: Items, merge_key: str | None) -
     Items that neither list knows come first, the last of them before all.
     """
 
-    def places(items: Items) -> dict[Any, int]:
-        return {_hashable(_identity(item, merge_key)): index for index, item in reversed(list(enumerate(items)))}
-
     def identity(item: Any) -> Any:
         return _hashable(_identity(item, merge_key))
+
+    def places(items: Items) -> dict[Any, int]:
+        found: dict[Any, int] = {}
+        for index, item in enumerate(items):
+            found.setdefault(identity(item), index)
+        return found
 
     wanted, live_places = places(order), places(live)
     named = sorted((item for item in merged if identity(item) in wanted), key=lambda item: wanted[identity(item)])
