@@ -390,7 +390,7 @@ def _field(node: Node, key: str) -> Field:
 
 def _merge_member(result: Object, key: str, value: Any, node: Node, *, deletes: bool = False) -> None:
     """One member of the patch; `deletes` says that it is a list of what to take away."""
-    current = result.get(key)
+    current: Any = result.get(key)
     if value is None:
         result.pop(key, None)
     elif isinstance(current, dict) and isinstance(value, dict):
@@ -399,8 +399,8 @@ def _merge_member(result: Object, key: str, value: Any, node: Node, *, deletes: 
         result[key] = child if replace else _merge_map(cast(Object, current), child, node.child(key))
     elif isinstance(current, list) and isinstance(value, list):
         result[key] = _merge_list(cast(Items, current), cast(Items, value), _field(node, key), deletes=deletes)
-    elif not deletes or type(current) is type(value):
-        cleaned = _without_directives(_without_nulls(cast(Any, value)))
+    elif not deletes or gotext.type_name(current) == gotext.type_name(value):
+        cleaned = _without_directives(_without_nulls(value))
         if cleaned is _DROPPED:
             result.pop(key, None)
         else:
@@ -444,8 +444,8 @@ def _merge_ordered_lists(result: Object, patch: Object, node: Node) -> set[str]:
     for directive, order in patch.items():
         if directive.startswith(_ORDER):
             key = _subject(directive, "setElementOrder list") if isinstance(order, list) else ""
-            present = [members[key] for members in (result, patch) if key in members]
-            for items in (order, *present):
+            present: Items = [members[key] for members in (result, patch) if key in members]
+            for items in (cast(Any, order), *present):
                 if not isinstance(items, list):
                     raise _wrong_argument(_SLICE, items)
             _merge_ordered_list(result, patch, key, cast(Items, order), _field(node, key))
