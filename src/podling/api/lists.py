@@ -292,9 +292,18 @@ def parse_version(version: str) -> int:
     if not version:
         return 0
     if not (version.isascii() and version.isdecimal()):
-        problem = f'strconv.ParseUint: parsing "{version}": invalid syntax'
-        raise ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {problem}')
+        raise _bad_version(version, "invalid syntax")
+    if len(version.lstrip("0")) > len(str(_MOST)) or int(version) > _MOST:
+        raise _bad_version(version, "value out of range")
     return int(version)
+
+
+_MOST = 2**64 - 1
+
+
+def _bad_version(version: str, why: str) -> ApiError:
+    problem = f'strconv.ParseUint: parsing "{version}": {why}'
+    return ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {problem}')
 
 
 def too_large(wanted: int, present: int) -> ApiError:

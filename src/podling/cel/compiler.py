@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from podling.cel import library
 from podling.cel.library import Overload
-from podling.cel.syntax import RESERVED, CompileError, Node, Problem, parse, qualified_name
+from podling.cel.syntax import RESERVED, TOO_DEEP, CompileError, Node, Problem, parse, qualified_name
 from podling.cel.types import (
     BOOL,
     BYTES,
@@ -33,7 +33,18 @@ from podling.cel.types import (
     map_of,
     optional_of,
 )
-from podling.cel.values import Budget, CelError, CostExceeded, Meter, Optional, Struct, UInt, no_key, no_overload
+from podling.cel.values import (
+    Budget,
+    CelError,
+    CostExceeded,
+    EvaluationError,
+    Meter,
+    Optional,
+    Struct,
+    UInt,
+    no_key,
+    no_overload,
+)
 
 Environment = Mapping[str, Any]
 Run = Callable[[Environment], Any]
@@ -85,6 +96,8 @@ class Program:
         except CostExceeded:
             budget = None  # the expression is to blame, not those before it
             raise
+        except RecursionError:
+            raise EvaluationError(TOO_DEEP.message) from None  # also values can be too deep to be compared
         finally:
             if budget is not None:
                 budget.spend(meter.spent)
@@ -96,7 +109,10 @@ def compile_expression(source: str, variables: Mapping[str, Type], *, makes: boo
     Raises CompileError.
     """
     compiler = _Compiler(source, variables, makes)
-    part = compiler.compile(parse(source))
+    try:
+        part = compiler.compile(parse(source))
+    except RecursionError:
+        raise CompileError(source, [TOO_DEEP]) from None
     if compiler.problems:
         raise CompileError(source, compiler.problems)
     cost = int(min(part.cost, _UNLIMITED))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -14,20 +15,34 @@ class Problem(NamedTuple):
     message: str
 
 
+TOO_DEEP: Final = Problem(-1, "expression recursion limit exceeded: 250")
+"""Of parts within parts. Python's own limit is met first, after a third as many; nobody writes either."""
+_MOST_SHOWN: Final = 100
+_LONGEST_SHOWN: Final = 16_384
+_LONGEST: Final = 100_000
+"""As in cel-go: problems that are listed, bytes of a line that is shown with them, characters of an expression."""
+
+
 class CompileError(Exception):
     """An expression that is not well formed or not well typed; `str` shows it as cel-go does."""
 
     def __init__(self, source: str, problems: list[Problem]) -> None:
         self.problems = problems
-        super().__init__("\n".join(_shown(source, problem) for problem in problems))
+        shown = [_shown(source, problem) for problem in problems[:_MOST_SHOWN]]
+        if len(problems) > _MOST_SHOWN:
+            shown.append(f"{len(problems) - _MOST_SHOWN} more errors were truncated")
+        super().__init__("\n".join(shown))
 
 
 def _shown(source: str, problem: Problem) -> str:
+    if problem.position < 0:
+        return f"ERROR: <input>:-1:0: {problem.message}"
     before = source[: problem.position]
     line = before.count("\n")
     column = problem.position - (before.rfind("\n") + 1)
     text = source.split("\n")[line].replace("\t", " ")
-    return f"ERROR: <input>:{line + 1}:{column + 1}: {problem.message}\n | {text}\n | {'.' * column}^"
+    said = f"ERROR: <input>:{line + 1}:{column + 1}: {problem.message}"
+    return f"{said}\n | {text}\n | {'.' * column}^" if len(text.encode()) <= _LONGEST_SHOWN else said
 
 
 @dataclass(slots=True)
@@ -160,6 +175,9 @@ class _Failure(Exception):
 
 def parse(source: str) -> Node:
     """Raises CompileError."""
+    if len(source) > _LONGEST:
+        size = f"expression code point size exceeds limit: size: {len(source)}, limit {_LONGEST}"
+        raise CompileError(source, [Problem(-1, size)])
     found, problems = tokens(source)
     parser = _Parser(found, problems)
     try:
@@ -170,6 +188,15 @@ def parse(source: str) -> Node:
     if problems or tree is None:
         raise CompileError(source, problems)
     return tree
+
+
+def _balanced(function: str, terms: Sequence[Node], positions: Sequence[int]) -> Node:
+    if not positions:
+        return terms[0]
+    middle = len(positions) // 2
+    left = _balanced(function, terms[: middle + 1], positions[:middle])
+    right = _balanced(function, terms[middle + 1 :], positions[middle + 1 :])
+    return Node("call", positions[middle], function, (left, right))
 
 
 class _Parser:
@@ -220,10 +247,19 @@ class _Parser:
         return Node("call", question.position, "_?_:_", (condition, yes, self.expression()))
 
     def _or(self) -> Node:
-        return self._chain(self._and, "||")
+        return self._logical(self._and, "||")
 
     def _and(self) -> Node:
-        return self._chain(self._relation, "&&")
+        return self._logical(self._relation, "&&")
+
+    def _logical(self, inner: Callable[[], Node], symbol: str) -> Node:
+        """Of many terms a balanced tree, as cel-go builds it: their number is no depth."""
+        terms = [inner()]
+        positions: list[int] = []
+        while operator := self._takes(symbol):
+            positions.append(operator.position)
+            terms.append(inner())
+        return _balanced(_OPERATORS[symbol], terms, positions)
 
     def _relation(self) -> Node:
         return self._chain(self._sum, *_RELATIONS)

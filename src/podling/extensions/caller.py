@@ -32,6 +32,10 @@ class CallError(Exception):
     """The webhook gave no usable answer; the text says why, as Go's client does."""
 
 
+class NoClient(CallError):
+    """No call was made: its configuration says of none how to make it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where a webhook listens. `name` is what its certificate is checked for."""
@@ -48,12 +52,17 @@ class Target:
 
 
 def target_of(config: Object, reader: Reader) -> Target:
-    """From a `clientConfig`. Raises CallError for a service that is not there."""
+    """From a `clientConfig`. Raises CallError for a service that is not there, and for a port that there cannot be."""
     ca = text(config, "caBundle")
     if url := text(config, "url"):
         parts = urlsplit(url)
         host = parts.hostname or ""
-        return Target(host, parts.port or 443, host, parts.path or "/", ca)
+        try:
+            port = parts.port or 443
+        except ValueError:
+            given = parts.netloc.rpartition(":")[2]
+            raise CallError(f'Post "{url}": dial tcp: address {given}: invalid port') from None
+        return Target(host, port, host, parts.path or "/", ca)
     service = part(config, "service")
     name, namespace, port = service["name"], service["namespace"], cast(int, service.get("port") or 443)
     path = "/" + text(service, "path").lstrip("/")
@@ -90,6 +99,15 @@ def tls(ca: str, *, verify: bool = True, identity: Identity | None = None) -> ss
     return context
 
 
+def _trusting(ca: str) -> ssl.SSLContext:
+    """Raises NoClient for what is no certificate."""
+    try:
+        return tls(ca)
+    except (ssl.SSLError, ValueError):
+        problem = "unable to load root certificates: unable to parse bytes as PEM block"
+        raise NoClient(f"could not get REST client: {problem}") from None
+
+
 async def post(target: Target, body: Object, *, timeout: float) -> Object:
     """The answer to a POST. Raises CallError."""
     url = f'Post "{target.url}?timeout={timeout:g}s"'
@@ -109,7 +127,7 @@ async def post(target: Target, body: Object, *, timeout: float) -> Object:
 
 async def _exchange(target: Target, body: Object, timeout: float) -> Object:
     reader, writer = await asyncio.open_connection(
-        target.address, target.port, ssl=tls(target.ca), server_hostname=target.name, limit=_LARGEST_ANSWER
+        target.address, target.port, ssl=_trusting(target.ca), server_hostname=target.name, limit=_LARGEST_ANSWER
     )
     try:
         raw = orjson.dumps(body)

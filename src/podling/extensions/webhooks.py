@@ -16,7 +16,7 @@ from podling.api.errors import ApiError, bad_request, internal
 from podling.api.resources import Write
 from podling.api.served import Served
 from podling.extensions import expressions
-from podling.extensions.caller import CallError, post, target_of
+from podling.extensions.caller import CallError, NoClient, post, target_of
 from podling.extensions.expressions import Views
 from podling.extensions.matching import Match, is_exempt, matching
 from podling.kinds.validation.fields import entries, part, text
@@ -98,7 +98,7 @@ class Webhooks:
         except CallError as error:
             if text(hook.spec, "failurePolicy") == "Ignore":
                 return None
-            why = str(error) if isinstance(error, _Unusable) else f"failed to call webhook: {error}"
+            why = str(error) if isinstance(error, _Unusable | NoClient) else f"failed to call webhook: {error}"
             message = f'failed calling webhook "{hook.spec["name"]}": {why}'
             raise internal(message) from None
 

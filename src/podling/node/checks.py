@@ -121,12 +121,16 @@ async def _get_following(target: Target, agent: str) -> Answer:
 
 
 def _redirected(target: Target, location: str) -> Target | None:
-    """Where to go next; `None` for another host."""
-    url = urllib.parse.urlsplit(urllib.parse.urljoin(target.url, location))
+    """Where to go next; `None` for another host. Raises `HttpProblem` for what is no URL."""
+    try:
+        url = urllib.parse.urlsplit(urllib.parse.urljoin(target.url, location))
+        port = url.port or (443 if url.scheme == "https" else 80)
+    except ValueError:
+        raise HttpProblem(f'failed to parse Location header "{location}": invalid URI for request') from None
     if url.hostname != target.host or url.scheme not in ("http", "https"):
         return None
     path = (url.path or "/") + (f"?{url.query}" if url.query else "")
-    return Target(url.scheme, target.host, url.port or (443 if url.scheme == "https" else 80), path, target.headers)
+    return Target(url.scheme, target.host, port, path, target.headers)
 
 
 async def get(target: Target, agent: str) -> Answer:

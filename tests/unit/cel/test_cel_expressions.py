@@ -9,7 +9,7 @@ import pytest
 from podling.cel.compiler import compile_expression
 from podling.cel.syntax import CompileError
 from podling.cel.types import DYN, INT, STRING, list_of, map_of, object_of
-from podling.cel.values import Budget, CelError, CostExceeded, Optional, OutOfBudget
+from podling.cel.values import Budget, CelError, CostExceeded, EvaluationError, Optional, OutOfBudget
 
 VARIABLES = {
     "self": object_of("self", {"a": INT, "s": STRING, "l": list_of(INT, 5), "m": map_of(STRING, STRING)}),
@@ -150,3 +150,30 @@ def test_evaluations_share_a_budget() -> None:
     with pytest.raises(OutOfBudget):
         for _ in range(100):
             once.run(LONG, budget)
+
+
+def test_many_terms_are_no_depth_but_parts_within_parts_are() -> None:
+    assert compile_expression(" && ".join(["true"] * 3000), {}).run({}) is True
+    assert compile_expression(" || ".join(["false"] * 3000 + ["true"]), {}).run({}) is True
+    for deep in ("(" * 2000 + "1" + ")" * 2000, "[" * 2000 + "]" * 2000, "-" * 3000 + "x", " + ".join("1" * 3000)):
+        with pytest.raises(CompileError, match=r"<input>:-1:0: expression recursion limit exceeded"):
+            compile_expression(deep, {"x": INT})
+
+
+def test_values_too_deep_to_be_compared_are_an_error_of_the_expression() -> None:
+    deep: object = {}
+    for _ in range(3000):
+        deep = {"a": deep}
+    with pytest.raises(EvaluationError, match="recursion limit"):
+        compile_expression("x == y", {"x": DYN, "y": DYN}).run({"x": deep, "y": {"a": deep}})
+
+
+def test_of_many_problems_in_a_long_expression_not_all_is_shown() -> None:
+    with pytest.raises(CompileError) as caught:
+        compile_expression(" && ".join(["nobody"] * 150), {})
+    assert str(caught.value).endswith("\n50 more errors were truncated")
+    with pytest.raises(CompileError) as caught:
+        compile_expression("nobody" + " " * 20_000, {})
+    assert str(caught.value) == "ERROR: <input>:1:1: undeclared reference to 'nobody' (in container '')"
+    with pytest.raises(CompileError, match="code point size exceeds limit: size: 100001, limit 100000"):
+        compile_expression(" " * 100_001, {})

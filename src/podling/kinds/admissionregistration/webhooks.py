@@ -148,7 +148,11 @@ def client_config(config: Object, path: str) -> list[FieldError]:
 
 
 def _url(url: str, path: str) -> list[FieldError]:
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        # Go's parser says so of what Python's refuses too: brackets that do not close.
+        return [required(path, f"url must be a valid URL: parse \"{url}\": missing ']' in host{_URL}")]
     errors: list[FieldError] = []
     if parts.scheme != "https":
         errors.append(invalid_value(path, parts.scheme, f"'https' is the only allowed URL scheme{_URL}"))

@@ -123,7 +123,10 @@ def _approved(obj: Object) -> str:
     given = text(part(obj, "metadata", "annotations"), _APPROVED)
     if not given or given.startswith("unapproved"):
         return "unapproved" if given else ""
-    parts = urlsplit(given)
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        return "invalid"
     return "approved" if parts.scheme and parts.netloc else "invalid"
 
 
