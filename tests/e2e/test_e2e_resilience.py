@@ -49,7 +49,7 @@ def available(monitor: System) -> Generator[list[int]]:
 
     def read() -> None:
         assert watch.stdout is not None
-        seen.extend(int(line or 0) for line in watch.stdout)
+        seen.extend(int(line.strip() or 0) for line in watch.stdout)
 
     reader = threading.Thread(target=read)
     reader.start()
