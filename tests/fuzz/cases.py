@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import random
-import socket
-import ssl
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-from fuzz import frames, objects
-from fuzz.envelopes import envelope
+from fuzz import connections, extensions, frames, objects, queries
+from fuzz.case import Case, talk
+from fuzz.envelopes import envelope, spoilt
 from fuzz.objects import NAMES, SPACES, Served
-from fuzz.wire import PATIENCE, Answer, Hang, Place, Wire, parse, request
+from fuzz.wire import request
 
 PATCHES = (
     "application/json-patch+json",
@@ -143,27 +137,13 @@ _CONTENTS = (
     ),
     *("SPDY/3.1", "websocket", "h2c", "\x00", "a" * 20_000, "a,b,,c", "bytes=0-1", '"1"', "\ud83d"),
 )
-_DRY = frozenset({"mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices"})
+DRY = frozenset({"mutatingwebhookconfigurations", "validatingwebhookconfigurations", "apiservices"})
 """Taking these for real, whatever they say, changes what every later request is answered, rightly."""
-_DRY |= {"validatingadmissionpolicies", "validatingadmissionpolicybindings", "mutatingadmissionpolicies"}
-_DRY |= {"mutatingadmissionpolicybindings"}
+DRY |= {"validatingadmissionpolicies", "validatingadmissionpolicybindings", "mutatingadmissionpolicies"}
+DRY |= {"mutatingadmissionpolicybindings"}
 _STREAMS = frozenset({"exec", "attach", "portforward"})
 _NOT_LOCAL = frozenset({"proxy"})
 """Subresources that reach for addresses which the fuzzer may have written."""
-
-
-@dataclass
-class Case:
-    """What is sent: the requests one after another on one connection, or a conversation of its own."""
-
-    number: int
-    family: str
-    sent: list[bytes] = field(default_factory=list[bytes])
-    endless: bool = False
-    answers: list[Answer] = field(default_factory=list[Answer])
-    converse: Callable[[Place, Case], None] | None = None
-    parts: list[tuple[float, bytes]] = field(default_factory=list[tuple[float, bytes]])
-    """For conversations: what is written, after how many seconds."""
 
 
 class Maker:
@@ -177,8 +157,11 @@ class Maker:
     def case(self, number: int) -> Case:
         rng = random.Random(f"{self._seed}/{number}")
         make = rng.choices(
-            (self._write, self._patch, self._read, self._protobuf, self._nowhere, self._frames, self._raw, self._slow),
-            (34, 24, 18, 10, 4, 4, 5, 1),
+            (
+                *(self._write, self._patch, self._read, self._list, self._pages, self._protobuf, self._nowhere),
+                *(self._extend, self._frames, connections.raw, connections.slow),
+            ),
+            (30, 24, 10, 10, 2, 10, 3, 4, 3, 3, 1),
         )[0]
         return make(number, rng)
 
@@ -199,6 +182,7 @@ class Maker:
         served, namespace, name, path = self._target(rng, verb)
         body = objects.begin(served, rng, namespace, name)
         objects.mutate(body, rng, rng.choice((0, 0, 0, 1, 1, 2, 5)))
+        _own(body, rng)
         target = served.collection(namespace) if verb == "create" else path
         below = [s for s in served.subresources if s not in _STREAMS | _NOT_LOCAL]
         if below and rng.random() < 0.25:
@@ -219,6 +203,7 @@ class Maker:
         kind = rng.choice(PATCHES)
         body = objects.begin(served, rng, namespace, name)
         objects.mutate(body, rng, rng.choice((0, 1, 2, 4)))
+        _own(body, rng)
         patch: Any = body
         if kind == PATCHES[0]:
             patch = [_operation(body, rng) for _ in range(rng.randrange(1, 6))]
@@ -246,6 +231,29 @@ class Maker:
         case.endless = True
         return case
 
+    def _list(self, number: int, rng: random.Random) -> Case:
+        """Lists and watches with everything that can be asked of them, in every form."""
+        served, namespace, _, _ = self._target(rng, "list")
+        path = served.collection(namespace)
+        if served.namespaced and rng.random() < 0.2:
+            path = path.replace(f"/namespaces/{namespace}", "")
+        pairs = queries.parameters(rng)
+        query = "&".join(f"{k}={quote(v.encode('utf-8', 'surrogatepass'))}" for k, v in pairs)
+        headers = (("Accept", queries.accept(rng) if rng.random() < 0.7 else "*/*"),)
+        return Case(number, "list", [request("GET", f"{path}?{query}", b"", headers)], endless=True)
+
+    def _pages(self, number: int, rng: random.Random) -> Case:
+        """A page, then what follows it, of the same list or of another one."""
+        served, namespace, _, _ = self._target(rng, "list")
+        first = served.collection(namespace)
+        other = self._target(rng, "list")[0].collection(rng.choice(SPACES))
+        steps = [queries.next_page(rng.choice((first, first, first, other)), rng, _get) for _ in range(2)]
+        return Case(number, "pages", [_get(f"{first}?limit={rng.choice('112')}"), *steps], endless=True)
+
+    def _extend(self, number: int, rng: random.Random) -> Case:
+        make = rng.choices(extensions.KINDS, (2, 2, 1))[0]
+        return Case(number, make.__name__, list(make(rng)))
+
     def _protobuf(self, number: int, rng: random.Random) -> Case:
         served, namespace, name, path = self._target(rng, "create")
         body = objects.begin(served, rng, namespace, name)
@@ -253,13 +261,13 @@ class Maker:
             data = b"k8s\0" + rng.randbytes(30)
         else:
             data = envelope(objects.mutate(body, rng, rng.choice((0, 0, 1, 3))), served.node)
-        if rng.random() < 0.7:
+        roll = rng.random()
+        if roll < 0.35:
             data = objects.damage(data, rng)
-        if rng.random() < 0.7:
-            return Case(
-                number, "protobuf", [self._request("POST", served.collection(namespace), data, _PROTOBUF, served, rng)]
-            )
-        return Case(number, "protobuf", [self._request("PUT", path, data, _PROTOBUF, served, rng)])
+        elif roll < 0.8:
+            data = spoilt(data, rng)
+        method, target = ("POST", served.collection(namespace)) if rng.random() < 0.7 else ("PUT", path)
+        return Case(number, "protobuf", [self._request(method, target, data, _PROTOBUF, served, rng)])
 
     def _nowhere(self, number: int, rng: random.Random) -> Case:
         words = (
@@ -319,18 +327,20 @@ class Maker:
         self, method: str, path: str, body: bytes, content: str, served: Served | None, rng: random.Random
     ) -> bytes:
         pairs = [(rng.choice(_PARAMETERS), rng.choice(_VALUES)) for _ in range(rng.choice((0, 0, 0, 0, 0, 1, 2, 5)))]
-        if served is not None and served.plural in _DRY:
+        if served is not None and served.plural in DRY:
             pairs = [("dryRun", "All"), *(p for p in pairs if p[0] != "dryRun")]
         text = "&".join(f"{k}={quote(v.encode('utf-8', 'surrogatepass'))}" for k, v in pairs)
         if rng.random() < 0.02:
             text += rng.choice(("&&&", "=", "&a", "%zz", ";", "&%ff=%ff", "&watch", "#x", "?"))
         target = path + ("&" if "?" in path else "?") * bool(text) + text
-        headers = [("Accept", rng.choice(_ACCEPTS) if rng.random() < 0.15 else _JSON)]
+        accepted = rng.choice((rng.choice(_ACCEPTS), queries.accept(rng)))
+        headers = [("Accept", accepted if rng.random() < 0.15 else _JSON)]
         if content or rng.random() < 0.2:
             headers.append(("Content-Type", content if rng.random() < 0.93 else rng.choice(_TYPES)))
         if rng.random() < 0.1:
             headers.append((rng.choice(_HEADERS), rng.choice(_CONTENTS).replace("\ud83d", "?")))
-        return request(method, target.replace("é", "%C3%A9"), body, tuple(headers))
+        found = request(method, target.replace("é", "%C3%A9"), body, tuple(headers))
+        return connections.chunked(found, rng) if body and rng.random() < 0.03 else found
 
     def _frames(self, number: int, rng: random.Random) -> Case:
         websocket, headers = frames.handshake(rng)
@@ -347,7 +357,7 @@ class Maker:
         if what == "portforward":
             query = rng.choice(("ports=80", "ports=80&ports=81", "ports=x", ""))
         path = f"/api/v1/namespaces/default/pods/{self._pod}/{what}?{query}"
-        case = Case(number, "frames", converse=_talk)
+        case = Case(number, "frames", converse=talk)
         flow = frames.flow(websocket, rng)
         cut = rng.randrange(len(flow) + 1)
         case.parts = [
@@ -357,110 +367,16 @@ class Maker:
         ]
         return case
 
-    def _raw(self, number: int, rng: random.Random) -> Case:
-        case = Case(number, "raw", converse=_talk)
-        good = request("GET", "/api/v1/namespaces/fuzz/pods", b"", ())
-        post = request("POST", "/api/v1/namespaces/fuzz/configmaps", b'{"metadata":{"generateName":"r"}}', ())
-        pick = rng.randrange(9)
-        if pick == 0:
-            case.parts = [(0, rng.randbytes(rng.choice((1, 20, 3000))))]
-        elif pick == 1:
-            case.parts = [(0, objects.damage(good, rng))]
-        elif pick == 2:
-            case.parts = [(0, objects.damage(post, rng))]
-        elif pick == 3:
-            case.parts = [(0, good * rng.choice((2, 40, 200)))]
-        elif pick == 4:
-            case.parts = [(0, post + good + objects.damage(post + good, rng))]
-        elif pick == 5:
-            case.parts = [(0, _chunks(rng))]
-        elif pick == 6:
-            many = tuple((f"X-{n}", "y" * rng.choice((1, 1000))) for n in range(rng.choice((100, 3000))))
-            case.parts = [(0, request("GET", "/version", b"", many))]
-        elif pick == 7:
-            lies = rng.choice(
-                (
-                    b"Content-Length: -1",
-                    b"Content-Length: 9999999999",
-                    b"Content-Length: 5\r\nContent-Length: 6",
-                    b"Transfer-Encoding: x",
-                    b"Transfer-Encoding: chunked\r\nContent-Length: 3",
-                )
-            )
-            case.parts = [(0, post.replace(b"Host: 127.0.0.1", b"Host: 127.0.0.1\r\n" + lies))]
-        else:
-            case.converse = _talk_plainly
-            case.parts = [(0, rng.choice((good, rng.randbytes(200), b"\x16\x03\x01" + rng.randbytes(300))))]
-        return case
 
-    def _slow(self, number: int, rng: random.Random) -> Case:
-        """Byte by byte, half-closed at some point."""
-        case = Case(number, "slow", converse=_talk)
-        data = request("POST", "/api/v1/namespaces/fuzz/configmaps", b'{"metadata":{"generateName":"slow"}}', ())
-        data = data[: rng.randrange(len(data))] if rng.random() < 0.5 else data
-        step = rng.choice((5, 20, 60))
-        case.parts = [(0.01, data[at : at + step]) for at in range(0, len(data), step)]
-        return case
+def _get(target: str) -> bytes:
+    return request("GET", target, b"", (("Accept", _JSON),))
 
 
-def play(case: Case, wire: Wire, place: Place) -> None:
-    """Sends a case; its answers are then in it. Raises Hang."""
-    if case.converse is not None:
-        case.converse(place, case)
-        return
-    for data in case.sent:
-        case.answers.append(wire.send(data, head_only=data.startswith(b"HEAD "), endless=case.endless))
-
-
-def _talk(place: Place, case: Case) -> None:
-    with contextlib.suppress(ConnectionError, ssl.SSLError, EOFError):
-        connection = place.connect()
-        try:
-            _write_and_end(connection, case)
-        finally:
-            connection.close()
-
-
-def _talk_plainly(place: Place, case: Case) -> None:
-    with contextlib.suppress(ConnectionError), place.plain() as connection:
-        _write_and_end(connection, case)
-
-
-def _write_and_end(connection: socket.socket, case: Case) -> None:
-    """Writes all parts, reads what comes, then half-closes: within PATIENCE the server must have closed its side.
-
-    TLS in Python cannot half-close, so there the whole connection ends after a glance and only the answers count.
-    """
-    connection.settimeout(PATIENCE)
-    received = b""
-    try:
-        for wait, data in case.parts:
-            time.sleep(wait)
-            connection.sendall(data)
-        case.sent = [data for _, data in case.parts]
-        connection.settimeout(0.1)
-        with contextlib.suppress(TimeoutError):
-            while more := connection.recv(1 << 18):
-                received += more
-                if len(received) > 8 << 20:
-                    break
-        if not isinstance(connection, ssl.SSLSocket):
-            connection.shutdown(socket.SHUT_WR)
-            connection.settimeout(PATIENCE)
-            while connection.recv(1 << 18):
-                pass
-    except TimeoutError:
-        raise Hang("the connection was neither read nor closed") from None
-    finally:
-        if received.startswith(b"HTTP/1.1 "):
-            case.answers.append(parse(received)[0])
-
-
-def _chunks(rng: random.Random) -> bytes:
-    head = b"POST /api/v1/namespaces/fuzz/configmaps HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    sizes = (b"0", b"5", b"-1", b"fffffffff", b"1;a=b", b"zz", b"ffffffffffffffffffff", b"")
-    body = b"".join(rng.choice(sizes) + b"\r\n" + b"x" * rng.randrange(9) + b"\r\n" for _ in range(rng.randrange(5)))
-    return head + body + b"0\r\n\r\n"
+def _own(body: Any, rng: random.Random) -> None:
+    """Now and then an object claims who owns its fields."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    if isinstance(metadata, dict) and rng.random() < 0.06:
+        metadata["managedFields"] = objects.managed_fields(rng)
 
 
 def _delete_options(rng: random.Random) -> Any:
@@ -513,8 +429,3 @@ def _dicts(value: Any, depth: int = 0) -> Any:
     elif isinstance(value, list):
         for inner in value:
             yield from _dicts(inner, depth + 1)
-
-
-def repeatable(case: Case) -> str:
-    """The case as bytes that a person can send again."""
-    return "\n".join(json.dumps(data[:20_000].decode("latin-1")) for data in case.sent)

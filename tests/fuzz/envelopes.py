@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import random
 import struct
 from typing import Any
 
@@ -76,3 +77,101 @@ def _varint(value: int) -> bytes:
         found.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*found, value])
+
+
+def spoilt(data: bytes, rng: random.Random) -> bytes:
+    """A well-formed envelope with something wrong in one of its fields, at any depth: the lengths around it fit.
+
+    Bytes at random mostly break the outermost length and get no further.
+    """
+    pick = rng.randrange(12)
+    if pick == 0:
+        return _whole(rng.choice(_STRANGE), data, rng)
+    if pick == 1:
+        return MAGIC + data
+    return MAGIC + _within(data[len(MAGIC) :], rng)
+
+
+_STRANGE = (
+    *(b"\x0a\x00" * 5000, b"\x80" * 30, b"\xff" * 9 + b"\x7f", b"\x0b\x0c", b"\x0b" * 1000, b"\x0f\x00", b"\x00\x00"),
+    *(_bytes(2**29 - 1, b"x"), _varint(1 << 3 | 2) + _varint(2**63), _varint(1 << 3 | 2) + _varint(2**31), b"\x0a\x7f"),
+    *(
+        _bytes(1, b"\xff\xfe"),
+        b"\x09" + b"\xff" * 8,
+        b"\x0d" + b"\xff" * 4,
+        b"\x08" + b"\xff" * 9 + b"\x01",
+        b"\x08\x80",
+    ),
+)
+"""Wire types that do not exist or do not end, lengths beyond the end, text that is none, numbers beyond 64 bits."""
+
+
+def _whole(strange: bytes, data: bytes, rng: random.Random) -> bytes:
+    return MAGIC + rng.choice((strange, strange + data[4:], data[4:] + strange, _bytes(2, strange), _bytes(4, data)))
+
+
+def _within(message: bytes, rng: random.Random, depth: int = 0) -> bytes:
+    """The message with one of its fields changed, or one of a message in it."""
+    fields = _split(message)
+    if not fields:
+        return rng.choice(_STRANGE)
+    at = rng.randrange(len(fields))
+    number, wire, content = fields[at]
+    if wire == 2 and content and depth < 12 and rng.random() < 0.75:
+        changed = _bytes(number, _within(content, rng, depth + 1))
+    else:
+        changed = _another(number, wire, content, rng)
+    return b"".join(changed if n == at else _again(*f) for n, f in enumerate(fields))
+
+
+def _another(number: int, wire: int, content: bytes, rng: random.Random) -> bytes:
+    same = _again(number, wire, content)
+    nested = content
+    for _ in range(rng.choice((3, 200))):
+        nested = _bytes(number, nested)
+    choices = (
+        *(b"", same + same, same * 300, rng.choice(_STRANGE), same + rng.choice(_STRANGE), nested),
+        *(
+            _bytes(number, content * 1000),
+            _bytes(number, b""),
+            _varint(number << 3) + b"\x05",
+            _bytes(number + 1, content),
+        ),
+        *(_varint(number << 3 | 1) + b"\0" * 8, _bytes(number, content + b"\xff"), _bytes(number, content[:-1])),
+    )
+    return rng.choice(choices)
+
+
+def _again(number: int, wire: int, content: bytes) -> bytes:
+    return _bytes(number, content) if wire == 2 else _varint(number << 3 | wire) + content
+
+
+def _split(message: bytes) -> list[tuple[int, int, bytes]]:
+    """Number, wire type and content of each field; none where it is no message."""
+    found: list[tuple[int, int, bytes]] = []
+    at = 0
+    while at < len(message):
+        key, at = _read(message, at)
+        wire = key & 7
+        start = at
+        if wire == 0:
+            _, at = _read(message, at)
+        elif wire in (1, 5):
+            at += 8 if wire == 1 else 4
+        elif wire == 2:
+            size, start = _read(message, at)
+            at = start + size
+        if wire not in (0, 1, 2, 5) or at > len(message) or not key >> 3:
+            return []
+        found.append((key >> 3, wire, message[start:at]))
+    return found
+
+
+def _read(message: bytes, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while at < len(message) and shift < 64:
+        value |= (message[at] & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if not message[at - 1] & 0x80:
+            return value, at
+    return value, len(message) + 1

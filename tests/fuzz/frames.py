@@ -62,8 +62,9 @@ def _websocket_frame(rng: random.Random) -> bytes:
         head = bytes([first, masked | 127]) + struct.pack(">Q", size)
     if not masked:
         return head + payload
-    covered = bytes(b ^ m for b, m in zip(payload, mask * (len(payload) // 4 + 1), strict=False))
-    return head + mask + covered
+    key = (mask * (len(payload) // 4 + 1))[: len(payload)]
+    covered = int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")
+    return head + mask + covered.to_bytes(len(payload), "big")
 
 
 def spdy_flow(rng: random.Random) -> bytes:
@@ -84,15 +85,49 @@ def spdy_flow(rng: random.Random) -> bytes:
 
 
 def _syn(stream: int, packer: zlib._Compress, rng: random.Random) -> bytes:
+    body = _header_block(rng)
+    pick = rng.randrange(20)
+    if pick == 0:
+        block = body
+    elif pick == 1:
+        block = zlib.compress(body)
+    elif pick == 2:
+        block = packer.compress(body) + packer.flush(zlib.Z_FULL_FLUSH)
+    elif pick == 3:
+        block = damage(packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH), rng)
+    elif pick == 4:
+        # The end is missing; the next block continues it.
+        block = packer.compress(body)
+    else:
+        block = packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH)
+    above = rng.choice((0, 0, 0, 1, 2**31 - 1))
+    return _control(
+        1, struct.pack(">IIH", stream, above, rng.choice((0, 0, 0xFFFF))) + block, rng.choice((0, 0, 1, 2, 255))
+    )
+
+
+def _header_block(rng: random.Random) -> bytes:
+    """Names and values before compression: right ones, doubled, empty, endless ones, and counts that lie."""
     pairs = [(b"streamtype", rng.choice(_TYPES).encode()), (b"port", rng.choice((b"80", b"0", b"x", b"99999", b"-1")))]
-    pairs += [(b"requestid", rng.choice((b"0", b"1", b"")))]
+    pairs += [(b"requestid", rng.choice((b"0", b"1", b"", b"9" * 5000)))]
     rng.shuffle(pairs)
-    if rng.random() < 0.1:
-        pairs.append((b"big", b"z" * (1 << 20)))
-    body = struct.pack(">I", len(pairs) if rng.random() < 0.9 else 2**32 - 1)
-    body += b"".join(struct.pack(">I", len(k)) + k + struct.pack(">I", len(v)) + v for k, v in pairs)
-    block = packer.compress(body) + packer.flush(zlib.Z_SYNC_FLUSH)
-    return _control(1, struct.pack(">IIH", stream, 0, 0) + block, rng.choice((0, 0, 1, 255)))
+    roll = rng.random()
+    if roll < 0.1:
+        pairs.append((b"big", b"z" * rng.choice((3000, 1 << 20, 1 << 20, 16 << 20))))
+    elif roll < 0.15:
+        pairs += [(b"", b"")] * rng.choice((1, 100_000))
+    elif roll < 0.25:
+        pairs += [rng.choice(((b"StreamType", b"stdin"), (b"port", b"80\x0081"), (b"\xff\0", b"\xff"), pairs[0]))]
+    count = len(pairs) if rng.random() < 0.9 else rng.choice((0, len(pairs) + 1, len(pairs) - 1, 2**31, 2**32 - 1))
+    body = struct.pack(">I", count) + b"".join(_sized(k) + _sized(v) for k, v in pairs)
+    if rng.random() < 0.05:
+        at = rng.randrange(0, max(1, min(len(body), 60) - 3))
+        body = body[:at] + struct.pack(">I", rng.choice((2**32 - 1, 2**31, len(body)))) + body[at + 4 :]
+    return body
+
+
+def _sized(text: bytes) -> bytes:
+    return struct.pack(">I", len(text)) + text
 
 
 def _data(stream: int, rng: random.Random) -> bytes:

@@ -152,7 +152,7 @@ def discovered(fetch: Callable[[str], Any]) -> list[Served]:
         roots += [(group["name"], v["version"], f"/apis/{v['groupVersion']}") for v in group["versions"]]
     found: list[Served] = []
     for group, version, path in roots:
-        entries = fetch(path)["resources"]
+        entries = fetch(path).get("resources") or []
         for entry in entries:
             if "/" in entry["name"]:
                 continue
@@ -206,6 +206,10 @@ def after_schema(node: Node, rng: random.Random, depth: int = 0) -> Any:
     return rng.choice(_WORDS)
 
 
+def word(rng: random.Random) -> str:
+    return rng.choice(_WORDS)
+
+
 def value(rng: random.Random, depth: int = 0) -> Any:
     """Anything that JSON can say, and NaN."""
     pick = rng.randrange(9 if depth < 4 else 6)
@@ -220,6 +224,56 @@ def value(rng: random.Random, depth: int = 0) -> Any:
     if pick == 6:
         return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
     return {rng.choice(_WORDS): value(rng, depth + 1) for _ in range(rng.randrange(4))}
+
+
+_SETS = (
+    *(
+        "f:metadata",
+        "f:labels",
+        "f:app",
+        "f:spec",
+        "f:data",
+        "f:a",
+        ".",
+        "f:",
+        "f",
+        "x:y",
+        "",
+        "f:containers",
+        "f:status",
+    ),
+    *('k:{"name":"c"}', 'k:{"containerPort":80,"protocol":"TCP"}', "k:{}", "k:[1]", "k:{", 'k:{"name":null}', "k:x"),
+    *('v:"x"', "v:1", "v:{", "v:", "v:null", "i:0", "i:-1", "i:x", "i:" + "9" * 5000, "f:\ud800", "f:" + "x" * 300),
+)
+
+
+def managed_fields(rng: random.Random) -> Any:
+    """Owners of fields as nobody tracked them."""
+    found = [_owner(rng) for _ in range(rng.choice((0, 1, 1, 2, 30)))]
+    return mutate(found, rng, rng.choice((0, 0, 1, 2)))
+
+
+def _owner(rng: random.Random) -> dict[str, Any]:
+    return {
+        "manager": rng.choice(("a", "b", "c", "", "x" * 300)),
+        "operation": rng.choice(("Apply", "Apply", "Update", "x", "")),
+        "apiVersion": rng.choice(("v1", "apps/v1", "fuzz.test/v1", "x/y/z", "")),
+        "fieldsType": rng.choice(("FieldsV1", "FieldsV1", "FieldsV1", "FieldsV2", "")),
+        "time": rng.choice(("2024-01-01T00:00:00Z", "x", None)),
+        "subresource": rng.choice(("", "status", "scale", "x")),
+        "fieldsV1": _fields(rng),
+    }
+
+
+def _fields(rng: random.Random, depth: int = 0) -> Any:
+    if depth == 0 and rng.random() < 0.03:
+        found: Any = {}
+        for _ in range(rng.choice((100, 900))):
+            found = {"f:a": found}
+        return found
+    if depth > 5 or rng.random() < 0.2:
+        return rng.choice(({}, {}, {}, None, "x", 1, []))
+    return {rng.choice(_SETS): _fields(rng, depth + 1) for _ in range(rng.randrange(1, 4))}
 
 
 def mutate(obj: Any, rng: random.Random, times: int) -> Any:

@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import random
-import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -21,7 +20,7 @@ from typing import Any
 
 from fuzz import ground as grounds
 from fuzz.ground import Ground
-from fuzz.wire import Place, request
+from fuzz.wire import request
 
 MAPS = "/api/v1/namespaces/fuzz/configmaps"
 WATCHERS = 200
@@ -82,7 +81,7 @@ class Soak:
 
     def __init__(self, ground: Ground, seconds: float, seed: int) -> None:
         self._place = ground.place
-        self._tls = _context(ground.place)
+        self._tls = ground.place.context
         self._rng = random.Random(seed)
         self._until = time.monotonic() + seconds
         self._over = asyncio.Event()
@@ -177,12 +176,6 @@ class Soak:
         _, body = await _answer(reader)
         writer.close()
         return json.loads(body)
-
-
-def _context(place: Place) -> ssl.SSLContext:
-    context = ssl.create_default_context(cafile=str(place.pki / "ca.crt"))
-    context.load_cert_chain(place.pki / "admin.crt", place.pki / "admin.key")
-    return context
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

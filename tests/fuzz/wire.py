@@ -6,6 +6,7 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 PATIENCE = 5.0
@@ -27,21 +28,28 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict[str, str])
     body: bytes = b""
     complete: bool = False
+    wanted: int = 0
+    """Bytes that there must be before it is worth looking again."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Place:
     """Where the API server listens, and with which certificate it is talked to."""
 
     port: int
     pki: Path
 
-    def connect(self) -> ssl.SSLSocket:
+    @cached_property
+    def context(self) -> ssl.SSLContext:
+        """Trusts the cluster, and is its administrator."""
         context = ssl.create_default_context(cafile=str(self.pki / "ca.crt"))
         context.load_cert_chain(self.pki / "admin.crt", self.pki / "admin.key")
+        return context
+
+    def connect(self) -> ssl.SSLSocket:
         raw = socket.create_connection(("127.0.0.1", self.port), PATIENCE)
         raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        return context.wrap_socket(raw, server_hostname="127.0.0.1")
+        return self.context.wrap_socket(raw, server_hostname="127.0.0.1")
 
     def plain(self) -> socket.socket:
         """Without TLS, for garbage in place of a handshake."""
@@ -54,12 +62,12 @@ class Wire:
     def __init__(self, place: Place) -> None:
         self._place = place
         self._socket: ssl.SSLSocket | None = None
-        self._unread = b""
+        self._unread = bytearray()
 
     def close(self) -> None:
         if self._socket is not None:
             self._socket.close()
-        self._socket, self._unread = None, b""
+        self._socket, self._unread = None, bytearray()
 
     def fetch(self, method: str, target: str, body: bytes = b"", headers: tuple[tuple[str, str], ...] = ()) -> Answer:
         """One well-formed request."""
@@ -96,9 +104,11 @@ class Wire:
     def _read(self, deadline: float, head_only: bool, endless: bool) -> Answer:
         answer = Answer()
         while not answer.complete:
-            answer, rest = parse(self._unread, head_only)
+            rest = b""
+            if len(self._unread) >= answer.wanted:
+                answer, rest = parse(bytes(self._unread), head_only)
             if answer.complete:
-                self._unread = rest
+                self._unread = bytearray(rest)
                 if answer.headers.get("connection") == "close" or answer.status == 101 or (head_only and endless):
                     # What follows the head of an endless answer never ends.
                     self.close()
@@ -153,6 +163,7 @@ def parse(data: bytes, head_only: bool = False) -> tuple[Answer, bytes]:
         return _chunked(answer, rest)
     length = int(headers.get("content-length", "0"))
     answer.body, answer.complete = rest[:length], len(rest) >= length
+    answer.wanted = len(data) - len(rest) + length
     return answer, rest[length:]
 
 
