@@ -29,7 +29,8 @@ class Create:
     object: Object
     subresource: str = ""
     done: Announce | None = None
-    failed: Announce | None = None
+    failed: Announce | tuple[Announce, ...] | None = None
+    """What a refusal is told as; that somebody was faster with the name is none."""
     exists_ok: bool = False
     """Whether an object of that name is as good as a new one."""
 

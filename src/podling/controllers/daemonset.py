@@ -10,26 +10,21 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.controllers import history
 from podling.controllers import pods as podlib
-from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Requeue, Together, Write
+from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue, Together, Write
 from podling.controllers.numbers import scaled
 from podling.controllers.placing import matches_node
-from podling.controllers.runtime import (
-    Controller,
-    ObjectKey,
-    Watch,
-    itself,
-    key_of,
-    looking,
-    of_controller,
-    service_account,
-)
-from podling.controllers.selecting import of_selecting
+from podling.controllers.runtime import Context, Controller, ObjectKey, Watch, key_of, service_account
+from podling.controllers.selecting import workload_watches
 from podling.controllers.statuses import write_status
 from podling.controllers.tolerating import pod_tolerates
 from podling.store.types import Change, Object
 
 RESOURCE = "daemonsets.apps"
 TEMPLATE_GENERATION = "deprecated.daemonset.template.generation"
+GENERATION_LABEL = "pod-template-generation"
+BACKOFF_FIRST = 1.0
+BACKOFF_LAST = 900.0
+"""Seconds for which the failed daemons of a node are left alone."""
 _TOLERATED: Sequence[tuple[str, str]] = (
     ("node.kubernetes.io/not-ready", "NoExecute"),
     ("node.kubernetes.io/unreachable", "NoExecute"),
@@ -46,10 +41,41 @@ class Snapshot:
     nodes: Sequence[Object]
     pods: Sequence[Object]
     adoptions: Sequence[Action]
-    revisions: Sequence[Object]
+    revisions: history.Revisions
+    resting: Mapping[str, float]
+    """Nodes on which a failed daemon is not replaced yet, and for how many seconds."""
 
 
-def observe(client: Client, key: ObjectKey) -> Snapshot | None:
+class FailedDaemons:
+    """Remembers when daemons were found failed, so that one that fails at once is not made anew all the time."""
+
+    def __init__(self) -> None:
+        self._seen: dict[ObjectKey, dict[tuple[str, int, str], tuple[datetime, float]]] = {}
+
+    def resting(self, set: Object, nodes: Iterable[str], now: datetime) -> dict[str, float]:
+        """Which of the nodes with a failed daemon must wait, and for how many seconds; the others count as tried."""
+        seen = self._seen.setdefault(key_of(set), {})
+        waits: dict[str, float] = {}
+        for node in nodes:
+            key = (meta.uid(set), _observed(set), node)
+            since, delay = seen.get(key, (now, 0.0))
+            passed = (now - since).total_seconds()
+            if passed < delay:
+                waits[node] = delay - passed
+            else:
+                is_stale = delay == 0.0 or passed > 2 * BACKOFF_LAST
+                seen[key] = (now, BACKOFF_FIRST if is_stale else min(2 * delay, BACKOFF_LAST))
+        return waits
+
+    def forget(self, key: ObjectKey) -> None:
+        self._seen.pop(key, None)
+
+
+def _observed(set: Object) -> int:
+    return meta.status(set).get("observedGeneration", 0)
+
+
+def observe(client: Client, failed: FailedDaemons, key: ObjectKey, now: datetime) -> Snapshot | None:
     set = client.get(RESOURCE, key.namespace, key.name)
     if set is None:
         return None
@@ -62,7 +88,12 @@ def observe(client: Client, key: ObjectKey) -> Snapshot | None:
         pods=claim.owned,
         adoptions=claim.changes,
         revisions=history.revisions_of(client, set),
+        resting=failed.resting(set, {node_of(p) for p in claim.owned if _has_failed(p)}, now),
     )
+
+
+def _has_failed(pod: Object) -> bool:
+    return podlib.phase(pod) == "Failed" and not meta.deleting(pod)
 
 
 def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
@@ -93,36 +124,50 @@ class _Look:
         self.set = snapshot.set
         self.now = now
         self.min_ready: int = meta.spec(self.set).get("minReadySeconds", 0)
-        self.history = history.track(self.set, snapshot.revisions)
-        self.hash = meta.labels(self.history.update)[history.HASH_LABEL]
+        self.history = history.track(self.set, snapshot.revisions, history.POD_LABEL)
+        labels = meta.labels(self.history.update)
+        self.hash = labels.get(history.POD_LABEL) or meta.name(self.history.update)
         self.template = self._template()
         self.by_node: dict[str, list[Object]] = {}
-        for pod in snapshot.pods:
-            self.by_node.setdefault(node_of(pod), []).append(pod)
+        for pod in sorted(snapshot.pods, key=_age):
+            if not (podlib.phase(pod) in ("Failed", "Succeeded") and meta.deleting(pod)):
+                self.by_node.setdefault(node_of(pod), []).append(pod)
+        self.wanted = [n for n in snapshot.nodes if self._should_run(n)]
         self.writes: list[Write] = []
         self.told: list[Action] = []
 
     def decide(self) -> list[Action]:
+        """The status goes before the pods: a refusal of these must not keep it back."""
         if meta.deleting(self.set):
             return []
         for node in self.snapshot.nodes:
             self._manage_node(node)
         self._forget_lost_nodes()
-        if self._strategy() == "RollingUpdate":
+        if not self.writes and self._strategy() == "RollingUpdate":
             self._roll()
-        unique = list({(type(w), _target(w)): w for w in self.writes}.values())
-        actions: list[Action] = [*self.history.actions, *self.snapshot.adoptions, *self.told]
-        if unique:
-            actions.append(Together(writes=unique, slow_start=True))
+        actions: list[Action] = [*self.history.actions, *self._labelled(), *self.snapshot.adoptions]
         actions += write_status(RESOURCE, self.set, self._status(), "its nodes and pods say so")
-        live = {meta.name(self.history.update)} | {
-            meta.name(r)
-            for r in self.snapshot.revisions
-            if any(_hash(p) == meta.labels(r).get(history.HASH_LABEL) for p in self.snapshot.pods)
-        }
-        actions += history.truncate(self.set, self.snapshot.revisions, live)
+        actions += self.told
+        if self.writes:
+            actions.append(Together(writes=self.writes, slow_start=True))
+        old = [r for r in self.snapshot.revisions.own if meta.name(r) != meta.name(self.history.update)]
+        hashes = {_hash(p) for p in self.snapshot.pods}
+        live = {meta.name(r) for r in old if meta.labels(r).get(history.POD_LABEL) in hashes}
+        actions += history.truncate(self.set, old, live)
         wait = podlib.next_available(self.snapshot.pods, self.min_ready, self.now)
         return [*actions, Requeue(why="a ready pod becomes available then", seconds=wait)] if wait else actions
+
+    def _labelled(self) -> Iterable[Action]:
+        """Revisions without a hash get their name for one."""
+        for revision in self.snapshot.revisions.own:
+            if history.POD_LABEL not in meta.labels(revision):
+                yield Patch(
+                    why="its label is missing",
+                    resource=history.RESOURCE,
+                    namespace=meta.namespace(revision),
+                    name=meta.name(revision),
+                    patch={"metadata": {"labels": {history.POD_LABEL: meta.name(revision)}}},
+                )
 
     # Nodes
 
@@ -133,7 +178,8 @@ class _Look:
         if meta.spec(template).get("hostNetwork"):
             network = {"key": "node.kubernetes.io/network-unavailable", "operator": "Exists", "effect": "NoSchedule"}
             wanted.append(network)
-        own = list(meta.items(template, "spec", "tolerations"))
+        kinds = [_kind(t) for t in wanted]
+        own = [{**t} if _kind(t) not in kinds else wanted[kinds.index(_kind(t))] for t in _tolerations(template)]
         tolerations = [*own, *(t for t in wanted if t not in own)]
         return {**template, "spec": {**template["spec"], "tolerations": tolerations}}
 
@@ -150,26 +196,39 @@ class _Look:
 
     def _manage_node(self, node: Object) -> None:
         pods = self.by_node.get(meta.name(node), [])
-        if self._should_run(node):
-            self._run_on(node, pods)
-        elif not self._may_run(node, ("NoExecute",)):
+        if not self._may_run(node, ("NoExecute",)):
             for pod in pods:
                 self._delete(pod, f"node {meta.name(node)} is no longer one for it")
-
-    def _run_on(self, node: Object, pods: Sequence[Object]) -> None:
-        """One pod, the oldest if there are several; failed ones are replaced."""
-        running = [p for p in pods if not meta.deleting(p) and podlib.phase(p) not in ("Failed", "Succeeded")]
-        for pod in pods:
-            if podlib.phase(pod) in ("Failed", "Succeeded") and not meta.deleting(pod):
-                self._replace_ended(node, pod)
-        if not pods:
+        elif pods:
+            self._tend(node, pods)
+        elif self._should_run(node):
             self._create(node, "the node has none")
-        keep = 2 if self._surge() else 1
-        for pod in sorted(running, key=lambda p: meta.metadata(p).get("creationTimestamp", ""))[keep:]:
-            self._delete(pod, f"node {meta.name(node)} has more than one")
+
+    def _tend(self, node: Object, pods: Sequence[Object]) -> None:
+        """Ended daemons go, and of those that run all but the oldest; while surging, the oldest old and the oldest new
+        one may stay until the new one serves."""
+        for pod in pods:
+            if podlib.phase(pod) in ("Failed", "Succeeded"):
+                self._replace_ended(node, pod)
+        running = [p for p in pods if podlib.is_active(p)]
+        if not self._surge(1):
+            self._delete_all(running[1:], f"node {meta.name(node)} has more than one")
+            return
+        if not running and self._should_run(node):
+            self._create(node, "the node has none that stays")
+        if len(running) < 2:
+            return
+        new, old = [p for p in running if _hash(p) == self.hash], [p for p in running if _hash(p) != self.hash]
+        self._delete_all([*new[1:], *old[1:]], f"node {meta.name(node)} has more than one of that revision")
+        if new and old and (not podlib.is_ready(old[0]) or self._is_available(new[0])):
+            self._delete(old[0], "the new one beside it takes over")
 
     def _replace_ended(self, node: Object, pod: Object) -> None:
         failed = podlib.phase(pod) == "Failed"
+        left = self.snapshot.resting.get(meta.name(node)) if failed else None
+        if left is not None:
+            self.told.append(Requeue(why=f"daemons fail on node {meta.name(node)}; the next comes then", seconds=left))
+            return
         kind, reason = ("failed", "FailedDaemonPod") if failed else ("succeeded", "SucceededDaemonPod")
         message = f"Found {kind} daemon pod {key_of(pod)} on node {meta.name(node)}, will try to "
         message += "kill it" if failed else "delete it"
@@ -178,22 +237,26 @@ class _Look:
         self._delete(pod, "it has ended")
 
     def _forget_lost_nodes(self) -> None:
-        names = {meta.name(n) for n in self.snapshot.nodes}
+        """Pods that wait for a node which does not exist; what runs on a lost one is not for us to end."""
+        names = {"", *(meta.name(n) for n in self.snapshot.nodes)}
         for name, pods in self.by_node.items():
             if name not in names:
-                for pod in pods:
-                    self._delete(pod, f"node {name} does not exist")
+                waiting = [p for p in pods if not meta.spec(p).get("nodeName")]
+                self._delete_all(waiting, f"node {name} does not exist")
 
     # Writes
 
     def _create(self, node: Object, why: str) -> None:
         pod = podlib.from_template(
-            self.template, self.set, namespace=meta.namespace(self.set), generate_name=f"{meta.name(self.set)}-"
+            self.template,
+            self.set,
+            namespace=meta.namespace(self.set),
+            generate_name=podlib.generate_name(meta.name(self.set)),
         )
         labels = {**meta.labels(pod), history.POD_LABEL: self.hash}
         generation = meta.annotations(self.set).get(TEMPLATE_GENERATION)
         if generation:
-            labels["pod-template-generation"] = generation
+            labels[GENERATION_LABEL] = generation
         spec = {**pod["spec"], "affinity": _pinned(meta.part(pod, "spec", "affinity"), meta.name(node))}
         failed = Announce(regarding=self.set, reason="FailedCreate", message="Error creating: {error}", type="Warning")
         self.writes.append(
@@ -205,6 +268,10 @@ class _Look:
                 failed=failed,
             )
         )
+
+    def _delete_all(self, pods: Iterable[Object], why: str) -> None:
+        for pod in pods:
+            self._delete(pod, why)
 
     def _delete(self, pod: Object, why: str) -> None:
         if meta.deleting(pod):
@@ -227,120 +294,144 @@ class _Look:
     def _strategy(self) -> str:
         return meta.part(self.set, "spec", "updateStrategy").get("type", "RollingUpdate")
 
-    def _limit(self, name: str, default: int) -> int:
-        value = meta.part(self.set, "spec", "updateStrategy", "rollingUpdate").get(name, default)
-        return scaled(value, len(self._wanted_nodes()), round_up=True)
+    def _limit(self, name: str, total: int) -> int:
+        if self._strategy() != "RollingUpdate":
+            return 0
+        value = meta.part(self.set, "spec", "updateStrategy", "rollingUpdate").get(name, 0)
+        return scaled(value, total, round_up=True)
 
-    def _surge(self) -> int:
-        return self._limit("maxSurge", 0) if self._strategy() == "RollingUpdate" else 0
-
-    def _wanted_nodes(self) -> list[Object]:
-        return [n for n in self.snapshot.nodes if self._should_run(n)]
+    def _surge(self, total: int) -> int:
+        return self._limit("maxSurge", total)
 
     def _is_new(self, pod: Object) -> bool:
-        return _hash(pod) == self.hash
+        generation = meta.annotations(self.set).get(TEMPLATE_GENERATION)
+        same = generation is not None and meta.labels(pod).get(GENERATION_LABEL) == generation
+        return same or _hash(pod) == self.hash
 
-    def _is_available(self, pod: Object) -> bool:
-        return podlib.is_available(pod, self.min_ready, self.now)
+    def _is_available(self, pod: Object | None) -> bool:
+        return pod is not None and podlib.is_available(pod, self.min_ready, self.now)
 
     def _roll(self) -> None:
-        if self._surge():
-            self._roll_surging(self._surge())
+        surge = self._surge(len(self.wanted))
+        if surge:
+            self._roll_surging(surge)
         else:
-            self._roll_replacing(max(1, self._limit("maxUnavailable", 1)))
+            self._roll_replacing(max(1, self._limit("maxUnavailable", len(self.wanted))))
+
+    def _pairs(self) -> Iterable[tuple[str, _Pair | None]]:
+        """For each node that has or should have a daemon its new and its old one; `None` where it has more."""
+        for name in dict.fromkeys([*(meta.name(n) for n in self.wanted), *self.by_node]):
+            alive = [p for p in self.by_node.get(name, []) if not meta.deleting(p)]
+            new, old = [p for p in alive if self._is_new(p)], [p for p in alive if not self._is_new(p)]
+            fits = len(new) < 2 and len(old) < 2
+            yield name, _Pair(next(iter(new), None), next(iter(old), None)) if fits else None
 
     def _roll_replacing(self, most: int) -> None:
         """Old pods go, unavailable ones first, so that no more than `most` nodes are without a pod that serves."""
         unavailable = 0
         candidates: list[Object] = []
-        for node in self._wanted_nodes():
-            alive = [p for p in self.by_node.get(meta.name(node), []) if podlib.is_active(p)]
-            serving = [p for p in alive if self._is_available(p)]
-            unavailable += not serving
-            old = [p for p in alive if not self._is_new(p)]
-            candidates += [p for p in old if p in serving]
-            for pod in old:
-                if pod not in serving:
-                    self._delete(pod, "it is of an old template and serves nobody")
-        for pod in candidates[: max(0, most - unavailable)]:
-            self._delete(pod, f"it is of an old template; at most {most} nodes go without")
+        for _, pair in self._pairs():
+            if pair is None or (pair.new is None) == (pair.old is None):
+                unavailable += 1
+            elif pair.old is None:
+                unavailable += not self._is_available(pair.new)
+            elif not self._is_available(pair.old):
+                unavailable += 1
+                self._delete(pair.old, "it is of an old template and serves nobody")
+            else:
+                candidates.append(pair.old)
+        self._delete_all(
+            candidates[: max(0, most - unavailable)], f"it is of an old template; at most {most} nodes go without"
+        )
 
     def _roll_surging(self, most: int) -> None:
         """New pods come beside the old, at most `most` at a time; an old one goes when its new one serves."""
-        surging = 0
+        nodes = {meta.name(n): n for n in self.snapshot.nodes}
+        wanted = {meta.name(n) for n in self.wanted}
+        surging = available = 0
         waiting: list[Object] = []
-        for node in self._wanted_nodes():
-            alive = [p for p in self.by_node.get(meta.name(node), []) if podlib.is_active(p)]
-            old = [p for p in alive if not self._is_new(p)]
-            new = [p for p in alive if self._is_new(p)]
-            if not old:
-                continue
-            if any(self._is_available(p) for p in new):
-                for pod in old:
-                    self._delete(pod, "the new one beside it serves")
-            elif new:
+        misplaced: list[Object] = []
+        for name, pair in self._pairs():
+            if pair is None:
                 surging += 1
+                continue
+            available += self._is_available(pair.old or pair.new)
+            if pair.old is None:
+                continue
+            if pair.new is not None:
+                if self._is_available(pair.new):
+                    self._delete(pair.old, "the new one beside it serves")
+                else:
+                    surging += 1
+            elif not self._is_available(pair.old):
+                if name in wanted:
+                    self._create(nodes[name], "the old one serves nobody")
+                else:
+                    self._delete(pair.old, "it serves nobody, and the node is not one for it")
+            elif name in wanted:
+                waiting.append(nodes[name])
             else:
-                waiting.append(node)
+                misplaced.append(pair.old)
+        self._delete_all(misplaced[: max(0, available - len(self.wanted))], "the node is not one for it")
         for node in waiting[: max(0, most - surging)]:
             self._create(node, "a new one comes beside the old")
 
     # Status
 
     def _status(self) -> Object:
-        counts: dict[str, int] = dict.fromkeys(("desired", "current", "missched", "ready", "available", "updated"), 0)
-        for node in self.snapshot.nodes:
-            alive = [p for p in self.by_node.get(meta.name(node), []) if podlib.is_active(p)]
-            if self._should_run(node):
-                counts["desired"] += 1
-                self._count(counts, alive)
-            elif alive:
-                counts["missched"] += 1
+        running = [pods for n in self.wanted if (pods := self.by_node.get(meta.name(n)))]
+        placed = sum(bool(self.by_node.get(meta.name(n))) for n in self.snapshot.nodes)
+        first = [pods[0] for pods in running]
+        available = sum(self._is_available(p) for p in first)
         required = {
-            "currentNumberScheduled": counts["current"],
-            "numberMisscheduled": counts["missched"],
-            "desiredNumberScheduled": counts["desired"],
-            "numberReady": counts["ready"],
+            "currentNumberScheduled": len(running),
+            "numberMisscheduled": placed - len(running),
+            "desiredNumberScheduled": len(self.wanted),
+            "numberReady": sum(podlib.is_ready(p) for p in first),
         }
         optional = {
             "observedGeneration": meta.generation(self.set),
-            "updatedNumberScheduled": counts["updated"],
-            "numberAvailable": counts["available"],
-            "numberUnavailable": counts["desired"] - counts["available"],
-            "collisionCount": meta.status(self.set).get("collisionCount"),
+            "updatedNumberScheduled": sum(self._is_new(p) for p in first),
+            "numberAvailable": available,
+            "numberUnavailable": len(self.wanted) - available,
+            "collisionCount": self.history.collisions,
             "conditions": list(meta.conditions(self.set)),
         }
         return required | meta.without_empty(optional)
 
-    def _count(self, counts: dict[str, int], pods: Sequence[Object]) -> None:
-        if not pods:
-            return
-        oldest = min(pods, key=lambda p: meta.metadata(p).get("creationTimestamp", ""))
-        counts["current"] += 1
-        counts["ready"] += any(podlib.is_ready(p) for p in pods)
-        counts["available"] += any(self._is_available(p) for p in pods)
-        counts["updated"] += self._is_new(oldest) or any(self._is_new(p) for p in pods)
+
+@dataclass(frozen=True, slots=True)
+class _Pair:
+    """The daemons of one node."""
+
+    new: Object | None
+    old: Object | None
+
+
+def _age(pod: Object) -> tuple[bool, str, str]:
+    """Sorts those that have a node first, then the oldest."""
+    return (not meta.spec(pod).get("nodeName"), meta.metadata(pod).get("creationTimestamp", ""), meta.name(pod))
+
+
+def _tolerations(template: Object) -> Sequence[Object]:
+    return meta.items(template, "spec", "tolerations")
+
+
+def _kind(toleration: Object) -> tuple[object, ...]:
+    """What makes two tolerations the same one: all but their time."""
+    return tuple(toleration.get(field) or "" for field in ("key", "operator", "value", "effect"))
 
 
 def _hash(pod: Object) -> str | None:
     return meta.labels(pod).get(history.POD_LABEL)
 
 
-def _target(write: Write) -> str:
-    """What makes two writes of one look the same."""
-    if isinstance(write, Create):
-        return node_of(write.object)
-    return write.name if isinstance(write, Delete) else ""
-
-
 def _pinned(affinity: Mapping[str, object], node: str) -> Object:
-    """The affinity, with the node as the only possible one."""
+    """The affinity, with the node as the only possible one, whatever else it required of nodes."""
     pin = {"matchFields": [{"key": "metadata.name", "operator": "In", "values": [node]}]}
     node_affinity = meta.part(dict(affinity), "nodeAffinity")
-    field = "requiredDuringSchedulingIgnoredDuringExecution"
-    terms = meta.items(node_affinity, field, "nodeSelectorTerms")
-    pinned = [{**t, **pin} for t in terms] or [pin]
-    return {**affinity, "nodeAffinity": {**node_affinity, field: {"nodeSelectorTerms": pinned}}}
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [pin]}}
+    return {**affinity, "nodeAffinity": {**node_affinity, **required}}
 
 
 def _of_node(client: Client, change: Change) -> Iterable[ObjectKey]:
@@ -354,16 +445,23 @@ def _of_node(client: Client, change: Change) -> Iterable[ObjectKey]:
 
 
 def controller() -> Controller:
+    failed = FailedDaemons()
+
+    async def reconcile(context: Context, key: ObjectKey) -> None:
+        now = context.now()
+        snapshot = observe(context.client, failed, key, now)
+        if snapshot is None:
+            failed.forget(key)
+            return
+        await context.act(key, decide(snapshot, now))
+
     return Controller(
         name="daemonset-controller",
         user=service_account("daemon-set-controller"),
         resource=RESOURCE,
         watches=(
-            Watch(resource=RESOURCE, keys=itself),
-            Watch(resource="pods", keys=of_controller("DaemonSet")),
-            Watch(resource="pods", keys=of_selecting(RESOURCE)),
+            *workload_watches("DaemonSet", RESOURCE, history.RESOURCE),
             Watch(resource="nodes", keys=_of_node),
-            Watch(resource=history.RESOURCE, keys=of_controller("DaemonSet")),
         ),
-        reconcile=looking(observe, decide),
+        reconcile=reconcile,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +11,8 @@ from podling.controllers.actions import Patch
 from podling.store.types import Object
 
 DELETION_COST = "controller.kubernetes.io/pod-deletion-cost"
+LONGEST_NAME = 253
+"""Characters of a DNS subdomain."""
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -77,7 +79,7 @@ def deletion_rank(pod: Object, related_on_node: int) -> tuple[Any, ...]:
         deletion_cost(pod),
         -related_on_node,
         -_epoch(ready_since(pod)) if ready else 0.0,
-        -restarts(pod),
+        *(-count for count in restarts(pod)),
         -_epoch(created(pod)),
     )
 
@@ -89,9 +91,19 @@ def deletion_cost(pod: Object) -> int:
         return 0
 
 
-def restarts(pod: Object) -> int:
-    """The most restarts of any of its containers."""
-    statuses: Sequence[Object] = meta.status(pod).get("containerStatuses") or []
+def sidecars(pod: Object) -> list[Object]:
+    """Its init containers that go on running beside the others."""
+    return [c for c in meta.items(pod, "spec", "initContainers") if c.get("restartPolicy") == "Always"]
+
+
+def restarts(pod: Object) -> tuple[int, int]:
+    """The most restarts of any of its containers, and of any of its sidecars."""
+    names = {c["name"] for c in sidecars(pod)}
+    of_sidecars = [s for s in meta.items(pod, "status", "initContainerStatuses") if s["name"] in names]
+    return _most_restarts(meta.items(pod, "status", "containerStatuses")), _most_restarts(of_sidecars)
+
+
+def _most_restarts(statuses: Iterable[Object]) -> int:
     return max((s.get("restartCount", 0) for s in statuses), default=0)
 
 
@@ -123,8 +135,8 @@ def from_template(
 
 
 def generate_name(owner: str) -> str:
-    """The name prefix of a controller's pods; the API cuts it where it gets too long."""
-    return f"{owner}-"
+    """The name prefix of a controller's pods; the API cuts it where it gets too long for a generated name."""
+    return f"{owner}-" if len(owner) < LONGEST_NAME else owner
 
 
 def adopt(resource: str, obj: Object, owner: Object) -> Patch:

@@ -16,17 +16,8 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.controllers import pods as podlib
 from podling.controllers.actions import Action, Announce, Create, Delete, Requeue, Together, Write
-from podling.controllers.runtime import (
-    ActionFailed,
-    Context,
-    Controller,
-    ObjectKey,
-    Watch,
-    itself,
-    of_controller,
-    service_account,
-)
-from podling.controllers.selecting import of_selecting
+from podling.controllers.runtime import ActionFailed, Context, Controller, ObjectKey, service_account
+from podling.controllers.selecting import selector_of, workload_watches
 from podling.controllers.statuses import with_condition, without_condition, write_status
 from podling.store.types import Object
 
@@ -72,29 +63,19 @@ class Snapshot:
     pods are given up."""
 
 
-def label_selector(set: Object) -> Object:
-    """A ReplicationController's selector is a plain map of labels; by default its template's labels."""
-    selector: Object = meta.spec(set).get("selector") or {}
-    if set["kind"] == REPLICATION_CONTROLLER.kind:
-        return {"matchLabels": selector}
-    return selector
-
-
 def observe(client: Client, kind: ReplicaKind, key: ObjectKey) -> Snapshot | None:
     set = client.get(kind.resource, key.namespace, key.name)
     if set is None:
         return None
     owned = [pod for resource, pod in client.owned(meta.uid(set)) if resource == "pods"]
-    orphans = (
-        pod
-        for pod in client.list("pods", key.namespace)
-        if meta.controller_reference(pod) is None and podlib.is_active(pod)
-    )
-    claim = podlib.Claim("pods", set, label_selector(set), [*owned, *orphans])
+    orphans = [pod for pod in client.list("pods", key.namespace) if meta.controller_reference(pod) is None]
+    selector = selector_of(set)
+    claim = podlib.Claim("pods", set, selector, filter(podlib.is_active, [*owned, *orphans]))
+    leaving = [pod for pod in owned if podlib.is_terminating(pod) and meta.controlled_by(pod, set)]
     return Snapshot(
         set=set,
-        pods=[pod for pod in claim.owned if podlib.is_active(pod)],
-        terminating=[pod for pod in claim.owned if podlib.is_terminating(pod)],
+        pods=claim.owned,
+        terminating=[pod for pod in leaving if meta.matches_selector(selector, meta.labels(pod))],
         claims=claim.changes,
         sisters=lambda: _sisters(client, set),
     )
@@ -229,10 +210,6 @@ def controller(kind: ReplicaKind = REPLICA_SET) -> Controller:
         name=kind.name,
         user=service_account(kind.user),
         resource=kind.resource,
-        watches=(
-            Watch(resource=kind.resource, keys=itself),
-            Watch(resource="pods", keys=of_controller(kind.kind)),
-            Watch(resource="pods", keys=of_selecting(kind.resource)),
-        ),
+        watches=workload_watches(kind.kind, kind.resource),
         reconcile=reconcile,
     )

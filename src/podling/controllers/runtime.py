@@ -191,8 +191,8 @@ class Context:
             decision = Decision(self.now(), self.controller, describe(action))
             self._decisions.add_target(action.resource, target, decision)
 
-    def _announce(self, event: Announce | None, *, name: str = "", error: str = "") -> None:
-        if event is not None:
+    def _announce(self, events: Announce | tuple[Announce, ...] | None, *, name: str = "", error: str = "") -> None:
+        for event in events if isinstance(events, tuple) else filter(None, (events,)):
             message = event.message.replace("{name}", name).replace("{error}", error)
             self.record(event.regarding, event.type, event.reason, message)
 
@@ -214,7 +214,7 @@ class Context:
         except ApiError as error:
             if _settled(action, error):
                 return
-            if error.reason in ("Conflict", "AlreadyExists") and action.failed is None:
+            if error.reason == "AlreadyExists" or (error.reason == "Conflict" and action.failed is None):
                 raise _Moved from error
             name = meta.name(action.object) if isinstance(action, Create | Update) else action.name
             self._announce(action.failed, name=name, error=error.message)

@@ -106,15 +106,11 @@ def find_port(pod: Object, port: Object) -> int | None:
     target = port.get("targetPort", port["port"])
     if isinstance(target, int):
         return target or port["port"]
-    for container in [*_sidecars(pod), *meta.items(pod, "spec", "containers")]:
+    for container in [*meta.items(pod, "spec", "containers"), *podlib.sidecars(pod)]:
         for offered in meta.items(container, "ports"):
             if offered.get("name") == target and offered.get("protocol", "TCP") == port.get("protocol", "TCP"):
                 return offered["containerPort"]
     return None
-
-
-def _sidecars(pod: Object) -> list[Object]:
-    return [c for c in meta.items(pod, "spec", "initContainers") if c.get("restartPolicy") == "Always"]
 
 
 def hostname(pod: Object, service: Object) -> str | None:

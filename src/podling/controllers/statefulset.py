@@ -16,17 +16,8 @@ from podling.api.client import Client
 from podling.controllers import history
 from podling.controllers import pods as podlib
 from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue, Update
-from podling.controllers.numbers import scaled
-from podling.controllers.runtime import (
-    Controller,
-    ObjectKey,
-    Watch,
-    itself,
-    looking,
-    of_controller,
-    service_account,
-)
-from podling.controllers.selecting import of_selecting
+from podling.controllers.runtime import Controller, ObjectKey, looking, service_account
+from podling.controllers.selecting import workload_watches
 from podling.controllers.statuses import write_status
 from podling.store.types import Object
 
@@ -34,6 +25,8 @@ RESOURCE = "statefulsets.apps"
 CLAIMS = "persistentvolumeclaims"
 POD_NAME_LABEL = "statefulset.kubernetes.io/pod-name"
 POD_INDEX_LABEL = "apps.kubernetes.io/pod-index"
+CLAIM_RETRY = 1.0
+"""Seconds until a claim that is on its way out is looked at again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +35,7 @@ class Snapshot:
     pods: Mapping[int, Object]
     """Its pods by ordinal."""
     adoptions: Sequence[Action]
-    revisions: Sequence[Object]
+    revisions: history.Revisions
     claims: Mapping[str, Object]
     """The claims of its pods that exist, by name."""
 
@@ -55,7 +48,7 @@ def ordinal_of(set: Object, pod: Object) -> int | None:
 
 def observe(client: Client, key: ObjectKey) -> Snapshot | None:
     set = client.get(RESOURCE, key.namespace, key.name)
-    if set is None or meta.deleting(set):
+    if set is None:
         return None
     owned = [p for resource, p in client.owned(meta.uid(set)) if resource == "pods"]
     orphans = [
@@ -101,17 +94,22 @@ class _Look:
         self.ordinals = _ordinals(self.set)
         self.min_ready: int = meta.spec(self.set).get("minReadySeconds", 0)
         self.ordered = meta.spec(self.set).get("podManagementPolicy", "OrderedReady") == "OrderedReady"
-        self.history = history.track(self.set, snapshot.revisions)
+        self.history = history.track(self.set, snapshot.revisions, history.HASH_LABEL)
         self.update = meta.name(self.history.update)
-        self.current: str = meta.status(self.set).get("currentRevision") or self.update
+        recorded: str = meta.status(self.set).get("currentRevision") or ""
+        self.current = recorded if recorded in map(meta.name, snapshot.revisions.own) else self.update
         self.actions: list[Action] = []
 
     def decide(self) -> list[Action]:
+        """The status goes first: a refusal of what follows must not keep it back."""
+        status = write_status(RESOURCE, self.set, self._status(), "its pods say so")
+        if meta.deleting(self.set):
+            return [*status]
         self._step()
-        actions: list[Action] = [*self.history.actions, *self.snapshot.adoptions, *self.actions]
-        actions += write_status(RESOURCE, self.set, self._status(), "its pods say so")
+        actions: list[Action] = [*self.history.actions, *self.snapshot.adoptions, *status, *self.actions]
         live = {self.update, self.current, *(_revision(p) for p in self.snapshot.pods.values())}
-        actions += history.truncate(self.set, self.snapshot.revisions, live)
+        idle = [r for r in self.snapshot.revisions.own if meta.name(r) not in live]
+        actions += history.truncate(self.set, idle, live)
         wait = podlib.next_available(self.snapshot.pods.values(), self.min_ready, self.now)
         return [*actions, Requeue(why="a ready pod becomes available then", seconds=wait)] if wait else actions
 
@@ -134,27 +132,48 @@ class _Look:
             return False
         if podlib.phase(pod) in ("Failed", "Succeeded"):
             if not meta.deleting(pod):
-                self._recreate(pod)
+                self._delete(pod, "it has ended and shall run for ever")
             return False
-        self._keep_identity(ordinal, pod)
+        if not meta.deleting(pod):
+            self._keep(ordinal, pod)
         return not meta.deleting(pod) and self._is_available(pod)
 
     def _is_available(self, pod: Object) -> bool:
         return podlib.phase(pod) == "Running" and podlib.is_available(pod, self.min_ready, self.now)
 
     def _create(self, ordinal: int) -> None:
+        name = self._pod_name(ordinal)
+        claims = self._claims_of(ordinal)
+        if self._claim_policy("whenScaled") == "Delete" and any(_owners(c, "v1", "Pod", name) for c in claims):
+            self.actions.append(Requeue(why=f"a claim goes with an earlier pod {name}", seconds=CLAIM_RETRY))
+            return
         self._create_claims(ordinal)
-        name = f"{meta.name(self.set)}-{ordinal}"
-        failed = Announce(
-            regarding=self.set,
-            reason="FailedCreate",
-            message=f"Create Pod {name} in StatefulSet {meta.name(self.set)} failed error: {{error}}",
-            type="Warning",
+        leaving = [f"pvc {meta.name(c)} is being deleted" for c in claims if meta.deleting(c)]
+        if leaving:
+            error = leaving[0] if len(leaving) == 1 else f"[{', '.join(leaving)}]"
+            told = self._failed("Create", name, error)
+            self.actions += [Emit(why=error, event=told), Requeue(why="they go first", seconds=CLAIM_RETRY)]
+            return
+        self.actions.append(
+            Create(
+                why="its turn has come",
+                resource="pods",
+                object=self._pod(ordinal),
+                done=self._done("Create", name),
+                failed=self._failed("Create", name, "{error}"),
+            )
         )
-        message = f"Create Pod {name} in StatefulSet {meta.name(self.set)} successful"
-        done = Announce(regarding=self.set, reason="SuccessfulCreate", message=message)
-        pod = self._pod(ordinal)
-        self.actions.append(Create(why="its turn has come", resource="pods", object=pod, done=done, failed=failed))
+
+    def _pod_name(self, ordinal: int) -> str:
+        return f"{meta.name(self.set)}-{ordinal}"
+
+    def _done(self, verb: str, pod: str) -> Announce:
+        message = f"{verb} Pod {pod} in StatefulSet {meta.name(self.set)} successful"
+        return Announce(regarding=self.set, reason=f"Successful{verb}", message=message)
+
+    def _failed(self, verb: str, pod: str, error: str) -> Announce:
+        message = f"{verb} Pod {pod} in StatefulSet {meta.name(self.set)} failed error: {error}"
+        return Announce(regarding=self.set, reason=f"Failed{verb}", message=message, type="Warning")
 
     def _revision_for(self, ordinal: int) -> str:
         """The revision that a new pod of this ordinal gets: below the partition the one before the update."""
@@ -171,10 +190,10 @@ class _Look:
     def _pod(self, ordinal: int) -> Object:
         revision = self._revision_for(ordinal)
         template: Object = meta.spec(self.set)["template"]
-        for kept in self.snapshot.revisions:
+        for kept in self.snapshot.revisions.own:
             if meta.name(kept) == revision:
                 template = history.template_of(kept)
-        name = f"{meta.name(self.set)}-{ordinal}"
+        name = self._pod_name(ordinal)
         prefix = podlib.generate_name(meta.name(self.set))
         pod = podlib.from_template(
             template, self.set, namespace=meta.namespace(self.set), generate_name=prefix, name=name
@@ -193,15 +212,21 @@ class _Look:
         others = [v for v in meta.items(template, "spec", "volumes") if v["name"] not in claims]
         return {"volumes": [*mine, *others]}
 
+    def _claims_of(self, ordinal: int) -> list[Object]:
+        """The claims of one pod that are there."""
+        names = claim_names(self.set, ordinal).values()
+        return [self.snapshot.claims[name] for name in names if name in self.snapshot.claims]
+
     def _create_claims(self, ordinal: int) -> None:
         names = claim_names(self.set, ordinal)
         for template in meta.items(self.set, "spec", "volumeClaimTemplates"):
             name = names[meta.name(template)]
             if name in self.snapshot.claims:
                 continue
-            pod, set_name = f"{meta.name(self.set)}-{ordinal}", meta.name(self.set)
+            pod, set_name = self._pod_name(ordinal), meta.name(self.set)
             done = f"Create Claim {name} Pod {pod} in StatefulSet {set_name} success"
-            failed = f"Create Claim {name} for Pod {pod} in StatefulSet {set_name} failed error: {{error}}"
+            message = f"Create Claim {name} for Pod {pod} in StatefulSet {set_name} failed error: {{error}}"
+            failed = Announce(regarding=self.set, reason="FailedCreate", message=message, type="Warning")
             self.actions.append(
                 Create(
                     why=f"pod {pod} needs it",
@@ -209,7 +234,7 @@ class _Look:
                     object=self._claim(template, name),
                     exists_ok=True,
                     done=Announce(regarding=self.set, reason="SuccessfulCreate", message=done),
-                    failed=Announce(regarding=self.set, reason="FailedCreate", message=failed, type="Warning"),
+                    failed=(failed, self._failed("Create", pod, f"failed to create PVC {name}: {{error}}")),
                 )
             )
 
@@ -219,53 +244,56 @@ class _Look:
         if meta.annotations(template):
             metadata["annotations"] = dict(meta.annotations(template))
         if self._claim_policy("whenDeleted") == "Delete":
-            metadata["ownerReferences"] = [self._claim_owner()]
+            metadata["ownerReferences"] = [meta.new_controller_reference(self.set)]
         return {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template["spec"]}
-
-    def _claim_owner(self) -> Object:
-        return {"apiVersion": "apps/v1", "kind": "StatefulSet", "name": meta.name(self.set), "uid": meta.uid(self.set)}
 
     def _claim_policy(self, when: str) -> str:
         return meta.part(self.set, "spec", "persistentVolumeClaimRetentionPolicy").get(when, "Retain")
 
-    def _recreate(self, pod: Object) -> None:
-        set_name = meta.name(self.set)
-        message = f"StatefulSet {meta.namespace(self.set)}/{set_name} is recreating failed Pod {meta.name(pod)}"
-        reason = "RecreatingFailedPod" if podlib.phase(pod) == "Failed" else "RecreatingTerminatedPod"
-        event = Announce(regarding=self.set, reason=reason, message=message, type="Warning")
-        self.actions.append(Emit(why="it has ended", event=event))
-        self._delete(pod, "it has ended and shall run for ever")
-
-    def _keep_identity(self, ordinal: int, pod: Object) -> None:
-        wanted = _identity(meta.name(pod), ordinal)
-        if not meta.matches_labels(wanted, meta.labels(pod)) and not meta.deleting(pod):
+    def _keep(self, ordinal: int, pod: Object) -> None:
+        """A pod that is there keeps what it needs: claims while it waits for them, its identity, their owners."""
+        if podlib.phase(pod) == "Pending":
+            self._create_claims(ordinal)
+        owned = self._own_claims(ordinal, pod, scaled_down=False)
+        if meta.labels(pod).get(POD_NAME_LABEL) != meta.name(pod):
             self.actions.append(
                 Patch(
                     why="its labels tell which pod of the set it is",
                     resource="pods",
                     namespace=meta.namespace(pod),
                     name=meta.name(pod),
-                    patch={"metadata": {"labels": wanted}},
+                    patch={"metadata": {"labels": _identity(meta.name(pod), ordinal)}},
+                    done=self._done("Update", meta.name(pod)),
+                    failed=self._failed("Update", meta.name(pod), "{error}"),
                 )
             )
-        self._own_claims(ordinal, pod, scaled_down=False)
+        elif owned:
+            self.actions.append(Emit(why="its claims have other owners", event=self._done("Update", meta.name(pod))))
 
     # Down
 
     def _take_down(self) -> bool:
-        """Pods beyond the last ordinal (or before the first) go, the highest first."""
+        """Pods beyond the last ordinal (or before the first) go, the highest first.
+
+        With OrderedReady one that is not well keeps those above it, except if it is the only one.
+        """
         condemned = sorted((n for n in self.snapshot.pods if n not in self.ordinals), reverse=True)
         for ordinal in condemned:
+            self._own_claims(ordinal, self.snapshot.pods[ordinal], scaled_down=True)
+        first_unwell = min((n for n in condemned if not self._is_well(self.snapshot.pods[n])), default=None)
+        for ordinal in condemned:
             pod = self.snapshot.pods[ordinal]
-            self._own_claims(ordinal, pod, scaled_down=True)
-            if not meta.deleting(pod):
+            waits = self.ordered and ordinal != first_unwell and not self._is_well(pod)
+            if not meta.deleting(pod) and not waits:
                 self._delete(pod, f"only {len(self.ordinals)} replicas are wanted")
             if self.ordered:
                 return False
         return True
 
+    def _is_well(self, pod: Object) -> bool:
+        return self._is_available(pod) and not meta.deleting(pod)
+
     def _delete(self, pod: Object, why: str) -> None:
-        message = f"Delete Pod {meta.name(pod)} in StatefulSet {meta.name(self.set)}"
         self.actions.append(
             Delete(
                 why=why,
@@ -273,59 +301,64 @@ class _Look:
                 namespace=meta.namespace(pod),
                 name=meta.name(pod),
                 uid=meta.uid(pod),
-                done=Announce(regarding=self.set, reason="SuccessfulDelete", message=f"{message} successful"),
-                failed=Announce(
-                    regarding=self.set,
-                    reason="FailedDelete",
-                    message=f"{message} failed error: {{error}}",
-                    type="Warning",
-                ),
+                done=self._done("Delete", meta.name(pod)),
+                failed=self._failed("Delete", meta.name(pod), "{error}"),
             )
         )
 
-    def _own_claims(self, ordinal: int, pod: Object, *, scaled_down: bool) -> None:
-        """Who owns the claims decides when they go (`persistentVolumeClaimRetentionPolicy`)."""
-        wanted: list[Object] = []
+    def _own_claims(self, ordinal: int, pod: Object, *, scaled_down: bool) -> bool:
+        """Who owns the claims decides when they go (`persistentVolumeClaimRetentionPolicy`); whether any changes."""
+        wanted: Object | None = None
         if scaled_down and self._claim_policy("whenScaled") == "Delete":
-            wanted.append({"apiVersion": "v1", "kind": "Pod", "name": meta.name(pod), "uid": meta.uid(pod)})
+            wanted = pod
         elif self._claim_policy("whenDeleted") == "Delete":
-            wanted.append(self._claim_owner())
-        for name in claim_names(self.set, ordinal).values():
-            claim = self.snapshot.claims.get(name)
-            if claim is None:
-                continue
-            others = [r for r in meta.owner_references(claim) if not self._is_ours(r, meta.name(pod))]
-            if list(meta.owner_references(claim)) != [*others, *wanted]:
-                metadata = {**claim["metadata"], "ownerReferences": [*others, *wanted]}
+            wanted = self.set
+        changed = False
+        for claim in self._claims_of(ordinal):
+            owners = self._wanted_owners(claim, pod, wanted)
+            if owners is not None:
+                metadata = {**claim["metadata"], "ownerReferences": owners}
                 why = "the retention policy says when it goes"
                 self.actions.append(Update(why=why, resource=CLAIMS, object={**claim, "metadata": metadata}))
+                changed = True
+        return changed
 
-    def _is_ours(self, reference: Object, pod: str) -> bool:
-        return reference["uid"] == meta.uid(self.set) or (reference["kind"] == "Pod" and reference["name"] == pod)
+    def _wanted_owners(self, claim: Object, pod: Object, wanted: Object | None) -> list[Object] | None:
+        """The owner references that the claim should have instead of its own, if any."""
+        ours = [
+            *_owners(claim, "apps/v1", "StatefulSet", meta.name(self.set)),
+            *_owners(claim, "v1", "Pod", meta.name(pod)),
+        ]
+        if any(r["uid"] not in (meta.uid(self.set), meta.uid(pod)) for r in ours):
+            return None  # of an earlier set or pod of that name: it goes with that
+        others = [r for r in meta.owner_references(claim) if r not in ours]
+        if wanted is not None and any(r.get("controller") for r in others):
+            message = (
+                f"PersistentVolumeClaim {meta.name(claim)} has a conflicting OwnerReference that acts as a manging "
+                "controller, the retention policy is ignored for this claim"
+            )
+            told = Announce(regarding=self.set, reason="ConflictingController", message=message, type="Warning")
+            if ours or podlib.phase(pod) == "Pending":
+                self.actions.append(Emit(why=message, event=told))
+            return others if ours else None
+        references = [meta.new_controller_reference(wanted)] if wanted is not None else []
+        return None if [_essence(r) for r in ours] == [_essence(r) for r in references] else [*others, *references]
 
     # Update
 
     def _roll(self) -> None:
-        """Outdated pods are replaced from the highest ordinal down, at most maxUnavailable at a time."""
+        """Outdated pods are replaced one by one from the highest ordinal down to the partition."""
         if self._strategy() != "RollingUpdate":
             return
-        room = self._max_unavailable()
-        lowest = self.ordinals.start + self._partition()
         for ordinal in reversed(self.ordinals):
-            if ordinal < lowest or room <= 0:
-                return
             pod = self.snapshot.pods.get(ordinal)
-            if pod is None or meta.deleting(pod):
-                room -= 1
-            elif _revision(pod) != self.update:
+            if ordinal < self.ordinals.start + self._partition() or pod is None:
+                return
+            if _revision(pod) != self.update and not meta.deleting(pod):
                 self._delete(pod, f"it is of revision {_revision(pod)}, not {self.update}")
-                room -= 1
-            elif not self._is_available(pod):
-                room -= 1
-
-    def _max_unavailable(self) -> int:
-        value = meta.part(self.set, "spec", "updateStrategy", "rollingUpdate").get("maxUnavailable", 1)
-        return max(1, scaled(value, len(self.ordinals), round_up=True))
+                return
+            if not self._is_well(pod):
+                return
 
     # Status
 
@@ -346,7 +379,6 @@ class _Look:
                 "readyReplicas": len(ready),
                 "currentReplicas": current,
                 "updatedReplicas": updated,
-                "conditions": list(meta.conditions(self.set)),
             },
             "replicas",
         )
@@ -355,16 +387,26 @@ class _Look:
             "availableReplicas": len(available),
             "currentRevision": current_revision,
             "updateRevision": self.update,
-            "collisionCount": meta.status(self.set).get("collisionCount", 0),
+            "collisionCount": self.history.collisions or 0,
         }
 
     def _rolled_out(self, updated: int, ready: int) -> bool:
-        total = len(self.snapshot.pods)
-        return self._strategy() == "RollingUpdate" and self.current != self.update and updated == ready == total
+        counts = {updated, ready, len(self.snapshot.pods), len(self.ordinals)}
+        return self._strategy() == "RollingUpdate" and len(counts) == 1
 
 
 def _identity(name: str, ordinal: int) -> dict[str, str]:
     return {POD_NAME_LABEL: name, POD_INDEX_LABEL: str(ordinal)}
+
+
+def _owners(claim: Object, api_version: str, kind: str, name: str) -> list[Object]:
+    """The claim's references to an owner of that kind and name, whichever it was."""
+    wanted = (api_version, kind, name)
+    return [r for r in meta.owner_references(claim) if (r["apiVersion"], r["kind"], r["name"]) == wanted]
+
+
+def _essence(reference: Object) -> tuple[str, bool]:
+    return (reference["uid"], bool(reference.get("controller")))
 
 
 def _revision(pod: Object) -> str:
@@ -376,11 +418,6 @@ def controller() -> Controller:
         name="statefulset-controller",
         user=service_account("statefulset-controller"),
         resource=RESOURCE,
-        watches=(
-            Watch(resource=RESOURCE, keys=itself),
-            Watch(resource="pods", keys=of_controller("StatefulSet")),
-            Watch(resource="pods", keys=of_selecting(RESOURCE)),
-            Watch(resource=history.RESOURCE, keys=of_controller("StatefulSet")),
-        ),
+        watches=workload_watches("StatefulSet", RESOURCE, history.RESOURCE),
         reconcile=looking(observe, decide),
     )

@@ -9,6 +9,7 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.resources import Resource
 from podling.api.scale import selector_text
+from podling.controllers.selecting import selector_of
 from podling.store.types import Object
 
 
@@ -46,15 +47,9 @@ def find(client: Client, namespace: str, reference: Object) -> Target:
     found = find_object(client, namespace, reference).object
     if found is None:
         return Target(None, ())
-    chosen = selector(found)
+    chosen = selector_of(found)
     pods = [p for p in client.list("pods", namespace) if meta.matches_selector(chosen, meta.labels(p))]
     return Target(found, pods)
-
-
-def selector(target: Object) -> Object:
-    """A label selector, also where the kind only knows equality."""
-    found: Object = meta.spec(target).get("selector") or {}
-    return {"matchLabels": found} if target["kind"] == "ReplicationController" else found
 
 
 def selector_text_of(obj: Object) -> str:

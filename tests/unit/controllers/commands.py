@@ -11,6 +11,7 @@ from meter import Meter
 from world import World
 
 from podling.api import meta
+from podling.api.errors import ApiError
 from podling.controllers.addons import DEFINITIONS
 from podling.controllers.vpa import definition
 from podling.store.types import Key, Object
@@ -265,6 +266,15 @@ class Commands:
     async def refuse(self, bare, options, lines) -> None:
         """refuse RESOURCE why: it cannot be written from now on; `refuse nothing`"""
         self.world.cluster.refused = {} if bare[0] == "nothing" else {bare[0]: " ".join(bare[1:])}
+
+    async def refuse_create(self, bare, options, lines) -> None:
+        """refuse-create RESOURCE why: none is admitted from now on; `refuse-create nothing`"""
+
+        def refuse(resource: str, _obj: Object) -> None:
+            if resource == bare[0]:
+                raise ApiError(403, "Forbidden", " ".join(bare[1:]), {})
+
+        self.world.cluster.refusals = [refuse]
 
     async def finish(self, bare, options, lines) -> None:
         """finish POD [failed] [exit=1]: its containers end"""

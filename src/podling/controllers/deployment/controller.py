@@ -15,10 +15,10 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.controllers import pods as podlib
-from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue
+from podling.controllers.actions import Action, Announce, Create, Delete, Emit, Patch, Requeue, Update
 from podling.controllers.deployment import progress, rules
+from podling.controllers.deployment.plan import NOT_COPIED, Plan, new_set_annotations, scale_annotations
 from podling.controllers.deployment.plan import RESOURCE as SETS
-from podling.controllers.deployment.plan import Plan, new_set_annotations, scale_annotations
 from podling.controllers.hashing import template_hash
 from podling.controllers.runtime import (
     ActionFailed,
@@ -71,7 +71,9 @@ def observe(client: Client, key: ObjectKey) -> Snapshot | None:
 
 
 def new_name(deployment: Object) -> str:
-    return f"{meta.name(deployment)}-{_hash(deployment)}"
+    """The new set's name; that of the deployment is cut where both together would be too long for one."""
+    hash = _hash(deployment)
+    return f"{meta.name(deployment)[: podlib.LONGEST_NAME - 1 - len(hash)]}-{hash}"
 
 
 def _hash(deployment: Object) -> str:
@@ -125,6 +127,8 @@ class _Look:
             self.scale()
             cleanup = self.cleanup()
             status = self.counted()
+        elif (revision := rules.rollback_to(self.deployment)) is not None:
+            return self.roll_back(revision)
         elif self.size_changed():
             self.adopt_revision(create=False)
             self.scale()
@@ -242,14 +246,14 @@ class _Look:
         if len(active) <= 1:
             only = meta.name(active[0]) if active else self.new or (self.old[-1] if self.old else None)
             if only is not None:
-                self.plan.scale(only, wanted, "the deployment's size")
+                self.plan.scale(only, wanted, "the deployment's size", remember=self.size_changed())
         elif self.new is not None and rules.is_saturated(self.deployment, self.plan.get(self.new)):
             for name in self.old:
                 if rules.replicas(self.plan.get(name)) > 0:
                     self.plan.scale(name, 0, "the new replica set is saturated")
         elif rules.is_rolling(self.deployment):
             for name, size in rules.proportional_sizes(self.deployment, active).items():
-                self.plan.scale(name, size, "its share of the deployment's size")
+                self.plan.scale(name, size, "its share of the deployment's size", remember=True)
 
     # Rolling update
 
@@ -325,6 +329,48 @@ class _Look:
             podlib.phase(pod) not in ("Succeeded", "Failed") and not (new and meta.controlled_by(pod, new))
             for pod in self.snapshot.pods
         )
+
+    # Rollback
+
+    def roll_back(self, wanted: int) -> list[Action]:
+        """The template of an earlier revision comes back; 0 is the last but one (`kubectl rollout undo` of old)."""
+        self.adopt_revision(create=True)
+        writes = [*self.creations, *self.plan.actions(), *self.revision_of_deployment()]
+        if self.new is None:
+            return writes
+        revision = wanted or rules.last_revision(self.plan.all())
+        found = next((s for s in self.plan.all() if rules.revision(s) == revision), None)
+        if not revision:
+            return [*writes, self.without_rollback("RevisionNotFound", "Unable to find last revision.")]
+        if found is None:
+            return [*writes, self.without_rollback("RevisionNotFound", "Unable to find the revision to rollback to.")]
+        if rules.same_template(meta.spec(found)["template"], meta.spec(self.deployment)["template"]):
+            name = meta.name(self.deployment)
+            message = f'The rollback revision contains the same template as current deployment "{name}"'
+            return [*writes, self.without_rollback("TemplateUnchanged", message)]
+        return [*writes, self.rolled_back(found, revision)]
+
+    def without_rollback(self, reason: str, message: str) -> Update:
+        """Nothing is rolled back, and why."""
+        told = Announce(
+            regarding=self.deployment, reason=f"DeploymentRollback{reason}", message=message, type="Warning"
+        )
+        left = {k: v for k, v in meta.annotations(self.deployment).items() if k != rules.ROLLBACK_TO}
+        metadata = {**self.deployment["metadata"], "annotations": left}
+        return Update(why=message, resource=RESOURCE, object={**self.deployment, "metadata": metadata}, done=told)
+
+    def rolled_back(self, set: Object, revision: int) -> Update:
+        """With the template and the annotations of that set, so that a change cause comes back as well."""
+        message = f'Rolled back deployment "{meta.name(self.deployment)}" to revision {revision}'
+        kept = {k: v for k, v in meta.annotations(self.deployment).items() if k in NOT_COPIED - {rules.ROLLBACK_TO}}
+        came = {k: v for k, v in meta.annotations(set).items() if k not in NOT_COPIED}
+        changed = {
+            **self.deployment,
+            "metadata": {**self.deployment["metadata"], "annotations": {**kept, **came}},
+            "spec": {**meta.spec(self.deployment), "template": rules.bare_template(meta.spec(set)["template"])},
+        }
+        told = Announce(regarding=self.deployment, reason="DeploymentRollback", message=message)
+        return Update(why=message, resource=RESOURCE, object=changed, done=told)
 
     # History
 

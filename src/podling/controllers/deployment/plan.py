@@ -11,16 +11,17 @@ from podling.controllers.deployment import rules
 from podling.store.types import Object
 
 RESOURCE = "replicasets.apps"
-_NOT_COPIED = frozenset(
+NOT_COPIED = frozenset(
     {
         "kubectl.kubernetes.io/last-applied-configuration",
         rules.REVISION,
         rules.REVISION_HISTORY,
         rules.DESIRED_REPLICAS,
         rules.MAX_REPLICAS,
-        "deprecated.deployment.rollback.to",
+        rules.ROLLBACK_TO,
     }
 )
+"""Annotations that each of deployment and replica set has for itself."""
 _HISTORY_LIMIT = 2000
 """Characters of the revision history annotation."""
 
@@ -54,12 +55,15 @@ class Plan:
     def changed(self) -> bool:
         return bool(self._changes)
 
-    def scale(self, name: str, size: int, why: str) -> bool:
-        """Sets the size and the annotations that remember what the deployment wanted; whether the size changed."""
+    def scale(self, name: str, size: int, why: str, *, remember: bool = False) -> bool:
+        """Sets the size and the annotations that remember what the deployment wanted; whether the size changed.
+
+        A set that has the size already only gets the annotations where it is to `remember`.
+        """
         set = self._sets[name]
         before = rules.replicas(set)
         remembered = scale_annotations(self.deployment)
-        if before == size and meta.matches_labels(remembered, meta.annotations(set)):
+        if before == size and (not remember or meta.matches_labels(remembered, meta.annotations(set))):
             return False
         changed = {**with_annotations(set, remembered), "spec": {**set["spec"], "replicas": size}}
         if before == size:
@@ -112,7 +116,7 @@ def new_set_annotations(deployment: Object, set: Object, revision: int) -> dict[
 
     A set that comes back by a rollback gets the newest revision and keeps its old ones as history.
     """
-    wanted = {k: v for k, v in meta.annotations(deployment).items() if k not in _NOT_COPIED}
+    wanted = {k: v for k, v in meta.annotations(deployment).items() if k not in NOT_COPIED}
     have = rules.revision(set)
     wanted[rules.REVISION] = str(max(have, revision))
     if rules.REVISION in meta.annotations(set) and have < revision:

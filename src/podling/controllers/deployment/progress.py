@@ -51,9 +51,9 @@ def counted_status(deployment: Object, sets: Sequence[Object], new: Object | Non
     collisions = meta.status(deployment).get("collisionCount")
     if collisions is not None:
         status["collisionCount"] = collisions
-    terminating = [meta.status(s).get("terminatingReplicas") for s in sets]
-    if all(t is not None for t in terminating):
-        status["terminatingReplicas"] = sum(t or 0 for t in terminating)
+    seen = [meta.status(s) for s in sets if meta.status(s).get("observedGeneration")]
+    if all("terminatingReplicas" in s for s in seen):
+        status["terminatingReplicas"] = sum(s["terminatingReplicas"] for s in seen)
     enough = available >= rules.min_available(deployment)
     status["conditions"] = with_condition(meta.conditions(deployment), _availability(enough, now), now)
     return status

@@ -17,6 +17,7 @@ REVISION = "deployment.kubernetes.io/revision"
 REVISION_HISTORY = "deployment.kubernetes.io/revision-history"
 DESIRED_REPLICAS = "deployment.kubernetes.io/desired-replicas"
 MAX_REPLICAS = "deployment.kubernetes.io/max-replicas"
+ROLLBACK_TO = "deprecated.deployment.rollback.to"
 
 
 def replicas(obj: Object) -> int:
@@ -84,6 +85,19 @@ def revision(obj: Object) -> int:
         return int(meta.annotations(obj).get(REVISION, "0"))
     except ValueError:
         return 0
+
+
+def last_revision(sets: Iterable[Object]) -> int:
+    """The revision before the newest; 0 if there is none."""
+    return sorted([0, 0, *(revision(s) for s in sets)])[-2]
+
+
+def rollback_to(deployment: Object) -> int | None:
+    """The revision that somebody asks to come back, 0 for the one before the present; `None` if nobody does."""
+    try:
+        return int(meta.annotations(deployment)[ROLLBACK_TO])
+    except (KeyError, ValueError):
+        return None
 
 
 def new_set_size(deployment: Object, total: int, current: int) -> int:

@@ -192,8 +192,8 @@ def _request(pod: Object, resource: str, container: str | None) -> int:
         if resource not in of_pod:
             raise MetricsUnavailable(f"missing pod-level request for {resource} in Pod {meta.name(pod)}")
         return pod_requests(pod)[resource] // 10**6
-    sidecars = [c for c in meta.items(pod, "spec", "initContainers") if c.get("restartPolicy") == "Always"]
-    found = [c for c in (*meta.items(pod, "spec", "containers"), *sidecars) if container in (None, c["name"])]
+    running = [*meta.items(pod, "spec", "containers"), *podlib.sidecars(pod)]
+    found = [c for c in running if container in (None, c["name"])]
     if not found:
         raise MetricsUnavailable(f"container {container} not found in Pod {meta.name(pod)}")
     total = 0

@@ -6,6 +6,7 @@ from podling.api import meta
 from podling.api.client import Client
 from podling.api.resources import Write
 from podling.controllers import targets
+from podling.controllers.selecting import selector_of
 from podling.controllers.vpa.definition import RESOURCE
 from podling.controllers.vpa.recommendation import resources_for
 from podling.controllers.vpa.updater import mode_of
@@ -33,7 +34,7 @@ class VpaAdmission:
         namespace = meta.namespace(pod)
         for vpa in sorted(self._client.list(RESOURCE, namespace), key=meta.name):
             target = targets.find_object(self._client, namespace, meta.spec(vpa)["targetRef"]).object
-            chosen = targets.selector(target) if target is not None else None
+            chosen = selector_of(target) if target is not None else None
             if mode_of(vpa) != "Off" and chosen and meta.matches_selector(chosen, meta.labels(pod)):
                 return vpa
         return None
