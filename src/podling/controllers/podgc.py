@@ -38,7 +38,8 @@ def is_out_of_service(node: Object | None) -> bool:
 def decide(snapshot: Snapshot, now: datetime) -> list[Action]:
     pod = snapshot.pod
     if not meta.spec(pod).get("nodeName"):
-        return [_delete(pod, "it is to end and never had a node")] if meta.deleting(pod) else []
+        why = "it is to end and never had a node"
+        return [*_fail(pod, why, []), _delete(pod, why)] if meta.deleting(pod) else []
     if snapshot.out_of_service and meta.deleting(pod):
         why = f"it is to end, and its node {meta.spec(pod)['nodeName']} is out of service"
         return [*_fail(pod, why, []), _delete(pod, why)]

@@ -71,17 +71,21 @@ def deletion_rank(pod: Object, related_on_node: int) -> tuple[Any, ...]:
     pod-deletion-cost first, more sister pods on the node first, ready for a shorter time first, more restarts first,
     younger first. Times are compared by their binary logarithm of age in Kubernetes; here, too, younger goes first.
     """
-    ready = is_ready(pod)
-    return (
-        bool(meta.spec(pod).get("nodeName")),
-        {"Pending": 0, "Unknown": 1}.get(phase(pod), 2),
-        ready,
-        deletion_cost(pod),
-        -related_on_node,
-        -_epoch(ready_since(pod)) if ready else 0.0,
-        *(-count for count in restarts(pod)),
-        -_epoch(created(pod)),
-    )
+    return (*_state_rank(pod), deletion_cost(pod), -related_on_node, *_time_rank(pod))
+
+
+def plain_rank(pod: Object) -> tuple[Any, ...]:
+    """The same where neither cost nor company counts (`ActivePods`)."""
+    return (*_state_rank(pod), *_time_rank(pod))
+
+
+def _state_rank(pod: Object) -> tuple[Any, ...]:
+    return (bool(meta.spec(pod).get("nodeName")), {"Pending": 0, "Unknown": 1}.get(phase(pod), 2), is_ready(pod))
+
+
+def _time_rank(pod: Object) -> tuple[Any, ...]:
+    ready = -_epoch(ready_since(pod)) if is_ready(pod) else 0.0
+    return (ready, *(-count for count in restarts(pod)), -_epoch(created(pod)))
 
 
 def deletion_cost(pod: Object) -> int:
@@ -139,15 +143,17 @@ def generate_name(owner: str) -> str:
     return f"{owner}-" if len(owner) < LONGEST_NAME else owner
 
 
-def adopt(resource: str, obj: Object, owner: Object) -> Patch:
-    """Takes an ownerless object that the selector matches."""
-    references = [*meta.owner_references(obj), meta.new_controller_reference(owner)]
+def adopt(resource: str, obj: Object, owner: Object, finalizer: str = "") -> Patch:
+    """Takes an ownerless object that the selector matches, with a finalizer of the owner if it has one."""
+    changes: Object = {"ownerReferences": [*meta.owner_references(obj), meta.new_controller_reference(owner)]}
+    if finalizer and finalizer not in meta.finalizers(obj):
+        changes["finalizers"] = [*meta.finalizers(obj), finalizer]
     return Patch(
         why=f"it has no owner and {owner['kind']} {meta.name(owner)} selects it",
         resource=resource,
         namespace=meta.namespace(obj),
         name=meta.name(obj),
-        patch={"metadata": {"ownerReferences": references, "uid": meta.uid(obj), **_version(obj)}},
+        patch={"metadata": {**changes, "uid": meta.uid(obj), **_version(obj)}},
     )
 
 
@@ -175,9 +181,18 @@ class Claim:
     unless either is being deleted; an owned one that no longer matches is released.
     """
 
-    def __init__(self, resource: str, owner: Object, selector: Object | None, candidates: Iterable[Object]) -> None:
+    def __init__(
+        self,
+        resource: str,
+        owner: Object,
+        selector: Object | None,
+        candidates: Iterable[Object],
+        finalizer: str = "",
+    ) -> None:
+        """`finalizer`: what the owner puts on what it adopts."""
         self.owned: list[Object] = []
         self.changes: list[Patch] = []
+        self._finalizer = finalizer
         for obj in candidates:
             self._sort(resource, owner, selector, obj)
 
@@ -193,7 +208,7 @@ class Claim:
                 self.changes.append(release(resource, obj, owner))
         elif matches and not meta.deleting(owner) and not meta.deleting(obj):
             self.owned.append(obj)
-            self.changes.append(adopt(resource, obj, owner))
+            self.changes.append(adopt(resource, obj, owner, self._finalizer))
 
 
 def claims_of(pod: Object) -> Iterable[str]:

@@ -10,11 +10,13 @@ from podling.store.types import Object
 INDEX = "batch.kubernetes.io/job-completion-index"
 
 
-def parse(text: str) -> set[int]:
+def parse(text: str, total: int | None = None) -> set[int]:
+    """Those below `total`, if that is known."""
     found: set[int] = set()
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
-        found.update(range(int(first), int(last or first) + 1))
+        end = int(last or first) + 1
+        found.update(range(int(first), end if total is None else min(end, total)))
     return found
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from podling.api import meta
+from podling.controllers import pods as podlib
 from podling.controllers.job import indexes
 from podling.store.types import Object
 
 BACKOFF_FIRST = 10.0
 BACKOFF_LAST = 600.0
+_NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +43,10 @@ def _matches(rule: Object, pod: Object) -> str | None:
             if code and named in (None, status["name"]) and _code_matches(on_codes, code):
                 return f"Container {status['name']} for {where} failed with exit code {code}"
         return None
-    for pattern in meta.items(rule, "onPodConditions"):
-        for condition in meta.conditions(pod):
-            if condition["type"] == pattern["type"] and condition["status"] == pattern.get("status", "True"):
-                return f"Pod {meta.namespace(pod)}/{meta.name(pod)} has condition {condition['type']}"
+    patterns = [(p["type"], p.get("status", "True")) for p in meta.items(rule, "onPodConditions")]
+    for condition in meta.conditions(pod):
+        if (condition["type"], condition["status"]) in patterns:
+            return f"Pod {meta.namespace(pod)}/{meta.name(pod)} has condition {condition['type']}"
     return None
 
 
@@ -53,8 +55,8 @@ def _code_matches(requirement: Object, code: int) -> bool:
 
 
 def _container_statuses(pod: Object) -> Iterable[Object]:
-    yield from meta.items(pod, "status", "initContainerStatuses")
     yield from meta.items(pod, "status", "containerStatuses")
+    yield from meta.items(pod, "status", "initContainerStatuses")
 
 
 def success_rule(job: Object, completed: set[int]) -> int | None:
@@ -68,23 +70,67 @@ def success_rule(job: Object, completed: set[int]) -> int | None:
     return None
 
 
-def finished_at(pod: Object) -> str:
-    """When its last container ended; else when it was marked for deletion, or was last seen ready."""
-    times = [
-        meta.part(s, "state", "terminated").get("finishedAt", "")
-        for s in meta.items(pod, "status", "containerStatuses")
+def replaces_only_failed(job: Object) -> bool:
+    """Whether a pod that is on its way out counts, and is replaced, only once it has ended."""
+    spec = meta.spec(job)
+    return spec.get("podReplacementPolicy") == "Failed" or bool(spec.get("podFailurePolicy"))
+
+
+def finished_at(pod: Object) -> datetime:
+    """When its last container ended; else since when it is not ready, or to be deleted."""
+    names = {c["name"] for c in podlib.sidecars(pod)}
+    statuses = [
+        *meta.items(pod, "status", "containerStatuses"),
+        *(s for s in meta.items(pod, "status", "initContainerStatuses") if s["name"] in names),
     ]
-    latest: str = max((t for t in times if t), default="")
-    ready = meta.condition(pod, "Ready") or {}
-    created = meta.metadata(pod).get("creationTimestamp", "")
-    return latest or meta.metadata(pod).get("deletionTimestamp") or ready.get("lastTransitionTime") or created
+    times: list[str] = [meta.part(s, "state", "terminated").get("finishedAt") or "" for s in statuses]
+    if times and all(times):
+        return meta.parse_time(max(times))
+    ready, metadata = meta.condition(pod, "Ready") or {}, meta.metadata(pod)
+    if ready.get("status") == "False" and ready.get("lastTransitionTime"):
+        return meta.parse_time(ready["lastTransitionTime"])
+    if meta.deleting(pod):
+        grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
+        return meta.parse_time(metadata["deletionTimestamp"]) - grace
+    return podlib.created(pod) or _NEVER
 
 
-def backoff_left(failed: Sequence[Object], succeeded: Sequence[Object], now: datetime) -> float:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Of a pod."""
+
+    failed: bool
+    time: datetime
+
+
+def backoff_left(endings: Iterable[Ending], now: datetime) -> float:
     """Seconds until the next pod may be made: 10 s after a failure, doubling with each since the last success."""
-    last_success = max((finished_at(p) for p in succeeded), default="")
-    failures = sorted(t for p in failed if (t := finished_at(p)) > last_success)
-    if not failures:
+    known = list(endings)
+    last_success = max((e.time for e in known if not e.failed), default=_NEVER)
+    failures = [e.time for e in known if e.failed and e.time > last_success]
+    return delay_left(len(failures), max(failures, default=_NEVER), now)
+
+
+def delay_left(failures: int, last: datetime, now: datetime) -> float:
+    """Seconds until the next try after so many failures, the last of them then."""
+    if failures == 0:
         return 0.0
-    delay = min(BACKOFF_FIRST * 2.0 ** (len(failures) - 1), BACKOFF_LAST)
-    return max(0.0, delay - (now - meta.parse_time(failures[-1])).total_seconds())
+    delay = min(BACKOFF_FIRST * 2.0 ** min(failures - 1, 10), BACKOFF_LAST)
+    return max(0.0, delay - (now - last).total_seconds())
+
+
+def removable(active: Sequence[Object], at_least: int, completions: int | None) -> list[Object]:
+    """The active pods that go: of an Indexed job doubles, and those of indexes that it no longer has; then as many as
+    are too many. `completions` is `None` for other jobs."""
+    doomed: list[Object] = []
+    left = sorted(active, key=podlib.plain_rank)
+    if completions is not None:
+        kept: dict[int, Object] = {}
+        for pod in reversed(left):
+            index = indexes.index_of(pod)
+            if index is None or index >= completions or index in kept:
+                doomed.append(pod)
+            else:
+                kept[index] = pod
+        left = [pod for pod in left if pod not in doomed]
+    return [*doomed, *left[: max(0, at_least - len(doomed))]]
