@@ -58,7 +58,7 @@ class Due:
     following: datetime | None
 
 
-def due_times(schedule: cron.Schedule, zone: tzinfo, since: datetime, now: datetime) -> Due:
+def due_times(schedule: cron.Schedule | cron.Every, zone: tzinfo, since: datetime, now: datetime) -> Due:
     """What became due after `since` and until now. Long gaps are crossed in strides, the count then is a guess."""
     latest: datetime | None = None
     missed = 0
@@ -80,38 +80,49 @@ class _Look:
         self.jobs = snapshot.jobs
         self.now = now
         self.status: Object = dict(meta.status(self.cron))
-        self.active = [j for j in self.jobs if _ended(j) is None]
+        self.listed: list[Object] = list(meta.items(self.cron, "status", "active"))
+        """The jobs that it started and that have not ended, as references."""
         self.actions: list[Action] = []
 
     def decide(self) -> list[Action]:
-        self._notice_ended()
         self._clean_up()
-        if not self.spec.get("suspend") and not meta.deleting(self.cron):
+        self._notice_jobs()
+        if not meta.deleting(self.cron):
             self._start_due()
-        references = [_reference(j) for j in sorted(self.active, key=meta.name)]
         self.status.pop("active", None)
-        if references:
-            self.status["active"] = references
+        if self.listed:
+            self.status["active"] = self.listed
         return [*self.actions, *write_status(RESOURCE, self.cron, self.status, "its jobs say so")]
 
-    # Ended jobs
+    def _unlist(self, uid: str) -> None:
+        self.listed = [r for r in self.listed if r["uid"] != uid]
 
-    def _notice_ended(self) -> None:
-        listed = {r["uid"] for r in meta.items(self.cron, "status", "active")}
-        for job in self.jobs:
+    # Jobs that are there, and that are gone
+
+    def _notice_jobs(self) -> None:
+        for job in sorted(self.jobs, key=meta.name):
             how = _ended(job)
-            if how is None:
-                continue
-            if meta.uid(job) in listed:
-                message = f"Saw completed job: {meta.name(job)}, condition: {how}"
-                self._tell("SawCompletedJob", message, "Normal")
-            end = meta.status(job).get("completionTime")
-            if how == "Complete" and end and end > self.status.get("lastSuccessfulTime", ""):
-                self.status["lastSuccessfulTime"] = end
+            is_listed = any(r["uid"] == meta.uid(job) for r in self.listed)
+            if how is not None:
+                self._notice_ended(job, how, is_listed=is_listed)
+            elif not is_listed and SCHEDULED in meta.annotations(job):
+                self.listed.append(_reference(job))  # made a moment ago
+            elif not is_listed:
+                message = f"Saw a job that the controller did not create or forgot: {meta.name(job)}"
+                self._tell("UnexpectedJob", message)
         present = {meta.uid(j) for j in self.jobs}
-        for reference in meta.items(self.cron, "status", "active"):
+        for reference in self.listed:
             if reference["uid"] not in present:
                 self._tell("MissingJob", f"Active job went missing: {reference['name']}", "Normal")
+                self._unlist(reference["uid"])
+
+    def _notice_ended(self, job: Object, how: str, *, is_listed: bool) -> None:
+        if is_listed:
+            self._unlist(meta.uid(job))
+            self._tell("SawCompletedJob", f"Saw completed job: {meta.name(job)}, condition: {how}", "Normal")
+        end = meta.status(job).get("completionTime")
+        if how == "Complete" and end and end > self.status.get("lastSuccessfulTime", ""):
+            self.status["lastSuccessfulTime"] = end
 
     def _tell(self, reason: str, message: str, type: str = "Warning") -> None:
         event = Announce(regarding=self.cron, reason=reason, message=message, type=type)
@@ -128,6 +139,7 @@ class _Look:
                 self._delete(job, f"only the last {limit} jobs of that end are kept")
 
     def _delete(self, job: Object, why: str) -> None:
+        self._unlist(meta.uid(job))
         if meta.deleting(job):
             return
         self.actions.append(
@@ -139,6 +151,9 @@ class _Look:
                 uid=meta.uid(job),
                 propagation="Background",
                 done=Announce(regarding=self.cron, reason="SuccessfulDelete", message=f"Deleted job {meta.name(job)}"),
+                failed=Announce(
+                    regarding=self.cron, reason="FailedDelete", message="Deleted job: {error}", type="Warning"
+                ),
             )
         )
 
@@ -156,7 +171,7 @@ class _Look:
 
     def _start_due(self) -> None:
         zone = self._zone()
-        if zone is None:
+        if zone is None or self.spec.get("suspend"):
             return
         try:
             schedule = cron.parse(self.spec["schedule"])
@@ -182,14 +197,14 @@ class _Look:
             message = "too many missed start times. Set or decrease .spec.startingDeadlineSeconds or check clock skew"
             self._tell("TooManyMissedTimes", message)
         policy = self.spec.get("concurrencyPolicy", "Allow")
-        if policy == "Forbid" and self.active:
+        if policy == "Forbid" and self.listed:
             message = "Not starting job because prior execution is running and concurrency policy is Forbid"
             self._tell("JobAlreadyActive", message, "Normal")
             return
         if policy == "Replace":
-            for job in self.active:
+            uids = {r["uid"] for r in self.listed}
+            for job in [j for j in self.jobs if meta.uid(j) in uids]:
                 self._delete(job, "the next one replaces it")
-            self.active = []
         job = self._job(when)
         if not any(meta.name(j) == meta.name(job) for j in self.jobs):
             failed = Announce(
@@ -203,8 +218,7 @@ class _Look:
     def _job(self, when: datetime) -> Object:
         """The job of one scheduled time: its name says which, so that there is never a second."""
         template: Object = self.spec["jobTemplate"]
-        moment = when.strftime("%Y-%m-%dT%H:%M:%S%z")
-        local = f"{moment[:-2]}:{moment[-2:]}" if self.spec.get("timeZone") else meta.timestamp(when)
+        local = when.isoformat(timespec="seconds").replace("+00:00", "Z")
         metadata: Object = {
             "name": f"{meta.name(self.cron)}-{int(when.timestamp()) // 60}",
             "namespace": meta.namespace(self.cron),
@@ -220,8 +234,10 @@ def _ended(job: Object) -> str | None:
     return next((t for t in ("Complete", "Failed") if meta.condition_is(job, t)), None)
 
 
-def _started(job: Object) -> tuple[str, str]:
-    return (meta.status(job).get("startTime", ""), meta.name(job))
+def _started(job: Object) -> tuple[bool, str, str]:
+    """Those that never started last."""
+    started = meta.status(job).get("startTime", "")
+    return (not started, started, meta.name(job))
 
 
 def _reference(job: Object) -> Object:
