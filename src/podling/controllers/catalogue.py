@@ -84,6 +84,7 @@ def all_controllers(
         cronjob.controller(),
         ttl.controller(),
         disruption.controller(),
+        disruption.stale_conditions(),
         hpa.controller(metrics or NoMetrics()),
         vpa.controller(usage or NoMeasure()),
         resourcequota.controller(),

@@ -75,23 +75,10 @@ async def _evict_once(
     now = registry.clock()
     budgets = disruption.budgets_of(pod, client.list(disruption.RESOURCE, namespace))
     match disruption.judge(pod, budgets, now):
-        case disruption.Refused() as refused:
-            raise _too_many_requests(refused)
-        case disruption.Impossible(message=message):
-            raise ApiError(500, "InternalError", message)
+        case disruption.Refused(error=error):
+            raise error
         case disruption.Allowed(budget=budget):
             await _delete(registry, client, pod, budget, eviction, call, now)
-
-
-def _too_many_requests(refused: disruption.Refused) -> ApiError:
-    details: Object = {}
-    if refused.cause:
-        details["causes"] = [{"reason": "DisruptionBudget", "message": refused.cause}]
-    headers: list[tuple[str, str]] = []
-    if refused.retry_after:
-        details["retryAfterSeconds"] = refused.retry_after
-        headers.append(("Retry-After", str(refused.retry_after)))
-    return ApiError(429, "TooManyRequests", refused.message, details, headers=headers)
 
 
 async def _delete(

@@ -122,6 +122,7 @@ CAST: dict[str, Callable[[], Controller]] = {
     "cronjob": cronjob.controller,
     "ttl": ttl.controller,
     "disruption": disruption.controller,
+    "doomed": disruption.stale_conditions,
     "quota": resourcequota.controller,
     "ephemeral": ephemeralvolumes.controller,
     "claims": volumebinder.claim_binder,

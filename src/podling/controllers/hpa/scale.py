@@ -54,3 +54,18 @@ def find(client: Client, namespace: str, reference: Object) -> Scale:
         meta.status(scale)["replicas"],
         meta.status(scale).get("selector", ""),
     )
+
+
+def size_of(client: Client, namespace: str, owner: Object) -> int | None:
+    """How many replicas an owner reference's object wants; `None` if it is there no longer.
+
+    Raises `ScaleUnavailable` for a kind that has no scale.
+    """
+    served, found = targets.find_object(client, namespace, owner)
+    if served is None:
+        raise ScaleUnavailable(f'no matches for kind "{owner["kind"]}" in version "{owner["apiVersion"]}"')
+    if served.scale is None:
+        raise ScaleUnavailable(f"{served.group_resource} does not implement the scale subresource")
+    if found is None or meta.uid(found) != owner["uid"]:
+        return None
+    return meta.spec(scale_of(served.scale, found)).get("replicas", 0)
