@@ -75,8 +75,6 @@ def _finalize(namespace: Object) -> Update:
 
 def decide_status(snapshot: Snapshot, failure: str | None, now: datetime) -> list[Action]:
     """What still keeps the namespace, as conditions."""
-    if not snapshot.content:
-        return []
     conditions: list[Object] = list(meta.conditions(snapshot.namespace))
     for condition in _conditions(snapshot, failure):
         conditions = replace_condition(conditions, condition, now)
@@ -96,15 +94,21 @@ def _conditions(snapshot: Snapshot, failure: str | None) -> Iterable[Object]:
     else:
         message = f"Failed to delete all resource types, 1 remaining: {failure}"
         yield _condition("NamespaceDeletionContentFailure", "ContentDeletionFailed", message, "True")
-    remaining = ", ".join(
-        f"{_dotted(resource)} has {len(objects)} resource instances"
-        for resource, objects in sorted(snapshot.content.items())
-    )
-    message = f"Some resources are remaining: {remaining}"
-    yield _condition("NamespaceContentRemaining", "SomeResourcesRemain", message, "True")
-    counts = Counter(f for objects in snapshot.content.values() for obj in objects for f in meta.finalizers(obj))
+    # While there are pods Kubernetes does not count what else remains, nor them.
+    content = {} if "pods" in snapshot.content else snapshot.content
+    if content:
+        remaining = ", ".join(
+            sorted(
+                f"{_dotted(resource)} has {len(objects)} resource instances" for resource, objects in content.items()
+            )
+        )
+        message = f"Some resources are remaining: {remaining}"
+        yield _condition("NamespaceContentRemaining", "SomeResourcesRemain", message, "True")
+    else:
+        yield _condition("NamespaceContentRemaining", "ContentRemoved", "All content successfully removed")
+    counts = Counter(f for objects in content.values() for obj in objects for f in meta.finalizers(obj))
     if counts:
-        found = ", ".join(f"{name} in {count} resource instances" for name, count in sorted(counts.items()))
+        found = ", ".join(sorted(f"{name} in {count} resource instances" for name, count in counts.items()))
         message = f"Some content in the namespace has finalizers remaining: {found}"
         yield _condition("NamespaceFinalizersRemaining", "SomeFinalizersRemain", message, "True")
     else:
@@ -131,10 +135,10 @@ async def reconcile(context: Context, key: ObjectKey) -> None:
     except ActionFailed as refused:
         failure = refused
     left = observe(context.client, key)
-    if left is not None and left.content:
+    if left is not None:
         reason = failure.error.message if failure else None
         await context.act(key, decide_status(left, reason, context.now()))
-    elif left is not None and snapshot.content:
+    if left is not None and not left.content and snapshot.content:
         await context.act(key, decide(left))
     if failure is not None:
         raise failure
