@@ -95,7 +95,7 @@ def _conditions(snapshot: Snapshot, failure: str | None) -> Iterable[Object]:
         message = f"Failed to delete all resource types, 1 remaining: {failure}"
         yield _condition("NamespaceDeletionContentFailure", "ContentDeletionFailed", message, "True")
     # While there are pods Kubernetes does not count what else remains, nor them.
-    content = {} if "pods" in snapshot.content else snapshot.content
+    content: Mapping[str, Sequence[Object]] = {} if "pods" in snapshot.content else snapshot.content
     if content:
         remaining = ", ".join(
             sorted(

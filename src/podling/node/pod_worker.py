@@ -230,8 +230,9 @@ class PodWorker:
 
     @property
     def holds_room(self) -> bool:
-        """Whether it counts for what other pods can get of the node."""
-        return not self.record.ended and not self.record.rejected
+        """Whether it counts for what other pods can get of the node: not once it has left the store, as the scheduler
+        counts, though it may still be ending."""
+        return not (self._gone or self.record.ended or self.record.rejected)
 
     def reject(self, refusal: Refusal) -> None:
         """The node does not take the pod; said before it runs."""

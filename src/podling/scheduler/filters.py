@@ -68,6 +68,23 @@ def taint_toleration(attempt: Attempt, info: NodeInfo) -> Rejection | None:
 # Node affinity
 
 
+def wanted_nodes(pod: Object) -> frozenset[str] | None:
+    """The names of the only nodes that the required node affinity leaves; `None` if it does not speak of names."""
+    affinity = meta.part(pod, "spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution")
+    named: set[str] = set()
+    terms = meta.items(affinity, "nodeSelectorTerms")
+    for term in terms:
+        lists: list[frozenset[str]] = [
+            frozenset(field["values"])
+            for field in meta.items(term, "matchFields")
+            if field["key"] == "metadata.name" and field["operator"] == "In"
+        ]
+        if not lists:
+            return None
+        named |= lists[0].intersection(*lists)
+    return frozenset(named) if terms else None
+
+
 def node_affinity(attempt: Attempt, info: NodeInfo) -> Rejection | None:
     if matches_node(attempt.pod, info.node):
         return None
@@ -112,17 +129,34 @@ def waits_for_consumer(claim: Object, snapshot: Snapshot) -> bool:
 
 def unready_claim(pod: Object, snapshot: Snapshot) -> str | None:
     """Why the pod's claims forbid any node, or `None`."""
-    for name in claims_of(pod):
-        claim = snapshot.volumes.claim(meta.namespace(pod), name)
-        if claim is None:
+    named = [v["persistentVolumeClaim"]["claimName"] for v in _volumes(pod) if "persistentVolumeClaim" in v]
+    for name in named:
+        if snapshot.volumes.claim(meta.namespace(pod), name) is None:
             return f'persistentvolumeclaim "{name}" not found'
-        if meta.deleting(claim):
-            return f'persistentvolumeclaim "{name}" is being deleted'
-        if meta.status(claim).get("phase") == "Lost":
-            return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{_volume_name(claim)}"'
-        if not is_bound(claim) and not waits_for_consumer(claim, snapshot):
-            return "pod has unbound immediate PersistentVolumeClaims"
+    claims = [(name, snapshot.volumes.claim(meta.namespace(pod), name)) for name in claims_of(pod)]
+    problems = (_claim_problem(pod, name, claim, is_ephemeral=name not in named) for name, claim in claims)
+    if problem := next(filter(None, problems), ""):
+        return problem
+    if any(c is not None and not is_bound(c) and not waits_for_consumer(c, snapshot) for _, c in claims):
+        return "pod has unbound immediate PersistentVolumeClaims"
     return None
+
+
+def _volumes(pod: Object) -> Sequence[Object]:
+    return meta.items(pod, "spec", "volumes")
+
+
+def _claim_problem(pod: Object, name: str, claim: Object | None, *, is_ephemeral: bool) -> str:
+    if claim is None:
+        return f'waiting for ephemeral volume controller to create the persistentvolumeclaim "{name}"'
+    if meta.status(claim).get("phase") == "Lost":
+        return f'persistentvolumeclaim "{name}" bound to non-existent persistentvolume "{_volume_name(claim)}"'
+    if meta.deleting(claim):
+        return f'persistentvolumeclaim "{name}" is being deleted'
+    if is_ephemeral and not meta.controlled_by(claim, pod):
+        where = f"{meta.namespace(pod)}/{meta.name(pod)}"
+        return f"PVC {meta.namespace(pod)}/{name} was not created for pod {where} (pod is not owner)"
+    return ""
 
 
 def _volume_name(claim: Object) -> str:
@@ -130,20 +164,18 @@ def _volume_name(claim: Object) -> str:
 
 
 def volume_binding(attempt: Attempt, info: NodeInfo) -> Rejection | None:
-    volumes = attempt.snapshot.volumes
-    for name in claims_of(attempt.pod):
-        claim = volumes.claim(meta.namespace(attempt.pod), name)
-        if claim is None:
-            continue
-        if is_bound(claim):
-            volume = volumes.volume(_volume_name(claim))
-            if volume is not None and not volume_allows(volume, info.node):
-                reason = "node(s) didn't match PersistentVolume's node affinity"
-                return Rejection((reason,), "VolumeBinding", final=True)
-        elif not _can_be_had(claim, attempt.snapshot, info):
-            reason = "node(s) didn't find available persistent volumes to bind"
-            return Rejection((reason,), "VolumeBinding", final=True)
-    return None
+    found = (attempt.snapshot.volumes.claim(meta.namespace(attempt.pod), name) for name in claims_of(attempt.pod))
+    claims = [claim for claim in found if claim is not None]
+    bound = [claim for claim in claims if is_bound(claim)]
+    reasons: list[str] = []
+    volumes = [attempt.snapshot.volumes.volume(_volume_name(claim)) for claim in bound]
+    if any(volume is not None and not volume_allows(volume, info.node) for volume in volumes):
+        reasons.append("node(s) didn't match PersistentVolume's node affinity")
+    if not all(_can_be_had(claim, attempt.snapshot, info) for claim in claims if claim not in bound):
+        reasons.append("node(s) didn't find available persistent volumes to bind")
+    if None in volumes:
+        reasons.append("node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)")
+    return Rejection(tuple(reasons), "VolumeBinding", final=True) if reasons else None
 
 
 def volume_allows(volume: Object, node: Object) -> bool:
@@ -179,7 +211,10 @@ def volume_restrictions(attempt: Attempt, _info: NodeInfo) -> Rejection | None:
             continue
         pods = (pod for info in attempt.snapshot.nodes for pod in info.pods)
         if any(meta.namespace(pod) == namespace and name in claims_of(pod) for pod in pods):
-            reason = "node has pod using PersistentVolumeClaim with the same name and ReadWriteOncePod access mode"
+            reason = (
+                "node(s) unavailable due to PersistentVolumeClaim with ReadWriteOncePod access mode already in-use by "
+                "another pod"
+            )
             return Rejection((reason,), "VolumeRestrictions")
     return None
 
@@ -192,9 +227,11 @@ def hard_constraints(pod: Object) -> list[Object]:
     return [c for c in found if c.get("whenUnsatisfiable") == "DoNotSchedule"]
 
 
-def spread_selector(constraint: Object, pod: Object) -> Object:
-    """The constraint's label selector, with the pod's own values for `matchLabelKeys`."""
-    selector: Object = constraint.get("labelSelector") or {}
+def spread_selector(constraint: Object, pod: Object) -> Object | None:
+    """The constraint's label selector, with the pod's own values for `matchLabelKeys`; without one: nothing."""
+    selector: Object | None = constraint.get("labelSelector")
+    if selector is None:
+        return None
     labels = meta.labels(pod)
     more = [
         {"key": key, "operator": "In", "values": [labels[key]]}
@@ -216,10 +253,12 @@ class SpreadState:
     def of(cls, constraint: Object, pod: Object, snapshot: Snapshot) -> SpreadState:
         selector = spread_selector(constraint, pod)
         counts: Counter[str] = Counter()
+        keys = {c["topologyKey"] for c in hard_constraints(pod)}
         for info in snapshot.nodes:
-            domain = meta.labels(info.node).get(constraint["topologyKey"])
-            if domain is None or not _counts_for_spread(constraint, pod, info.node):
+            labels = meta.labels(info.node)
+            if any(key not in labels for key in keys) or not _counts_for_spread(constraint, pod, info.node):
                 continue
+            domain = labels[constraint["topologyKey"]]
             counts[domain] += sum(
                 kin.count - kin.leaving
                 for kin in info.kin

@@ -7,14 +7,16 @@ where the loss is least wins. Source: "Pod Priority and Preemption".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from podling.api import meta
-from podling.scheduler.framework import NodeInfo, priority
+from podling.scheduler.framework import NodeInfo, Rejection, priority
 from podling.store.types import Object
 
-Fits = Callable[[NodeInfo], bool]
+Check = Callable[[NodeInfo], Rejection | None]
+"""Why the pod does not fit on such a node."""
+NOBODY = Rejection(("No preemption victims found for incoming pod",), "DefaultPreemption", final=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,29 +28,39 @@ class Candidate:
     """How many of them a PodDisruptionBudget should have kept."""
 
 
-def ineligible(pod: Object, nodes: Sequence[NodeInfo]) -> str | None:
+def ineligible(pod: Object, nodes: Sequence[NodeInfo], rejections: Mapping[str, Rejection]) -> str | None:
     """Why this pod may not preempt at all, or `None`."""
     if meta.spec(pod).get("preemptionPolicy") == "Never":
         return "not eligible due to preemptionPolicy=Never."
-    nominated = meta.status(pod).get("nominatedNodeName")
+    nominated: str = meta.status(pod).get("nominatedNodeName") or ""
+    if nominated in rejections and rejections[nominated].final:
+        return None
     for info in nodes:
-        if info.name == nominated and any(meta.deleting(p) and priority(p) < priority(pod) for p in info.pods):
+        if info.name == nominated and any(_gives_way(p) and priority(p) < priority(pod) for p in info.pods):
             return "not eligible due to a terminating pod on the nominated node."
     return None
 
 
-def candidate(pod: Object, info: NodeInfo, budgets: Sequence[Object], fits: Fits) -> Candidate | None:
-    """The least loss on this node, or `None` if taking pods away does not help."""
+def _gives_way(pod: Object) -> bool:
+    """Whether it is on its way out because of a preemption."""
+    told = meta.condition(pod, "DisruptionTarget") or {}
+    return meta.deleting(pod) and (told.get("status"), told.get("reason")) == ("True", "PreemptionByScheduler")
+
+
+def candidate(pod: Object, info: NodeInfo, budgets: Sequence[Object], check: Check) -> Candidate | Rejection:
+    """The least loss on this node, or why taking pods away does not help."""
     lower = [p for p in info.pods if priority(p) < priority(pod)]
     kept = [p for p in info.pods if priority(p) >= priority(pod)]
-    if not lower or not fits(info.with_pods(kept)):
-        return None
+    if not lower:
+        return NOBODY
+    if (rejection := check(info.with_pods(kept))) is not None:
+        return rejection
     protected, free = _by_budget(_most_important_first(lower), budgets)
     victims: list[Object] = []
     violations = 0
     for group in (protected, free):
         for other in group:
-            if fits(info.with_pods([*kept, other])):
+            if check(info.with_pods([*kept, other])) is None:
                 kept.append(other)
             else:
                 victims.append(other)

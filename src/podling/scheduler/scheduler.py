@@ -191,14 +191,15 @@ class Scheduler:
             await self._prepare_volumes(pod, node)
             await self._client.create("pods", _binding(pod, node), subresource="binding")
         except ApiError as error:
-            self._binding_failed(key, pod, error.message)
+            await self._binding_failed(key, pod, f'running Bind plugin "DefaultBinder": {error.message}')
         except TimeoutError:
-            self._binding_failed(key, pod, "binding volumes: timed out waiting for the condition")
+            why = 'running PreBind plugin "VolumeBinding": binding volumes: context deadline exceeded'
+            await self._binding_failed(key, pod, why)
         else:
             message = f"Successfully assigned {key} to {node}"
             self._record(pod, "Normal", "Scheduled", message, action="Binding")
 
-    def _binding_failed(self, key: ObjectKey, pod: Object, message: str) -> None:
+    async def _binding_failed(self, key: ObjectKey, pod: Object, message: str) -> None:
         current = self._client.get("pods", key.namespace, key.name)
         if current is not None and meta.spec(current).get("nodeName"):
             return  # somebody else was faster, and its change has told us
@@ -206,15 +207,21 @@ class Scheduler:
         if current is None:
             self._queue.remove(key)
             return
-        self._record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
+        await self._tell_unschedulable(current, message, nominated=None, reason="SchedulerError")
         self._queue.give_back(key, frozenset(), self._now())
         self._wake()
 
     async def _prepare_volumes(self, pod: Object, node: str) -> None:
-        """Tells unbound claims which node was chosen, and waits until they are bound."""
-        for name in self._unbound(pod):
+        """Tells unbound claims which node was chosen, and waits until they are bound; meanwhile the pod tells it, too
+        (KEP-5278)."""
+        namespace, pod_name = key_of(pod)
+        unbound = self._unbound(pod)
+        if unbound and _nominated(pod) != node:
+            expected: Object = {"status": {"nominatedNodeName": node}}
+            await self._client.patch("pods", namespace, pod_name, expected, subresource="status", strategic=True)
+        for name in unbound:
             patch: Object = {"metadata": {"annotations": {SELECTED_NODE: node}}}
-            await self._client.patch(CLAIMS, meta.namespace(pod), name, patch)
+            await self._client.patch(CLAIMS, namespace, name, patch)
         async with asyncio.timeout(VOLUME_TIMEOUT):
             while self._unbound(pod):
                 self._volumes_changed.clear()
@@ -252,11 +259,13 @@ class Scheduler:
         message = f"Preempted by pod {meta.uid(pod)} on node {node}"
         self._record(victim, "Normal", "Preempted", message, action="Preempting")
 
-    async def _tell_unschedulable(self, pod: Object, message: str, *, nominated: str | None) -> None:
+    async def _tell_unschedulable(
+        self, pod: Object, message: str, *, nominated: str | None, reason: str = "Unschedulable"
+    ) -> None:
         self._record(pod, "Warning", "FailedScheduling", message, action="Scheduling")
         changes: Object = {}
         old = meta.condition(pod, "PodScheduled") or {}
-        fresh = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message}
+        fresh = {"type": "PodScheduled", "status": "False", "reason": reason, "message": message}
         if {k: old.get(k) for k in fresh} != fresh:
             same = old.get("status") == "False"
             since = old.get("lastTransitionTime") if same else meta.timestamp(self._clock.now())

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from podling.api import meta
 from podling.scheduler import preemption
-from podling.scheduler.filters import Attempt, check, unready_claim
+from podling.scheduler.filters import Attempt, check, unready_claim, wanted_nodes
 from podling.scheduler.framework import Answer, Bind, NodeInfo, Preempt, Rejection, Snapshot, Wait, priority
 from podling.scheduler.queue import NO_NODES
 from podling.scheduler.scores import best
 from podling.store.types import Object
+
+UNNAMED = Rejection(("node(s) didn't satisfy plugin(s) [NodeAffinity]",), "NodeAffinity", final=True)
+"""What is said of nodes that the pod leaves out by name."""
 
 
 def decide(pod: Object, snapshot: Snapshot) -> Answer:
@@ -23,8 +26,15 @@ def decide(pod: Object, snapshot: Snapshot) -> Answer:
     if problem is not None:
         # Ended before the plugins that come later have any state, which is what "not found" says.
         return Wait(f"0/{total} nodes are available: {problem}. not found", frozenset({"VolumeBinding"}))
+    named = wanted_nodes(pod)
+    if named is not None and not named:
+        message = f"0/{total} nodes are available: pod affinity terms conflict. not found"
+        return Wait(message, frozenset({"NodeAffinity"}))
     attempt = Attempt.of(pod, snapshot)
-    rejections = {info.name: _check_with_nominated(attempt, info) for info in snapshot.nodes}
+    rejections = {
+        info.name: _check_with_nominated(attempt, info) if named is None or info.name in named else UNNAMED
+        for info in snapshot.nodes
+    }
     possible = [info for info in snapshot.nodes if rejections[info.name] is None]
     if possible:
         return _bind(attempt, possible)
@@ -70,21 +80,20 @@ def _no_node(attempt: Attempt, rejections: Mapping[str, Rejection]) -> Answer:
     total = len(attempt.snapshot.nodes)
     plugins = frozenset(r.plugin for r in rejections.values())
     summary = f"0/{total} nodes are available: {_histogram(r.reasons for r in rejections.values())}."
-    refusal = preemption.ineligible(attempt.pod, attempt.snapshot.nodes)
+    refusal = preemption.ineligible(attempt.pod, attempt.snapshot.nodes, rejections)
     if refusal is not None:
         return Wait(f"{summary} no new claims to deallocate, preemption: {refusal}", plugins)
-    chosen = _preempt(attempt, rejections)
+    found = _candidates(attempt, rejections)
+    chosen = preemption.least_loss([c for c in found.values() if isinstance(c, preemption.Candidate)])
     if chosen is not None:
         return Preempt(chosen.node, chosen.victims, summary, plugins)
-    reasons = _histogram(_unhelped(r) for r in rejections.values())
+    helpless = {name: r.reasons for name, r in found.items() if isinstance(r, Rejection)}
+    reasons = _histogram(helpless.get(name, _UNHELPFUL) for name in rejections)
     message = f"{summary} no new claims to deallocate, preemption: 0/{total} nodes are available: {reasons}."
     return Wait(message, plugins, clear_nomination=True)
 
 
-def _unhelped(rejection: Rejection) -> tuple[str]:
-    if rejection.final:
-        return ("Preemption is not helpful for scheduling",)
-    return ("No preemption victims found for incoming pod",)
+_UNHELPFUL = ("Preemption is not helpful for scheduling",)
 
 
 def _histogram(reasons: Iterable[Sequence[str]]) -> str:
@@ -93,14 +102,14 @@ def _histogram(reasons: Iterable[Sequence[str]]) -> str:
     return ", ".join(sorted(f"{count} {reason}" for reason, count in counts.items()))
 
 
-def _preempt(attempt: Attempt, rejections: Mapping[str, Rejection]) -> preemption.Candidate | None:
-    def fits(info: NodeInfo) -> bool:
-        without = _replaced(attempt, info)
-        return check(without, info) is None
+def _candidates(attempt: Attempt, rejections: Mapping[str, Rejection]) -> dict[str, preemption.Candidate | Rejection]:
+    """What preemption comes to on each node where it may help."""
 
-    found = (
-        preemption.candidate(attempt.pod, info, attempt.snapshot.budgets, fits)
+    def look(info: NodeInfo) -> Rejection | None:
+        return _check_with_nominated(_replaced(attempt, info), info)
+
+    return {
+        info.name: preemption.candidate(attempt.pod, info, attempt.snapshot.budgets, look)
         for info in attempt.snapshot.nodes
         if not rejections[info.name].final
-    )
-    return preemption.least_loss([c for c in found if c is not None])
+    }

@@ -34,6 +34,8 @@ class Snapshot:
     claims: Sequence[Action]
     endings: Sequence[policies.Ending] = ()
     """Of its pods, also of those that are gone."""
+    closing: bool = False
+    """Whether its namespace goes away, so that no pod can follow another."""
 
 
 class Endings:
@@ -63,7 +65,14 @@ def observe(client: Client, endings: Endings, job: Object) -> Snapshot:
     orphans = [p for p in client.list("pods", meta.namespace(job)) if meta.controller_reference(p) is None]
     selector = meta.spec(job).get("selector")
     claim = podlib.Claim("pods", job, selector, [*owned, *orphans], tracking.FINALIZER)
-    return Snapshot(job=job, pods=claim.owned, claims=claim.changes, endings=endings.of(job, claim.owned))
+    namespace = client.get("namespaces", "", meta.namespace(job))
+    return Snapshot(
+        job=job,
+        pods=claim.owned,
+        claims=claim.changes,
+        endings=endings.of(job, claim.owned),
+        closing=namespace is not None and meta.deleting(namespace),
+    )
 
 
 def forsaken(client: Client, key: ObjectKey, job: Object | None) -> list[Object]:
@@ -122,7 +131,7 @@ class _Look:
         self.ignored = {uid for uid, verdict in self.verdicts.items() if verdict.action == "Ignore"}
         self.failed_indexes = self._failed_indexes()
         self.last_failed = self._last_failed()
-        held = {meta.uid(p) for p in self.last_failed.values()}
+        held = set[str]() if snapshot.closing else {meta.uid(p) for p in self.last_failed.values()}
         self.counts = tracking.count(self.job, self.pods, self.ignored, held)
         self.start: str | None = meta.status(self.job).get("startTime")
         self.shown_active = len(self.active)

@@ -77,11 +77,12 @@ def _bound(pod: Object, node: str, binding: Object, now: str) -> Object:
     annotations = {**meta.annotations(pod), **meta.annotations(binding)}
     scheduled: Object = {"type": "PodScheduled", "status": "True", "lastProbeTime": None, "lastTransitionTime": now}
     others = [c for c in meta.items(pod, "status", "conditions") if c["type"] != "PodScheduled"]
+    status = {k: v for k, v in meta.part(pod, "status").items() if k != "nominatedNodeName"}
     return {
         **pod,
         "metadata": {**metadata, **({"annotations": annotations} if annotations else {})},
         "spec": {**spec, "nodeName": node},
-        "status": {**meta.part(pod, "status"), "conditions": [*others, scheduled]},
+        "status": {**status, "conditions": [*others, scheduled]},
     }
 
 
