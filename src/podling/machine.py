@@ -35,7 +35,7 @@ from podling.node.naming import Resolver
 from podling.node.node import Node
 from podling.node.node_status import Machine, NodeReporter, NodeSettings, allocatable, capacity
 from podling.node.nodes import Nodes
-from podling.node.pod_worker import uid_of
+from podling.node.pod_sandbox import uid_of
 from podling.node.surroundings import Surroundings
 from podling.sandbox.client import Sandbox, SandboxError
 from podling.store.types import Object

@@ -22,7 +22,8 @@ from podling.node import admission, logs
 from podling.node.admission import Holding
 from podling.node.interfaces import ExecProcess
 from podling.node.logs import LogOptions
-from podling.node.pod_worker import PodWorker, uid_of
+from podling.node.pod_sandbox import uid_of
+from podling.node.pod_worker import PodWorker
 from podling.node.records import Record, load_all
 from podling.node.state import Instance, Slot
 from podling.node.stats import ContainerKey, Meter, Metrics, Used
@@ -113,7 +114,7 @@ class Node:
 
     async def _remove_orphans(self) -> None:
         """Ends what runs for pods that are not in the store any more."""
-        wanted = {worker.record.sandbox for worker in self._workers.values()}
+        wanted = {worker.local.record.sandbox for worker in self._workers.values()}
         for sandbox in self._sandboxes - wanted:
             log.info("removing pod sandbox %s: its pod is gone", sandbox)
             await self._with.sandbox.remove_pod(sandbox)
@@ -162,7 +163,7 @@ class Node:
         worker = PodWorker(pod, self._with, self, record, slots)
         if record is not None:
             worker.adopt(self._states, record.sandbox in self._sandboxes)
-        elif not worker.record.ended:
+        elif not worker.local.record.ended:
             self._admit(worker)
         self._workers[uid] = worker
         task = asyncio.get_running_loop().create_task(worker.run(), name=f"pod {uid}")
@@ -173,13 +174,13 @@ class Node:
         node = self._with.client.get("nodes", "", self._with.node_name)
         if node is None:
             return
-        refusal = admission.refusal(worker.pod, node, self.neighbours(worker.uid), self._with.matches_node)
+        refusal = admission.refusal(worker.local.pod, node, self.neighbours(worker.local.uid), self._with.matches_node)
         if refusal is not None:
             worker.reject(refusal)
 
     def neighbours(self, uid: Uid) -> list[Holding]:
         """What all other pods hold of the node's resources, until nothing of them runs."""
-        return [w.holding for w in self._workers.values() if w.uid != uid and w.holds_room]
+        return [w.local.holding for w in self._workers.values() if w.local.uid != uid and w.holds_room]
 
     def room_made(self) -> None:
         """What was deferred for want of room is looked at again."""
@@ -200,12 +201,12 @@ class Node:
         key = change.entry.key
         reference = (key.resource, key.name)
         for worker in self._workers.values():
-            if meta.namespace(worker.pod) == key.namespace and reference in worker.references():
+            if meta.namespace(worker.local.pod) == key.namespace and reference in worker.local.references():
                 worker.references_changed()
 
     def _container_ended(self, state: ContainerState) -> None:
         worker = self._workers.get(uid_of(state["pod"]))
-        if worker is not None and worker.record.sandbox == state["pod"]:
+        if worker is not None and worker.local.record.sandbox == state["pod"]:
             worker.ended(state)
         if self._adopting:
             self._states[state["id"]] = state
@@ -227,10 +228,12 @@ class Node:
         found: dict[ContainerKey, Usage] = {}
         for worker in list(self._workers.values()):
             if worker.sandbox_ready:
-                used = await self._with.sandbox.stats(worker.record.sandbox)
-                for slot in worker.slots.values():
+                used = await self._with.sandbox.stats(worker.local.record.sandbox)
+                for slot in worker.local.slots.values():
                     if slot.current is not None and slot.current.id in used:
-                        key = ContainerKey(worker.record.namespace, worker.record.name, slot.name, slot.current.id)
+                        key = ContainerKey(
+                            worker.local.record.namespace, worker.local.record.name, slot.name, slot.current.id
+                        )
                         found[key] = used[slot.current.id]
         return found
 
@@ -245,15 +248,15 @@ class Node:
     def logs(self, namespace: str, pod: str, options: LogOptions) -> AsyncIterator[bytes]:
         """A container's output. Raises `ApiError` 400 or 404 at once, before the first chunk is asked for."""
         worker = self._worker(namespace, pod)
-        fresh = self._with.client.get("pods", namespace, pod) or worker.pod
+        fresh = self._with.client.get("pods", namespace, pod) or worker.local.pod
         identity = logs.logged_container(fresh, options.container, previous=options.previous)
-        slot = worker.slots[options.container]
+        slot = worker.local.slots[options.container]
         run = next((run for run in (slot.current, slot.previous) if run and container_id(run) == identity), None)
         if run is None:
             raise bad_request(f'container "{options.container}" in pod "{pod}" is not available')
-        path = worker.log_path(slot.name, run.attempt)
+        path = self._with.log_path(worker.local.pod, slot.name, run.attempt)
         now = datetime.fromtimestamp(self._with.clock.host(), UTC)
-        return logs.stream(path, options, now, lambda: run.running, worker.end_event(run))
+        return logs.stream(path, options, now, lambda: run.running, worker.runs.end_event(run))
 
     async def exec(
         self, namespace: str, pod: str, container: str, command: Sequence[str], *, tty: bool, stdin: bool
@@ -281,7 +284,7 @@ class Node:
         worker = self._worker(namespace, pod)
         if not worker.sandbox_ready:
             raise bad_request(f"pod {pod} is not running")
-        return await self._with.sandbox.dial(worker.record.sandbox, port)
+        return await self._with.sandbox.dial(worker.local.record.sandbox, port)
 
     def _worker(self, namespace: str, pod: str) -> PodWorker:
         found = self._with.client.get("pods", namespace, pod)
@@ -291,7 +294,7 @@ class Node:
         return worker
 
     def _running(self, namespace: str, pod: str, container: str) -> Instance:
-        slot = self._worker(namespace, pod).slots.get(container)
+        slot = self._worker(namespace, pod).local.slots.get(container)
         if slot is None or not slot.running:
             raise _no_container(container)
         return cast(Instance, slot.current)

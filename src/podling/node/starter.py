@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from podling.api import meta
 from podling.images.errors import ImageError
 from podling.node import backoff, pull_secrets
 from podling.node import container as containers
@@ -28,6 +27,9 @@ from podling.node.volumes import Volumes
 from podling.sandbox.client import SandboxError, StartError
 from podling.sandbox.spec import ContainerState
 from podling.store.types import Object
+
+TERMINATION_LOG = "termination-log"
+"""The file of a run's directory that holds its termination message."""
 
 RETRY_AFTER = 10.0
 """Seconds until a container that could not be made is tried again (the kubelet's sync back-off)."""
@@ -155,21 +157,18 @@ class Starter:
         host = host_name(context.pod, self._with.node_name)
         _describe(run, container, image, who)
         run.env = containers.full_environment(container, image, who, variables, host)
-        directory = self._run_directory(context.pod, container["name"], run)
+        directory = self._with.run_directory(context.pod, container["name"], run.attempt)
         place = Place(
             pod=setting.sandbox,
             host_name=host,
             directory=str(directory / "root"),
-            log_path=str(log_path(self._with, context.pod, container["name"], run.attempt)),
-            termination_log=str(directory / "termination-log"),
+            log_path=str(self._with.log_path(context.pod, container["name"], run.attempt)),
+            termination_log=str(directory / TERMINATION_LOG),
             files=self._files(context, host),
             mounts=mounts,
         )
         _make_place(place)
         return args, place
-
-    def _run_directory(self, pod: Object, name: str, run: Instance) -> Path:
-        return run_directory(self._with, pod, name, run)
 
     def _files(self, context: PodContext, host: str) -> dict[str, str]:
         network = self._with.network
@@ -267,22 +266,14 @@ def _fail_run(run: Instance, error: StartError, now: float) -> None:
     run.finished_at = now
 
 
-def run_directory(surroundings: Surroundings, pod: Object, name: str, run: Instance) -> Path:
-    return surroundings.pod_directory(meta.uid(pod)) / "containers" / name / str(run.attempt)
-
-
-def log_path(surroundings: Surroundings, pod: Object, name: str, attempt: int) -> Path:
-    return surroundings.log_directory(pod) / name / f"{attempt}.log"
-
-
 async def remove_old_runs(surroundings: Surroundings, pod: Object, slot: Slot) -> None:
     """Removes the roots of all ended runs but the present one, and the logs of all but the last two."""
     if slot.current is None:
         return
-    base = surroundings.pod_directory(meta.uid(pod)) / "containers" / slot.name
     for attempt in range(max(0, slot.current.attempt - 2), slot.current.attempt):
-        await asyncio.to_thread(shutil.rmtree, base / str(attempt), ignore_errors=True)
-    for log in log_path(surroundings, pod, slot.name, 0).parent.glob("*.log*"):
+        directory = surroundings.run_directory(pod, slot.name, attempt)
+        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+    for log in surroundings.log_path(pod, slot.name, 0).parent.glob("*.log*"):
         number = log.name.split(".", 1)[0]
         if number.isdigit() and int(number) < slot.current.attempt - 1:
             log.unlink(missing_ok=True)

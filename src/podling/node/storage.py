@@ -13,7 +13,7 @@ from typing import NamedTuple
 from podling.api import meta
 from podling.node.amounts import whole
 from podling.node.state import Role, containers_of, part
-from podling.node.volumes import tree_size
+from podling.node.volumes import Volumes, tree_size
 from podling.store.types import Object
 
 RESOURCE = "ephemeral-storage"
@@ -26,6 +26,16 @@ class Places(NamedTuple):
     """Of its `emptyDir` volumes on the disk."""
     containers: Mapping[str, Iterable[Path]]
     """Writable layers and logs."""
+
+
+def places(pod: Object, volumes: Volumes, directory: Path, logs: Path) -> Places:
+    """`directory` and `logs` are the pod's own."""
+    found = {volume["name"]: volumes.path_of(volume["name"]) for volume in on_disk(pod)}
+    names = [container["name"] for container, _ in containers_of(pod)]
+    return Places(
+        {name: path for name, path in found.items() if path is not None},
+        {name: (directory / "containers" / name, logs / name) for name in names},
+    )
 
 
 def on_disk(pod: Object) -> list[Object]:

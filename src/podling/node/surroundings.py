@@ -55,3 +55,11 @@ class Surroundings:
         """As below `/var/log/pods`, so that log collectors find what they know."""
         metadata: Object = pod["metadata"]
         return self.directory / "logs" / f"{metadata['namespace']}_{metadata['name']}_{metadata['uid']}"
+
+    def log_path(self, pod: Object, container: str, attempt: int) -> Path:
+        """Of one run of a container."""
+        return self.log_directory(pod) / container / f"{attempt}.log"
+
+    def run_directory(self, pod: Object, container: str, attempt: int) -> Path:
+        """Where one run of a container writes: its root, its termination message."""
+        return self.pod_directory(pod["metadata"]["uid"]) / "containers" / container / str(attempt)

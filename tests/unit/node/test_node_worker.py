@@ -14,7 +14,7 @@ from podling.api import meta
 from podling.api.errors import conflict
 from podling.node.logs import LogOptions
 from podling.node.node import Node
-from podling.node.pod_worker import host_ports
+from podling.node.pod_sandbox import host_ports
 from podling.sandbox.client import StartError
 
 Story = Callable[[Rig], Awaitable[None]]
