@@ -155,7 +155,7 @@ class SpdyChannels:
         self.link = Link(request, self._bytes, self._lost)
         self.link.write(accept_spdy(protocol))
 
-    async def opened(self) -> bool:
+    async def complete(self) -> bool:
         """Whether the client has opened all the streams that it asked for, in time."""
         try:
             async with asyncio.timeout(STREAMS_PATIENCE):
@@ -170,32 +170,14 @@ class SpdyChannels:
 
     def _bytes(self, data: bytes) -> None:
         try:
-            for event in self._framing.receive(data):
-                self._event(event)
+            spdy.tell(self._framing, data, self, self.link.write)
         except spdy.ProtocolError:
             self.link.close()
 
-    def _event(self, event: spdy.Event) -> None:
-        match event:
-            case spdy.StreamOpened(stream, headers, ended):
-                self._open(stream, headers.get("streamtype", ""))
-                if ended:
-                    self._end(stream)
-            case spdy.DataReceived(stream, data, ended):
-                channel = self._channels.get(stream)
-                if channel is not None and data:
-                    self._mailbox.tell(lambda r: r.received(channel, data))
-                if ended:
-                    self._end(stream)
-            case spdy.StreamReset(stream):
-                self._end(stream)
-            case spdy.PingReceived(answer):
-                self.link.write(answer)
-            case spdy.Goaway():
-                pass
+    # What the framing tells of its streams
 
-    def _open(self, stream: int, kind: str) -> None:
-        channel = STREAM_TYPES.get(kind)
+    def opened(self, stream: int, headers: dict[str, str]) -> None:
+        channel = STREAM_TYPES.get(headers.get("streamtype", ""))
         if channel is None or channel not in self._wanted or channel in self._streams:
             self.link.write(self._framing.reset(stream))
             return
@@ -205,10 +187,18 @@ class SpdyChannels:
         if self._wanted <= self._streams.keys():
             self._complete.set()
 
-    def _end(self, stream: int) -> None:
+    def received(self, stream: int, data: bytes) -> None:
+        channel = self._channels.get(stream)
+        if channel is not None:
+            self._mailbox.tell(lambda r: r.received(channel, data))
+
+    def ended(self, stream: int) -> None:
         channel = self._channels.get(stream)
         if channel is not None:
             self._mailbox.tell(lambda r: r.ended(channel))
+
+    def reset(self, stream: int) -> None:
+        self.ended(stream)
 
     def _lost(self) -> None:
         self._gone.set()

@@ -45,7 +45,7 @@ async def serve_remote_command(request: Request, start: Start, streams: Wanted) 
         return
     protocol = _spdy_protocol(request, (V4, V3, V2, V1))
     channels = SpdyChannels(request, protocol, streams.channels())
-    if await channels.opened():
+    if await channels.complete():
         await remote_command.run(start, channels, streams)
 
 

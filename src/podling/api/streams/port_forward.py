@@ -126,34 +126,14 @@ class _SpdyForward:
 
     def receive(self, data: bytes) -> None:
         try:
-            for event in self._framing.receive(data):
-                self._event(event)
+            spdy.tell(self._framing, data, self, self.write)
         except spdy.ProtocolError:
             self.link.close()
 
-    def _event(self, event: spdy.Event) -> None:
-        match event:
-            case spdy.StreamOpened(stream, headers, ended):
-                self.write(self._framing.reply(stream))
-                self._opened(stream, headers)
-                if ended and stream in self._connections:
-                    self._connections[stream].end()
-            case spdy.DataReceived(stream, data, ended):
-                connection = self._connections.get(stream)
-                if connection is not None:
-                    if data:
-                        connection.feed(data)
-                    if ended:
-                        connection.end()
-            case spdy.StreamReset(stream):
-                if stream in self._connections:
-                    self._connections[stream].close()
-            case spdy.PingReceived(answer):
-                self.write(answer)
-            case spdy.Goaway():
-                pass
+    # What the framing tells of its streams
 
-    def _opened(self, stream: int, headers: dict[str, str]) -> None:
+    def opened(self, stream: int, headers: dict[str, str]) -> None:
+        self.write(self._framing.reply(stream))
         identity = headers.get("requestid", "")
         if headers.get("streamtype") == "error":
             self._errors[identity] = stream
@@ -173,6 +153,20 @@ class _SpdyForward:
         task = asyncio.ensure_future(self._connect(connection, stream, error, int(port)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def received(self, stream: int, data: bytes) -> None:
+        if stream in self._connections:
+            self._connections[stream].feed(data)
+
+    def ended(self, stream: int) -> None:
+        if stream in self._connections:
+            self._connections[stream].end()
+
+    def reset(self, stream: int) -> None:
+        if stream in self._connections:
+            self._connections[stream].close()
+
+    # Connections
 
     async def _connect(self, connection: _Connection, stream: int, error: int, port: int) -> None:
         try:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Protocol
 
 SYN_STREAM, SYN_REPLY, RST_STREAM, SETTINGS, PING, GOAWAY, HEADERS, WINDOW_UPDATE = 1, 2, 3, 4, 6, 7, 8, 9
 FIN = 0x01
@@ -65,6 +66,22 @@ class Goaway:
 
 
 Event = StreamOpened | DataReceived | StreamReset | PingReceived | Goaway
+
+
+class Streams(Protocol):
+    """What a server makes of a client's streams."""
+
+    def opened(self, stream: int, headers: dict[str, str]) -> None: ...
+
+    def received(self, stream: int, data: bytes) -> None: ...
+
+    def ended(self, stream: int) -> None:
+        """The client will send no more on it."""
+        ...
+
+    def reset(self, stream: int) -> None:
+        """Neither side is to send on it any more."""
+        ...
 
 
 @cache
@@ -139,6 +156,27 @@ class Spdy:
 
     def reset(self, stream: int, status: int = INVALID_STREAM) -> bytes:
         return _control(RST_STREAM, struct.pack(">II", stream, status))
+
+
+def tell(framing: Spdy, data: bytes, streams: Streams, write: Callable[[bytes], object]) -> None:
+    """Tells `streams` what the client's `data` completes; pings are answered. Raises `ProtocolError`."""
+    for event in framing.receive(data):
+        match event:
+            case StreamOpened(stream, headers, ended):
+                streams.opened(stream, headers)
+                if ended:
+                    streams.ended(stream)
+            case DataReceived(stream, chunk, ended):
+                if chunk:
+                    streams.received(stream, chunk)
+                if ended:
+                    streams.ended(stream)
+            case StreamReset(stream):
+                streams.reset(stream)
+            case PingReceived(answer):
+                write(answer)
+            case Goaway():
+                pass
 
 
 def _control(kind: int, payload: bytes) -> bytes:
