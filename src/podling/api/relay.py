@@ -93,6 +93,10 @@ async def tunnel(request: Request, reader: asyncio.StreamReader, writer: asyncio
         transport.close()
 
 
+class CutShort(OSError):
+    """The connection ended before the answer did."""
+
+
 class Whole:
     """An answer that is read to its end; httptools calls the `on_*` methods. One without a length ends with the
     connection."""
@@ -100,8 +104,13 @@ class Whole:
     def __init__(self) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._complete = False
+        self._has_end = False
         self.status = 0
         self.body = bytearray()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() in (b"content-length", b"transfer-encoding"):
+            self._has_end = True
 
     def on_headers_complete(self) -> None:
         self.status = self._parser.get_status_code()
@@ -112,15 +121,38 @@ class Whole:
     def on_message_complete(self) -> None:
         self._complete = True
 
-    @classmethod
-    async def read(cls, reader: asyncio.StreamReader, largest: int) -> Whole:
-        """Raises `OSError`, also for one of more than `largest` bytes, and `httptools.HttpParserError`."""
-        whole = cls()
-        while not whole._complete and (data := await reader.read(CHUNK)):
-            whole._parser.feed_data(data)
-            if len(whole.body) > largest:
+    async def read(self, reader: asyncio.StreamReader, largest: int) -> None:
+        while not self._complete and (data := await reader.read(CHUNK)):
+            self._parser.feed_data(data)
+            if len(self.body) > largest:
                 raise OSError(f"more than {largest} bytes")
+        if not self._complete and (self._has_end or not self.status):
+            raise CutShort("unexpected EOF" if self.status else "EOF")
+
+
+async def ask(
+    address: str,
+    port: int,
+    request: bytes,
+    *,
+    largest: int,
+    context: ssl.SSLContext | None = None,
+    name: str | None = None,
+) -> Whole:
+    """The answer to a request that closes its connection; the caller bounds the time.
+
+    `name` is what the server's certificate is checked for. Raises `OSError`, also for an answer of more than `largest`
+    bytes, as `CutShort` for one that does not end; and `httptools.HttpParserError`.
+    """
+    reader, writer = await asyncio.open_connection(address, port, ssl=context, server_hostname=name)
+    try:
+        writer.write(request)
+        await writer.drain()
+        whole = Whole()
+        await whole.read(reader, largest)
         return whole
+    finally:
+        writer.close()
 
 
 def any_certificate() -> ssl.SSLContext:

@@ -309,13 +309,7 @@ def _object_of(answer: relay.Whole) -> Object:
 
 
 async def _asked(target: Target, context: ssl.SSLContext, request: bytes) -> relay.Whole:
-    reader, writer = await _connect(target, context)
-    try:
-        writer.write(request)
-        await writer.drain()
-        return await relay.Whole.read(reader, _LARGEST)
-    finally:
-        writer.close()
+    return await relay.ask(target.address, target.port, request, largest=_LARGEST, context=context, name=target.name)
 
 
 async def _connect(target: Target, context: ssl.SSLContext) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

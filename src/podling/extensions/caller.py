@@ -8,15 +8,16 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
+import httptools
 import orjson
 
+from podling.api import relay
 from podling.api.resources import Reader
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
@@ -113,67 +114,43 @@ async def post(target: Target, body: Object, *, timeout: float) -> Object:
     url = f'Post "{target.url}?timeout={timeout:g}s"'
     try:
         async with asyncio.timeout(timeout):
-            return await _exchange(target, body, timeout)
+            answer = await _exchange(target, orjson.dumps(body), timeout)
     except TimeoutError:
         raise CallError(f"{url}: context deadline exceeded") from None
     except ssl.SSLError as error:
         raise CallError(f"{url}: tls: failed to verify certificate: {error.reason}") from None
-    except ValueError as error:
+    except (relay.CutShort, httptools.HttpParserError, ValueError) as error:
         raise CallError(f"{url}: {error}") from None
     except OSError as error:
         why = "connect: connection refused" if isinstance(error, ConnectionRefusedError) else error.strerror or error
         raise CallError(f"{url}: dial tcp {target.address}:{target.port}: {why}") from None
+    return _object_of(answer)
 
 
-async def _exchange(target: Target, body: Object, timeout: float) -> Object:
-    reader, writer = await asyncio.open_connection(
-        target.address, target.port, ssl=_trusting(target.ca), server_hostname=target.name, limit=_LARGEST_ANSWER
+async def _exchange(target: Target, raw: bytes, timeout: float) -> relay.Whole:
+    head = (
+        f"POST {target.path}?timeout={timeout:g}s HTTP/1.1\r\nHost: {target.name}:{target.port}\r\n"
+        f"Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(raw)}\r\n"
+        "Connection: close\r\n\r\n"
     )
-    try:
-        raw = orjson.dumps(body)
-        head = (
-            f"POST {target.path}?timeout={timeout:g}s HTTP/1.1\r\nHost: {target.name}:{target.port}\r\n"
-            f"Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(raw)}\r\n"
-            "Connection: close\r\n\r\n"
-        )
-        writer.write(head.encode() + raw)
-        await writer.drain()
-        return await _answer(reader)
-    finally:
-        writer.close()
+    return await relay.ask(
+        target.address,
+        target.port,
+        head.encode() + raw,
+        largest=_LARGEST_ANSWER,
+        context=_trusting(target.ca),
+        name=target.name,
+    )
 
 
-async def _answer(reader: asyncio.StreamReader) -> Object:
+def _object_of(answer: relay.Whole) -> Object:
+    if not 200 <= answer.status < 300:
+        said = answer.body[:200].decode(errors="replace")
+        raise CallError(f"an error on the server ({said!r}) has prevented the request")
     try:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
-        status, headers = _head(head)
-        raw = await _body(reader, headers)
-    except (asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-        raise CallError("unexpected EOF") from None
-    if not 200 <= status < 300:
-        raise CallError(f"an error on the server ({raw[:200].decode(errors='replace')!r}) has prevented the request")
-    try:
-        answer: Any = orjson.loads(raw)
+        found: Any = orjson.loads(bytes(answer.body))
     except orjson.JSONDecodeError as error:
         raise CallError(f"couldn't get version/kind; json parse error: {error}") from None
-    if not isinstance(answer, dict):
+    if not isinstance(found, dict):
         raise CallError("expected an object")
-    return cast(Object, answer)
-
-
-def _head(head: str) -> tuple[int, dict[str, str]]:
-    first, *lines = head.split("\r\n")
-    pairs = (line.partition(":") for line in lines if line)
-    return int(first.split()[1]), {name.strip().lower(): value.strip() for name, _, value in pairs}
-
-
-async def _body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:
-    if headers.get("transfer-encoding", "").lower() == "chunked":
-        parts: list[bytes] = []
-        while size := int((await reader.readuntil(b"\r\n")).partition(b";")[0], 16):
-            parts.append(await reader.readexactly(size))
-            await reader.readexactly(2)
-        return b"".join(parts)
-    if "content-length" in headers:
-        return await reader.readexactly(min(int(headers["content-length"]), _LARGEST_ANSWER))
-    return await reader.read(_LARGEST_ANSWER)
+    return cast(Object, found)

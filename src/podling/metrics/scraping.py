@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 import httptools
 
 from podling.api import meta
-from podling.api.relay import Whole, any_certificate
+from podling.api.relay import Whole, any_certificate, ask
 from podling.store.types import Object
 
 PREFIX: Final = "prometheus.io/"
@@ -71,12 +71,8 @@ async def scrape(target: Target) -> str:
 
 
 async def _get(target: Target) -> Whole:
-    context = any_certificate() if target.tls else None
-    reader, writer = await asyncio.open_connection(target.host, target.port, ssl=context)
     host = f"[{target.host}]" if ":" in target.host else target.host
     head = f"GET {target.path} HTTP/1.1\r\nHost: {host}:{target.port}\r\nAccept: {_ACCEPT}\r\n"
-    try:
-        writer.write(f"{head}User-Agent: podling\r\nConnection: close\r\n\r\n".encode())
-        return await Whole.read(reader, LARGEST)
-    finally:
-        writer.close()
+    request = f"{head}User-Agent: podling\r\nConnection: close\r\n\r\n".encode()
+    context = any_certificate() if target.tls else None
+    return await ask(target.host, target.port, request, largest=LARGEST, context=context)
