@@ -14,10 +14,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from podling.api.errors import ApiError, internal
-from podling.api.lists import ListOptions, parse_version
 from podling.api.registry import Registry
 from podling.api.resources import Conversion, Resource
-from podling.api.watch import EventEncoder, Outlet, WatchSession
+from podling.api.watch import Outlet, Wanted, WatchSession
 from podling.store.types import Change, ChangeType, Entry, Key
 
 _log = logging.getLogger(__name__)
@@ -69,17 +68,8 @@ class SharedConversions:
 class ConvertedWatch(WatchSession):
     """One running watch of such a kind."""
 
-    def __init__(
-        self,
-        shared: SharedConversions,
-        registry: Registry,
-        resource: Resource,
-        namespace: str | None,
-        options: ListOptions,
-        encoder: EventEncoder,
-        stream: Outlet,
-    ) -> None:
-        super().__init__(registry, resource, namespace, options, encoder, stream)
+    def __init__(self, shared: SharedConversions, registry: Registry, wanted: Wanted, stream: Outlet) -> None:
+        super().__init__(registry, wanted, stream)
         self._shared = shared
         self._waiting: list[Change] = []
         self._came = asyncio.Event()
@@ -87,21 +77,17 @@ class ConvertedWatch(WatchSession):
         self._working: asyncio.Task[None] | None = None
 
     def _begin(self) -> None:
-        first, tells_end = self._beginning()
-        self._sent_revision = self._store.revision
-        self._working = asyncio.get_running_loop().create_task(self._work(first, tells_end))
-
-    def _beginning(self) -> tuple[Sequence[Change], bool]:
-        """What is due at once, as changes, and whether its end is to be told."""
-        after = parse_version(self._options.version)
-        if self._options.send_initial or (after == 0 and self._options.send_initial is None):
+        after = self._continues_after()
+        if after is None:
             entries = self._store.list(self._resource.storage_key, self._namespace)
-            present = [Change(ChangeType.ADDED, entry, None) for entry in entries]
-            return present, bool(self._options.send_initial)
-        return ([], False) if after == 0 else (self._store.changes(self._resource.storage_key, after), False)
+            first = [Change(ChangeType.ADDED, entry, None) for entry in entries]
+        else:
+            first = self._store.changes(self._resource.storage_key, after)
+        end = self._initial_end() if after is None else b""
+        self._sent_revision = self._store.revision
+        self._working = asyncio.get_running_loop().create_task(self._work(first, end))
 
-    async def _work(self, first: Sequence[Change], tells_end: bool) -> None:
-        end = self._initial_end() if tells_end else b""
+    async def _work(self, first: Sequence[Change], end: bytes) -> None:
         try:
             self._stream.write(self._encode(await self._converted(first)) + end)
             while True:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
@@ -93,24 +94,26 @@ class EventEncoder:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a client wants to watch, and in which form."""
+
+    resource: Resource
+    namespace: str | None
+    options: ListOptions
+    encoder: EventEncoder
+
+
 class WatchSession:
     """One running watch."""
 
-    def __init__(
-        self,
-        registry: Registry,
-        resource: Resource,
-        namespace: str | None,
-        options: ListOptions,
-        encoder: EventEncoder,
-        stream: Outlet,
-    ) -> None:
+    def __init__(self, registry: Registry, wanted: Wanted, stream: Outlet) -> None:
         self._store = registry.store
         self._registry = registry
-        self._resource = resource
-        self._namespace = namespace
-        self._options = options
-        self._encoder = encoder
+        self._resource = wanted.resource
+        self._namespace = wanted.namespace
+        self._options = wanted.options
+        self._encoder = wanted.encoder
         self._stream = stream
         self._sent_revision = 0
         self._timers: list[asyncio.TimerHandle] = []
@@ -133,19 +136,25 @@ class WatchSession:
         self._stream.write(first)
 
     def _first_events(self) -> bytes:
-        after = parse_version(self._options.version)
-        if self._options.send_initial:
+        after = self._continues_after()
+        if after is None:
             return self._present() + self._initial_end()
-        if after == 0:
-            return b"" if self._options.send_initial is False else self._present()
         return self._encode(self._store.changes(self._resource.storage_key, after))
+
+    def _continues_after(self) -> int | None:
+        """The revision whose followers are due first; `None`: all that is there is."""
+        version, send_initial = parse_version(self._options.version), self._options.send_initial
+        if send_initial or (version == 0 and send_initial is None):
+            return None
+        return version or self._store.revision
 
     def _present(self) -> bytes:
         entries = self._registry.select(self._resource, self._namespace, self._options.selection)
         return b"".join([self._encoder.event("ADDED", entry) for entry in entries])
 
     def _initial_end(self) -> bytes:
-        if not self._options.bookmarks:
+        """What a client is told after all that is there, where it asked for that."""
+        if not (self._options.send_initial and self._options.bookmarks):
             return b""
         return self._encoder.bookmark(self._store.revision, dict(_INITIAL_END))
 
