@@ -150,14 +150,15 @@ def make_pod(ip: str, layout: Layout = LAYOUT) -> Pod:
     namespace = os.open("/proc/self/ns/net", os.O_RDONLY)
     inner = nl.Netlink()
     setns(home, CLONE_NEWNET)
-    os.close(home)
     name = "p" + ip.replace(".", "")[-12:]
     with nl.Netlink() as outer:
         outer.transact([nl.create_veth(name, "eth0", namespace), nl.link_up(name)])
-        index = next(link.number for link in nl.list_links(outer) if link.name == name)
-        outer.transact([nl.replace_route(ip, 32, index, source=layout.gateway)])
+        outer.transact([nl.replace_route(ip, 32, socket.if_nametoindex(name), source=layout.gateway)])
+    setns(namespace, CLONE_NEWNET)
+    eth0 = socket.if_nametoindex("eth0")
+    setns(home, CLONE_NEWNET)
+    os.close(home)
     with inner:
-        eth0 = next(link.number for link in nl.list_links(inner) if link.name == "eth0")
         inner.transact([nl.link_up(1), nl.link_up("eth0"), nl.add_address(eth0, ip)])
         inner.transact([nl.replace_route(layout.gateway, 32, eth0)])
         inner.transact([nl.replace_route("0.0.0.0", 0, eth0, gateway=layout.gateway)])

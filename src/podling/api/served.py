@@ -25,9 +25,6 @@ class Served:
         nobody to convert it: what is inside reads without waiting."""
         return self._by_name.get(group_resource)
 
-    def has_group(self, group: str) -> bool:
-        return any(r.group == group for r in self._resources.values())
-
     def has_built_in_group(self, group: str) -> bool:
         """Custom resources are served by another server behind ours, which words what it does not have otherwise."""
         return any(r.group == group and not r.custom for r in self._resources.values())

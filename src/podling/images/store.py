@@ -73,14 +73,6 @@ class Store:
         entry = self._index().get(name)
         return self._image(name, entry) if entry else None
 
-    def by_id(self, image_id: str) -> Image | None:
-        """The image with that id, whole or its first digits."""
-        wanted = image_id.removeprefix("sha256:")
-        for name, entry in self._index().items():
-            if entry["id"].removeprefix("sha256:").startswith(wanted):
-                return self._image(name, entry)
-        return None
-
     def state(self) -> int:
         """A number that changes with every change of the names."""
         try:

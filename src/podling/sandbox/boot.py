@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -122,24 +123,37 @@ def _ask_to_stop(run_directory: str, helper: int, grace: float) -> None:
 
 def _wait_for_lock(run_directory: str) -> None:
     """For a zygote whose id nobody had written down yet: that it holds the lock is all that can be seen of it."""
-    deadline = time.monotonic() + _KILL_PATIENCE
-    while is_running(run_directory) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    with _lock_file(run_directory) as lock:
+        if lock is not None:
+            waiting = threading.Thread(target=fcntl.flock, args=(lock, fcntl.LOCK_EX), daemon=True)
+            waiting.start()
+            waiting.join(_KILL_PATIENCE)
 
 
 def is_running(run_directory: str) -> bool:
     """Whether a node's helper or zygote lives: they hold a lock, which the kernel takes back from the dead."""
+    with _lock_file(run_directory) as lock:
+        if lock is None:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextlib.contextmanager
+def _lock_file(run_directory: str) -> Generator[int | None]:
+    """Closing it gives a lock back that was had of it."""
     try:
         lock = os.open(f"{run_directory}/lock", os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False
+        yield None
+        return
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+        yield lock
     finally:
         os.close(lock)
-    return False
 
 
 def find_node(run_directory: str) -> NodeHandle | None:

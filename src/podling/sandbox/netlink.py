@@ -206,25 +206,6 @@ class Netlink:
                 yield message
 
 
-class Link(NamedTuple):
-    """A network interface."""
-
-    number: int
-    """The kernel's index of it."""
-    name: str
-    up: bool
-
-
-def list_links(netlink: Netlink) -> list[Link]:
-    """All interfaces of the socket's network namespace."""
-    found: list[Link] = []
-    for message in netlink.dump(Request(RTM_GETLINK, 0, _LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0))):
-        _, _, index, flags, _ = _LINK.unpack_from(message.body)
-        attributes = dict(parse_attributes(message.body[_LINK.size :]))
-        found.append(Link(index, attributes[_IFLA_IFNAME].rstrip(b"\0").decode(), bool(flags & _IFF_UP)))
-    return found
-
-
 def link_up(link: int | str) -> Request:
     """Bring an interface up, by index or name."""
     if isinstance(link, int):

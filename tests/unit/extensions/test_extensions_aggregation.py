@@ -124,7 +124,7 @@ def test_a_group_of_another_server_is_found_and_answered(tmp_path: Path) -> None
             assert "thief" not in fruit.seen[-1]
             assert set(fruit.peers) == {"front-proxy-client"}
             await here.client.delete(API_SERVICES, "", NAME)
-            await until(lambda: not here.server.served.has_group("fruit.example.com"))
+            await until(lambda: not here.server.served.find("fruit.example.com", "v1", "apples"))
 
     asyncio.run(story())
 
