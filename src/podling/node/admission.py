@@ -49,8 +49,24 @@ class Shortage(NamedTuple):
         return f"Node didn't have enough resource: {self.resource}, {numbers}"
 
 
+_NET_SYSCTLS = {
+    f"net.ipv4.{name}"
+    for name in (
+        *("ip_local_port_range", "tcp_syncookies", "ping_group_range", "ip_unprivileged_port_start"),
+        *("ip_local_reserved_ports", "tcp_keepalive_time", "tcp_fin_timeout", "tcp_keepalive_intvl"),
+        *("tcp_keepalive_probes", "tcp_rmem", "tcp_wmem"),
+    )
+}
+_IPC_SYSCTLS = {"kernel.shm_rmid_forced"}
+"""Those that a pod may set because they are its own, in its network and its IPC namespace."""
+
+
 def refusal(pod: Object, node: Object, others: Sequence[Holding], matches: Matches) -> Refusal | None:
     """Why `node`, on which `others` live already, does not take the pod."""
+    for name in (entry["name"] for entry in meta.items(meta.spec(pod), "securityContext", "sysctls")):
+        problem = _sysctl_problem(name.replace("/", "."), meta.spec(pod))
+        if problem:
+            return Refusal("SysctlForbidden", f'forbidden sysctl: "{name}" {problem}')
     short = shortage(pod, node, others)
     if short is not None:
         return Refusal(f"OutOf{short.resource}", short.message)
@@ -59,6 +75,16 @@ def refusal(pod: Object, node: Object, others: Sequence[Holding], matches: Match
     if _takes_ports(pod, others):
         return _failed("NodePorts", "node(s) didn't have free ports for the requested pod ports")
     return None
+
+
+def _sysctl_problem(name: str, spec: Object) -> str:
+    if name not in _NET_SYSCTLS | _IPC_SYSCTLS:
+        return "not allowlisted"
+    if name in _NET_SYSCTLS and spec.get("hostNetwork"):
+        return "not allowed with host net enabled"
+    if name in _IPC_SYSCTLS and spec.get("hostIPC"):
+        return "not allowed with host ipc enabled"
+    return ""
 
 
 def shortage(pod: Object, node: Object, others: Sequence[Holding]) -> Shortage | None:

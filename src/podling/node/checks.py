@@ -166,17 +166,22 @@ def _request(target: Target, agent: str) -> bytes:
 
 
 async def _read_answer(reader: asyncio.StreamReader) -> Answer:
-    head = await reader.readuntil(b"\r\n\r\n")
-    lines = head.decode("latin-1").split("\r\n")
-    parts = lines[0].split(" ", 2)
+    """As lenient as Go's client: lines may end without a carriage return, and the reason may be missing."""
+    first = await _line(reader)
+    parts = first.split(" ", 2)
     if len(parts) < 2 or not parts[0].startswith("HTTP/") or not parts[1].isdigit():
-        raise ValueError(f'malformed HTTP response "{lines[0]}"')
-    headers = {
-        name.strip().lower(): value.strip() for name, _, value in (line.partition(":") for line in lines[1:] if line)
-    }
+        raise ValueError(f'net/http: HTTP/1.x transport connection broken: malformed HTTP response "{first}"')
+    headers: dict[str, str] = {}
+    while line := await _line(reader):
+        name, _, value = line.partition(":")
+        headers[name.strip().lower()] = value.strip()
     status = int(parts[1])
     body = b"" if status in (204, 304) else await _read_body(reader, headers)
     return Answer(status, headers, body)
+
+
+async def _line(reader: asyncio.StreamReader) -> str:
+    return (await reader.readuntil(b"\n")).decode("latin-1").rstrip("\r\n")
 
 
 async def _read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) -> bytes:

@@ -45,8 +45,11 @@ class Place:
 
 
 def identify(container: Object, pod: Object, image: Image) -> Identity:
-    """Raises `ConfigError`."""
-    return identity.identify(container, pod, image.config.user, lambda path: _image_file(image, path))
+    """Raises `ConfigError` and `CreateError`."""
+    try:
+        return identity.identify(container, pod, image.config.user, lambda path: _image_file(image, path))
+    except identity.UnknownAccount as error:
+        raise CreateError(str(error)) from error
 
 
 def _image_file(image: Image, path: str) -> str:

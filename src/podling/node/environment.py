@@ -1,6 +1,6 @@
 """The environment of a container: its `env` and `envFrom`, the services of its namespace, and `$(VAR)` references.
 
-Pure: what other objects say is asked through a `Reader`. What is missing raises `ConfigError`, which becomes
+What other objects say is asked through a `Reader`. What is missing raises `ConfigError`, which becomes
 `CreateContainerConfigError` in the status.
 """
 
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from podling.api import meta, quantity
+from podling.api.gotext import quoted
 from podling.api.resources import Reader
+from podling.node import env_file
 from podling.node.state import container_of, part
 from podling.store.types import Object
 
@@ -46,22 +50,37 @@ def expand(text: str, values: Mapping[str, str]) -> str:
     return _REFERENCE.sub(one, text)
 
 
-def container_environment(container: Object, context: PodContext, reader: Reader) -> dict[str, str]:
+def names_in(text: str) -> list[str]:
+    """The names of all `$(NAME)` in a text."""
+    return [match.group(1) for match in _REFERENCE.finditer(text) if match.group(0) != "$$"]
+
+
+VolumePath = Callable[[str], Path | None]
+"""Where a volume of the pod lies, by its name; `None` where there is none."""
+
+
+def container_environment(
+    container: Object, context: PodContext, reader: Reader, volumes: VolumePath
+) -> dict[str, str]:
     """The variables of a container, without those of its image."""
     services = service_variables(context.pod, reader)
     result = _env_from(container, context, reader)
+    known = ChainMap(result, services)
     for variable in container.get("env") or ():
-        value = _value(variable, container, context, reader, {**services, **result})
+        source = part(variable, "valueFrom")
+        if source:
+            value = _value_from(source, container, context, reader, volumes)
+        else:
+            value = expand(variable.get("value", ""), known)
         if value is not None:
             result[variable["name"]] = value
     return {**services, **result}
 
 
-def _value(
-    variable: Object, container: Object, context: PodContext, reader: Reader, known: Mapping[str, str]
+def _value_from(
+    source: Object, container: Object, context: PodContext, reader: Reader, volumes: VolumePath
 ) -> str | None:
     """`None` for an optional reference to what is not there."""
-    source: Object = variable.get("valueFrom") or {}
     if "fieldRef" in source:
         return field_value(source["fieldRef"]["fieldPath"], context)
     if "resourceFieldRef" in source:
@@ -70,7 +89,7 @@ def _value(
         return _key_of(source["configMapKeyRef"], "ConfigMap", meta.namespace(context.pod), reader)
     if "secretKeyRef" in source:
         return _key_of(source["secretKeyRef"], "Secret", meta.namespace(context.pod), reader)
-    return expand(variable.get("value", ""), known)
+    return _file_value(source["fileKeyRef"], volumes)
 
 
 _RESOURCES = {"ConfigMap": "configmaps", "Secret": "secrets"}
@@ -85,6 +104,28 @@ def _key_of(reference: Object, kind: str, namespace: str, reader: Reader) -> str
     if reference.get("optional"):
         return None
     raise ConfigError(f"couldn't find key {reference['key']} in {kind} {namespace}/{reference.get('name', '')}")
+
+
+def _file_value(reference: Object, volumes: VolumePath) -> str | None:
+    """Of a file that another container of the pod has written, so no link in it leads out of the volume."""
+    name, optional = reference["volumeName"], bool(reference.get("optional"))
+    volume = volumes(name)
+    if volume is None:
+        raise ConfigError(f'cannot find the volume "{name}" referenced by FileKeyRef')
+    file = volume / reference["path"]
+    try:
+        if not file.resolve().is_relative_to(volume.resolve()):
+            raise ValueError(f"{file} leads out of the volume")
+        value = env_file.value_of(file.read_text(), reference["key"])
+    except FileNotFoundError:
+        if optional:
+            return None
+        raise ConfigError("couldn't parse env file") from None
+    except (OSError, ValueError) as error:
+        raise ConfigError("couldn't parse env file") from error
+    if not value and not optional:
+        raise ConfigError(f'environment variable key "{reference["key"]}" not found in file "{file}"')
+    return value or None
 
 
 def texts_of(name: str, kind: str, namespace: str, reader: Reader, *, optional: bool) -> dict[str, str] | None:
@@ -154,31 +195,7 @@ def field_value(path: str, context: PodContext) -> str:
 
 def _map_text(values: Mapping[str, str]) -> str:
     """One `key="value"` a line, sorted, the value quoted as Go quotes it."""
-    return "\n".join(f"{key}={_go_quoted(value)}" for key, value in sorted(values.items()))
-
-
-_GO_ESCAPES = {
-    "\\": "\\\\",
-    '"': '\\"',
-    "\n": "\\n",
-    "\t": "\\t",
-    "\r": "\\r",
-    "\a": "\\a",
-    "\b": "\\b",
-    "\f": "\\f",
-    "\v": "\\v",
-}
-
-
-def _go_quoted(text: str) -> str:
-    return (
-        '"' + "".join(_GO_ESCAPES.get(char) or (char if char.isprintable() else _go_code(char)) for char in text) + '"'
-    )
-
-
-def _go_code(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+    return "\n".join(f"{key}={quoted(value)}" for key, value in sorted(values.items()))
 
 
 def resource_value(reference: Object, container: Object, context: PodContext) -> str:

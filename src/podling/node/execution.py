@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import shlex
 from collections.abc import Sequence
 
+from podling.api.gotext import quoted
 from podling.node.checks import Outcome, Verdict
 from podling.node.interfaces import ExecProcess, Sandbox
 from podling.node.state import Instance
@@ -75,7 +75,7 @@ async def check_exec(sandbox: Sandbox, instance: Instance, command: Sequence[str
     try:
         code, output = await run(sandbox, instance, command, timeout)
     except TimeoutError:
-        text = f'command timed out: "{shlex.join(command)}" timed out after {timeout:g}s'
+        text = f"command timed out: {quoted(' '.join(command))} timed out after {timeout:g}s"
         return Outcome(Verdict.FAILURE, text)
     except (OSError, SandboxError) as error:
         return Outcome(Verdict.UNKNOWN, str(error))

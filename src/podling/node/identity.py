@@ -64,6 +64,10 @@ ALL_CAPABILITIES = (
 )
 
 
+class UnknownAccount(Exception):
+    """The image does not know the user or group that its configuration names; the message is the runtime's."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     uid: int
@@ -87,16 +91,14 @@ def effective(container: Object, pod: Object, field: str) -> object:
 
 
 def identify(container: Object, pod: Object, image_user: str, read: ReadFile) -> Identity:
-    """Raises `ConfigError` for a user that is not known or may not be root."""
+    """Raises `ConfigError` for a user that may be root and must not, and `UnknownAccount`."""
+    _check_non_root(container, pod, image_user.partition(":")[0])
     passwd = _rows(read("/etc/passwd"), 7)
     group_rows = _rows(read("/etc/group"), 4)
     user_text, _, group_text = image_user.partition(":")
     run_as = effective(container, pod, "runAsUser")
     row = _passwd_row(passwd, str(run_as) if run_as is not None else user_text or "0")
     uid = _user_id(row, str(run_as) if run_as is not None else user_text or "0")
-    _check_non_root(
-        container, pod, uid, numeric=run_as is not None or not user_text or user_text.isdigit(), user=user_text
-    )
     gid = _group_id(container, pod, row, group_text if run_as is None else "", group_rows)
     names = {row[0]} if row else set[str]()
     groups = {gid, *_member_of(group_rows, names, pod), *_extra_groups(pod)}
@@ -117,7 +119,7 @@ def _user_id(row: list[str] | None, user: str) -> int:
     if user.isdigit():
         return int(user)
     if row is None:
-        raise ConfigError(f"unable to find user {user}: no matching entries in passwd file")
+        raise UnknownAccount(f"unable to find user {user}: no matching entries in passwd file")
     return int(row[2])
 
 
@@ -132,24 +134,24 @@ def _group_id(
     if group:
         found = next((entry for entry in group_rows if entry[0] == group), None)
         if found is None:
-            raise ConfigError(f"unable to find group {group}: no matching entries in group file")
+            raise UnknownAccount(f"unable to find group {group}: no matching entries in group file")
         return int(found[2])
     return int(row[3]) if row else 0
 
 
-def _check_non_root(container: Object, pod: Object, uid: int, *, numeric: bool, user: str) -> None:
+def _check_non_root(container: Object, pod: Object, image_user: str) -> None:
     if not effective(container, pod, "runAsNonRoot"):
         return
     where = f'(pod: "{full_name(pod)}", container: {container["name"]})'
     explicit = effective(container, pod, "runAsUser")
     if explicit == 0:
         raise ConfigError(f"container's runAsUser breaks non-root policy {where}")
-    if not numeric:
-        raise ConfigError(
-            f"container has runAsNonRoot and image has non-numeric user ({user}), "
-            f"cannot verify user is non-root {where}"
-        )
-    if uid == 0:
+    if explicit is not None:
+        return
+    if image_user and not image_user.isdigit():
+        text = f"container has runAsNonRoot and image has non-numeric user ({image_user})"
+        raise ConfigError(f"{text}, cannot verify user is non-root {where}")
+    if not int(image_user or 0):
         raise ConfigError(f"container has runAsNonRoot and image will run as root {where}")
 
 

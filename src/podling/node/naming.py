@@ -12,30 +12,43 @@ from podling.api import meta
 from podling.store.types import Object
 
 HOST_NAME_LIMIT = 63
+FULL_NAME_LIMIT = 64
+"""Characters that the kernel has for a host name."""
 
 
-def host_name(pod: Object, node_name: str) -> str:
+class NameTooLong(RuntimeError):
+    """The pod wants its full name as its host name, which the kernel cannot hold."""
+
+
+def host_name(pod: Object, node_name: str, domain: str) -> str:
+    """Of the pod's processes. Raises `NameTooLong`."""
     spec = meta.spec(pod)
-    if spec.get("hostnameOverride"):
-        return spec["hostnameOverride"]
     if spec.get("hostNetwork"):
         return node_name
-    short: str = spec.get("hostname") or meta.name(pod)[:HOST_NAME_LIMIT].rstrip("-.")
-    return full_host_name(pod, short, "") if spec.get("setHostnameAsFQDN") else short
-
-
-def full_host_name(pod: Object, short: str, domain: str) -> str:
-    """`web-0.web.shop.svc.cluster.local` for a pod with a subdomain, else its short name."""
-    subdomain = meta.spec(pod).get("subdomain")
-    if not subdomain:
+    short, subdomain = _names(pod, domain)
+    if not subdomain or not spec.get("setHostnameAsFQDN"):
         return short
-    return ".".join(filter(None, (short, subdomain, meta.namespace(pod), "svc", domain or "cluster.local")))
+    full = f"{short}.{subdomain}"
+    if len(full) > FULL_NAME_LIMIT:
+        numbers = f"({FULL_NAME_LIMIT} characters is the max, {len(full)} characters requested)"
+        why = f"FQDN {full} is too long {numbers}"
+        raise NameTooLong(f"failed to construct FQDN from pod hostname and cluster domain, {why}")
+    return full
+
+
+def _names(pod: Object, domain: str) -> tuple[str, str]:
+    """Its short name, and what follows it in the full one: `web-0` and `web.shop.svc.cluster.local`."""
+    spec = meta.spec(pod)
+    override: str = spec.get("hostnameOverride") or ""
+    short = (override or spec.get("hostname") or meta.name(pod))[:HOST_NAME_LIMIT].rstrip("-.")
+    if override or not spec.get("subdomain"):
+        return short, ""
+    return short, f"{spec['subdomain']}.{meta.namespace(pod)}.svc.{domain}"
 
 
 def hosts_file(pod: Object, ip: str, domain: str) -> str:
-    spec = meta.spec(pod)
-    short: str = spec.get("hostname") or meta.name(pod)[:HOST_NAME_LIMIT].rstrip("-.")
-    full = full_host_name(pod, short, domain)
+    """Of a pod with a network of its own."""
+    short, subdomain = _names(pod, domain)
     lines = [
         "# Kubernetes-managed hosts file.",
         "127.0.0.1\tlocalhost",
@@ -46,12 +59,22 @@ def hosts_file(pod: Object, ip: str, domain: str) -> str:
         "fe00::2\tip6-allrouters",
     ]
     if ip:
-        lines.append(f"{ip}\t{full}\t{short}" if full != short else f"{ip}\t{short}")
-    aliases: Sequence[Object] = spec.get("hostAliases") or ()
-    if aliases:
-        lines += ["", "# Entries added by HostAliases."]
-        lines += ["\t".join((alias["ip"], *(alias.get("hostnames") or ()))) for alias in aliases]
-    return "\n".join(lines) + "\n"
+        lines.append(f"{ip}\t{short}.{subdomain}\t{short}" if subdomain else f"{ip}\t{short}")
+    return "\n".join([*lines, *_aliases(pod)]) + "\n"
+
+
+def node_hosts_file(pod: Object, of_machine: str, ip: str, node_name: str) -> str:
+    """Of a pod on the node's network: the machine's file, in which the node has its name."""
+    lines = ["# Kubernetes-managed hosts file (host network).", *of_machine.splitlines(), f"{ip}\t{node_name}"]
+    return "\n".join([*lines, *_aliases(pod)]) + "\n"
+
+
+def _aliases(pod: Object) -> list[str]:
+    aliases = meta.items(pod, "spec", "hostAliases")
+    if not aliases:
+        return []
+    lines = ["\t".join((alias["ip"], *(alias.get("hostnames") or ()))) for alias in aliases]
+    return ["", "# Entries added by HostAliases.", *lines]
 
 
 @dataclass(frozen=True, slots=True)

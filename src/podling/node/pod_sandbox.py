@@ -81,7 +81,7 @@ class PodSandbox:
         pod, spec = self._local.pod, meta.spec(self._local.pod)
         result = PodSpec(
             id=self._local.record.sandbox,
-            hostname=host_name(pod, self._with.node_name),
+            hostname=host_name(pod, self._with.node_name, self._with.network.cluster_domain),
             host_pid=bool(spec.get("hostPID")),
             host_ipc=bool(spec.get("hostIPC")),
             share_pid=shares_process_namespace(pod),

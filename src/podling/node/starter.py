@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from podling.api import meta
 from podling.images.errors import ImageError
 from podling.node import backoff, pull_secrets
 from podling.node import container as containers
@@ -20,13 +21,16 @@ from podling.node.hooks import HookError, run_hook
 from podling.node.identity import Identity
 from podling.node.interfaces import Image
 from podling.node.lifecycle import spec_hash
-from podling.node.naming import host_name, hosts_file, resolver
+from podling.node.naming import host_name, hosts_file, node_hosts_file, resolver
 from podling.node.state import Instance, Slot, field_path, part
 from podling.node.surroundings import AGENT, Surroundings
 from podling.node.volumes import Volumes
 from podling.sandbox.client import SandboxError, StartError
 from podling.sandbox.spec import ContainerState
 from podling.store.types import Object
+
+START_FAILED = 128
+"""Exit code of a container whose process could not be started."""
 
 TERMINATION_LOG = "termination-log"
 """The file of a run's directory that holds its termination message."""
@@ -120,6 +124,7 @@ class Starter:
             slot.pull_backoff = backoff.after_attempt(slot.pull_backoff, now, now)
             slot.pull_error = f"{error.reason}: {error.message}"
             self._tell(pod, slot, "Warning", "Failed", f'Failed to pull image "{reference}": {error.message}')
+            self._tell_of_secrets(pod)
             raise
         took = f"{self._with.clock.host() - began:.3f}s"
         size = self._with.images.size(image)
@@ -130,6 +135,13 @@ class Starter:
         if image.note:
             self._tell(pod, slot, "Normal", "StandIn", image.note)
         return image
+
+    def _tell_of_secrets(self, pod: Object) -> None:
+        missing = pull_secrets.missing(pod, self._with.client)
+        if missing:
+            names = f"Unable to retrieve some image pull secrets ({', '.join(missing)})"
+            text = f"{names}; attempting to pull the image may not succeed."
+            self._with.recorder(pod, "Warning", "FailedToRetrieveImagePullSecret", text)
 
     def _image_failure(self, reference: str, slot: Slot, pod: Object, error: ImageError) -> StartFailure:
         self._tell(pod, slot, "Warning", "Failed", f"Error: {error.reason}")
@@ -151,10 +163,10 @@ class Starter:
         """Fills `run` and says what and where to run. Raises `ConfigError`, `CreateError`."""
         context = setting.context
         who = containers.identify(container, context.pod, image)
-        variables = container_environment(container, context, self._with.client)
+        variables = container_environment(container, context, self._with.client, setting.volumes.path_of)
         args = containers.arguments(container, image, variables)
         mounts = setting.volumes.mounts(container, variables)
-        host = host_name(context.pod, self._with.node_name)
+        host = host_name(context.pod, self._with.node_name, self._with.network.cluster_domain)
         _describe(run, container, image, who)
         run.env = containers.full_environment(container, image, who, variables, host)
         directory = self._with.run_directory(context.pod, container["name"], run.attempt)
@@ -175,9 +187,16 @@ class Starter:
         names = resolver(context.pod, network.nameservers, network.cluster_domain, self._with.host_resolver)
         return {
             "/etc/hostname": f"{host}\n",
-            "/etc/hosts": hosts_file(context.pod, context.ip, network.cluster_domain),
+            "/etc/hosts": self._hosts(context),
             "/etc/resolv.conf": names.text(),
         }
+
+    def _hosts(self, context: PodContext) -> str:
+        if not meta.spec(context.pod).get("hostNetwork"):
+            return hosts_file(context.pod, context.ip, self._with.network.cluster_domain)
+        machine = Path("/etc/hosts")
+        text = machine.read_text(errors="replace") if machine.exists() else ""
+        return node_hosts_file(context.pod, text, context.host_ip, self._with.node_name)
 
     async def _forget_last_run(self, slot: Slot) -> None:
         """Frees the ended run's root; its log stays as the previous one, the log before it goes."""
@@ -210,7 +229,9 @@ class Starter:
         except StartError as error:
             _fail_run(run, error, self._with.now())
             setting.save()
-            raise self._failure(pod, slot, "RunContainerError", str(error)) from error
+            failure = self._failure(pod, slot, "RunContainerError", run.message)
+            slot.retry_at = 0.0  # it counts as a run that ended, which has a back-off of its own
+            raise failure from error
         except SandboxError as error:
             slot.forget()
             raise self._failure(pod, slot, "CreateContainerError", str(error)) from error
@@ -259,10 +280,11 @@ def _make_place(place: Place) -> None:
 
 
 def _fail_run(run: Instance, error: StartError, now: float) -> None:
-    """A process that never was: container runtimes report it as an end with this reason."""
-    run.exit_code = error.exit_code
+    """A process that never was: container runtimes report it as an end that has no beginning, in these words."""
+    run.exit_code = START_FAILED
     run.reason = "StartError"
-    run.message = str(error)
+    shim = "failed to create containerd task: failed to create shim task: OCI runtime create failed: runc create failed"
+    run.message = f"{shim}: unable to start container process: error during container init: {error}"
     run.finished_at = now
 
 

@@ -27,6 +27,8 @@ OWN_CONDITIONS = (
 RESIZE_CONDITIONS = ("PodResizePending", "PodResizeInProgress")
 """The kubelet's too, while a resize is pending or in progress; they come first of all."""
 
+FINAL = ("Succeeded", "Failed")
+
 RUNTIME = "podling"
 """The scheme of `containerID`."""
 
@@ -57,15 +59,19 @@ class Facts:
 
 
 def pod_status(pod: Object, facts: Facts, now: datetime) -> Object:
-    """The whole new status; times of conditions that did not turn are kept."""
+    """The whole new status; times of conditions that did not turn are kept.
+
+    A pod that is to be Succeeded or Failed is so when nothing of it runs any more; until then only its conditions tell.
+    """
     if facts.rejected:
         return _rejected_status(pod, facts)
     statuses = _all_container_statuses(pod, facts)
     phase = _phase(pod, facts)
+    over = facts.ended or phase not in FINAL
     status: Object = {"observedGeneration": meta.generation(pod)} if meta.generation(pod) else {}
-    status["phase"] = phase
+    status["phase"] = phase if over else meta.status(pod).get("phase") or "Pending"
     status["conditions"] = _conditions(pod, facts, phase, now)
-    if facts.failure is not None:
+    if facts.failure is not None and over:
         status["reason"] = facts.failure.reason
         status["message"] = facts.failure.message
     status |= _addresses(facts)
@@ -234,7 +240,7 @@ def terminated(run: Instance) -> Object:
     state: Object = {
         "exitCode": run.exit_code,
         "reason": run.reason or ("Completed" if run.exit_code == 0 else "Error"),
-        "startedAt": time_text(run.started_at or run.created_at),
+        "startedAt": time_text(run.started_at),
         "finishedAt": time_text(run.finished_at),
         "containerID": container_id(run),
     }
@@ -249,7 +255,7 @@ def terminated(run: Instance) -> Object:
 def _phase(pod: Object, facts: Facts) -> str:
     """A finished pod stays what it became."""
     old = meta.status(pod).get("phase")
-    if old in ("Succeeded", "Failed"):
+    if old in FINAL:
         return old
     if facts.failure is not None:
         return "Failed"
@@ -364,7 +370,7 @@ def _initialized(pod: Object, facts: Facts, phase: str) -> Object:
 
 
 def _containers_ready(pod: Object, facts: Facts, phase: str) -> Object:
-    if phase in ("Succeeded", "Failed"):
+    if phase in FINAL:
         return _verdict(False, "PodCompleted" if phase == "Succeeded" else "PodFailed")
     names = _names(pod, facts, (Role.SIDECAR, Role.MAIN), lambda container, slot: not is_ready(container, slot))
     if not names:

@@ -22,7 +22,7 @@ from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.images.errors import ImageError
 from podling.node import atomic, pull_secrets
-from podling.node.environment import ConfigError, PodContext, expand
+from podling.node.environment import ConfigError, PodContext, expand, names_in
 from podling.node.interfaces import Images
 from podling.node.payload import TokenRequest, VolumeError, is_payload, payload, token_requests
 from podling.node.state import part
@@ -164,13 +164,13 @@ class Volumes:
 
     def mounts(self, container: Object, variables: Mapping[str, str]) -> list[Mount]:
         """The container's `volumeMounts`, outer ones before those inside them. Raises `ConfigError`."""
-        found = [self._mount(mount, variables) for mount in container.get("volumeMounts") or ()]
+        found = [self._mount(container, mount, variables) for mount in container.get("volumeMounts") or ()]
         return sorted(found, key=lambda mount: mount["target"].rstrip("/").count("/"))
 
-    def _mount(self, mount: Object, variables: Mapping[str, str]) -> Mount:
+    def _mount(self, container: Object, mount: Object, variables: Mapping[str, str]) -> Mount:
         path = self._paths.get(mount["name"])
         if path is None:
-            raise ConfigError(f"cannot find volume {mount['name']!r} to mount into container")
+            raise ConfigError(f'cannot find volume "{mount["name"]}" to mount into container "{container["name"]}"')
         result = Mount(target=mount["mountPath"], type="bind", source=str(path))
         if mount.get("readOnly") or mount["name"] in self._read_only:
             result["read_only"] = True
@@ -234,9 +234,14 @@ def _token_request_body(request: TokenRequest, pod: Object) -> dict[str, Any]:
 def _sub_path(mount: Object, variables: Mapping[str, str]) -> str:
     if not mount.get("subPathExpr"):
         return mount.get("subPath", "")
+    missing = sorted({name for name in names_in(mount["subPathExpr"]) if not variables.get(name)})
+    if missing:
+        raise ConfigError(f"missing value for {', '.join(missing)}")
     expanded = expand(mount["subPathExpr"], variables)
-    if "$(" in expanded:
-        raise ConfigError(f"missing value for {mount['subPathExpr']!r}")
+    if expanded.startswith("/"):
+        raise ConfigError(f"error SubPath `{expanded}` must not be an absolute path")
+    if ".." in expanded.split("/"):
+        raise ConfigError(f"unable to provision SubPath `{expanded}`: must not contain '..'")
     return expanded
 
 

@@ -6,7 +6,7 @@ import asyncio
 import selectors
 import signal
 import socket
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from podling.clock import FastClock, SystemClock
 from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
 from podling.node.naming import Resolver
+from podling.node.node import Node
 from podling.node.surroundings import Surroundings
 from podling.sandbox.client import NotFound, SandboxError, StartError
 from podling.sandbox.spec import ContainerSpec, ContainerState, Limits, PodSpec
@@ -381,6 +382,29 @@ def make_rig(directory: Path, pace: float = 1.0) -> Rig:
         matches_node=lambda pod, node: pod["spec"].get("nodeSelector") in (None, node["metadata"].get("labels")),
     )
     return Rig(client, recorder, sandbox, network, images, surroundings)
+
+
+Story = Callable[[Rig], Awaitable[None]]
+
+
+def teller(directory: Path, *nodes: Object) -> Callable[[Story], None]:
+    """Runs stories on a node that has started, each in virtual time. `nodes` are in the store before it."""
+
+    def tell(story: Story) -> None:
+        async def main() -> None:
+            rig = make_rig(directory)
+            for obj in nodes:
+                rig.client.put("nodes", obj)
+            node = Node(rig.surroundings)
+            await node.start()
+            try:
+                await story(rig)
+            finally:
+                await node.stop()
+
+        run_virtually(main)
+
+    return tell
 
 
 def make_pod(name: str = "web", **spec: Any) -> Object:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node_fakes import FakeImage, Rig, make_pod, make_rig, run_virtually, until
+from node_fakes import FakeImage, Rig, Story, make_pod, make_rig, run_virtually, teller, until
 
 from podling.node.node import Node
 from podling.node.pod_worker import PodWorker
 from podling.sandbox.client import Conflict
 from podling.store.types import Object
-
-Story = Callable[[Rig], Awaitable[None]]
 
 
 def node_of(cpu: str = "2", pods: str = "10", labels: Object | None = None) -> Object:
@@ -35,20 +33,7 @@ def sized(name: str, cpu: str = "1", memory: str = "100Mi", **more: Any) -> Obje
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Callable[[Story], None]:
-    def run(story: Story) -> None:
-        async def main() -> None:
-            rig = make_rig(tmp_path)
-            rig.client.put("nodes", node_of())
-            node = Node(rig.surroundings)
-            await node.start()
-            try:
-                await story(rig)
-            finally:
-                await node.stop()
-
-        run_virtually(main)
-
-    return run
+    return teller(tmp_path, node_of())
 
 
 def running(rig: Rig, name: str) -> bool:
@@ -120,6 +105,25 @@ def test_the_number_of_pods_their_ports_and_their_selectors_count_too(tell: Call
         assert refused(rig, "picky") == ("NodeAffinity", failed.format("NodeAffinity", affinity))
         sentence = "Node didn't have enough resource: pods, requested: 1, used: 1, capacity: 1"
         assert refused(rig, "late") == ("OutOfpods", f"Pod was rejected: {sentence}")
+
+    tell(story)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "problem"),
+    [
+        ("kernel.msgmax", {}, '"kernel.msgmax" not allowlisted'),
+        ("net.ipv4.tcp_rmem", {"hostNetwork": True}, '"net.ipv4.tcp_rmem" not allowed with host net enabled'),
+        ("kernel.shm_rmid_forced", {"hostIPC": True}, '"kernel.shm_rmid_forced" not allowed with host ipc enabled'),
+    ],
+)
+def test_settings_of_the_kernel_that_are_not_the_pod_s_own_are_refused(
+    tell: Callable[[Story], None], name: str, spec: Object, problem: str
+) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", make_pod("a", **spec, securityContext={"sysctls": [{"name": name, "value": "1"}]}))
+        await until(lambda: rig.pod("a")["status"].get("reason") == "SysctlForbidden")
+        assert refused(rig, "a")[1] == f"Pod was rejected: forbidden sysctl: {problem}"
 
     tell(story)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from node_fakes import FakeClient, FakeImage, make_pod
 
 from podling.images.config import ImageConfig
-from podling.node import amounts, naming
+from podling.node import amounts, env_file, naming
 from podling.node.container import arguments, full_environment
 from podling.node.environment import ConfigError, PodContext, container_environment, expand, field_value
-from podling.node.identity import Identity, capabilities, identify
+from podling.node.identity import Identity, UnknownAccount, capabilities, identify
 from podling.node.naming import Resolver, hosts_file, resolver
 
 
@@ -19,9 +20,15 @@ def context_of(pod: dict[str, Any]) -> PodContext:
     return PodContext(pod, "10.244.0.7", "10.244.0.1", {"cpu": "2", "memory": "4Gi"})
 
 
-def environment(container: dict[str, Any], client: FakeClient | None = None, **spec: Any) -> dict[str, str]:
+def environment(
+    container: dict[str, Any],
+    client: FakeClient | None = None,
+    volumes: dict[str, Path] | None = None,
+    **spec: Any,
+) -> dict[str, str]:
     pod = make_pod(containers=[{"name": "app", "image": "app:v1", **container}], **spec)
-    return container_environment(pod["spec"]["containers"][0], context_of(pod), client or FakeClient())  # pyright: ignore
+    reader: Any = client or FakeClient()
+    return container_environment(pod["spec"]["containers"][0], context_of(pod), reader, (volumes or {}).get)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +50,55 @@ def test_references_expand(text: str, result: str) -> None:
 def test_a_variable_sees_only_those_before_it() -> None:
     names = [{"name": "A", "value": "$(B)"}, {"name": "B", "value": "b"}, {"name": "C", "value": "$(B)!"}]
     assert environment({"env": names}) == {"A": "$(B)", "B": "b", "C": "b!"}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("A='1'\nB='2'\n", "2"),
+        ("# B='0'\n\n  B='two words' # said twice\nB='3'", "two words"),
+        ("A='# no\nB='\nB='2\n3'", "2\n3"),
+        ("B= 'nothing'\n", ""),
+        ("A='1'", ""),
+    ],
+)
+def test_a_file_of_variables_is_read_as_a_shell_reads_it(text: str, value: str) -> None:
+    assert env_file.value_of(text, "B") == value
+
+
+@pytest.mark.parametrize("text", ["A='1'\nB=2\n", "A='1'\nB = '2'", "A='1'\nB='2' 3", "A='1'\nB='2", "\nB"])
+def test_what_is_no_such_file_is_refused_with_its_line(text: str) -> None:
+    with pytest.raises(ValueError, match="at line 2"):
+        env_file.value_of(text, "B")
+
+
+class TestVariablesOfFiles:
+    def value(self, volume: Path, **more: Any) -> dict[str, str]:
+        reference = {"volumeName": "v", "path": "vars.env", "key": "B", "optional": False, **more}
+        return environment({"env": [{"name": "X", "valueFrom": {"fileKeyRef": reference}}]}, volumes={"v": volume})
+
+    def test_it_is_what_another_container_wrote(self, tmp_path: Path) -> None:
+        (tmp_path / "vars.env").write_text("B='2'\n")
+        assert self.value(tmp_path) == {"X": "2"}
+
+    def test_what_is_missing_is_an_error_unless_it_is_optional(self, tmp_path: Path) -> None:
+        assert self.value(tmp_path, optional=True) == {}
+        with pytest.raises(ConfigError, match="couldn't parse env file"):
+            self.value(tmp_path)
+        (tmp_path / "vars.env").write_text("A='1'\n")
+        assert self.value(tmp_path, optional=True) == {}
+        with pytest.raises(ConfigError, match='environment variable key "B" not found in file'):
+            self.value(tmp_path)
+        with pytest.raises(ConfigError, match='cannot find the volume "w" referenced by FileKeyRef'):
+            self.value(tmp_path, volumeName="w")
+
+    def test_no_link_leads_out_of_the_volume(self, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("B='2'\n")
+        volume = tmp_path / "volume"
+        volume.mkdir()
+        (volume / "vars.env").symlink_to("../secret")
+        with pytest.raises(ConfigError, match="couldn't parse env file"):
+            self.value(volume)
 
 
 def test_whole_config_maps_come_with_a_prefix() -> None:
@@ -144,8 +200,10 @@ class TestIdentity:
         assert self.who("app") == Identity(1000, 1000, (50, 1000), "/home/app")
         assert self.who("app:staff") == Identity(1000, 50, (50,), "/home/app")
         assert self.who("4000:5000") == Identity(4000, 5000, (5000,), "/")
-        with pytest.raises(ConfigError, match="unable to find user ghost"):
+        with pytest.raises(UnknownAccount, match="unable to find user ghost"):
             self.who("ghost")
+        with pytest.raises(ConfigError, match="non-numeric user"):
+            self.who("ghost", runAsNonRoot=True)
 
     def test_the_security_context_overrules(self) -> None:
         assert self.who("app", {"runAsUser": 7}, runAsGroup=8, fsGroup=9, supplementalGroups=[10]) == Identity(
@@ -203,7 +261,30 @@ class TestNames:
         assert text.endswith("# Entries added by HostAliases.\n1.2.3.4\tfoo\tbar\n")
 
     def test_long_pod_names_are_cut(self) -> None:
-        assert naming.host_name(make_pod("a" * 62 + "-b"), "node1") == "a" * 62
+        assert naming.host_name(make_pod("a" * 62 + "-b"), "node1", "cluster.local") == "a" * 62
+
+    def test_a_pod_can_have_its_full_name_as_long_as_the_kernel_can(self) -> None:
+        pod = make_pod("web-0", subdomain="web", setHostnameAsFQDN=True)
+        assert naming.host_name(pod, "node1", "corp.test") == "web-0.web.default.svc.corp.test"
+        pod = make_pod("w" * 40, subdomain="web", setHostnameAsFQDN=True)
+        with pytest.raises(naming.NameTooLong, match=r"\(64 characters is the max, 70 characters requested\)"):
+            naming.host_name(pod, "node1", "cluster.local")
+
+    def test_an_override_is_all_the_name_there_is(self) -> None:
+        pod = make_pod(hostnameOverride="my.own.name", hostname="web", subdomain="sub")
+        assert naming.host_name(pod, "node1", "cluster.local") == "my.own.name"
+        assert "10.244.0.7\tmy.own.name\n" in hosts_file(pod, "10.244.0.7", "cluster.local")
+
+    def test_a_pod_on_the_nodes_network_has_the_machines_hosts(self) -> None:
+        pod = make_pod(hostNetwork=True, hostAliases=[{"ip": "192.0.2.9", "hostnames": ["a", "b"]}])
+        assert naming.node_hosts_file(pod, "127.0.0.1 localhost\n", "10.244.0.1", "node1").splitlines() == [
+            "# Kubernetes-managed hosts file (host network).",
+            "127.0.0.1 localhost",
+            "10.244.0.1\tnode1",
+            "",
+            "# Entries added by HostAliases.",
+            "192.0.2.9\ta\tb",
+        ]
 
 
 class TestAmounts:

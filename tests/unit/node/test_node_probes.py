@@ -161,6 +161,7 @@ class TestChecks:
         [
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Verdict.SUCCESS, "ok"),
             (b"HTTP/1.1 204 No Content\r\n\r\n", Verdict.SUCCESS, ""),
+            (b"HTTP/1.0 200\nX: y\n\nfrom a shell script\n", Verdict.SUCCESS, "from a shell script\n"),
             (b"HTTP/1.1 500 X\r\n\r\n", Verdict.FAILURE, "HTTP probe failed with statuscode: 500"),
             (b"HTTP/1.1 302 X\r\nLocation: /there\r\n\r\n", Verdict.SUCCESS, "arrived"),
             (

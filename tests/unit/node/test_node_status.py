@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -177,10 +178,22 @@ def test_a_stopped_pod_of_restart_policy_always_has_succeeded_or_failed() -> Non
 
 def test_a_pod_that_the_node_ended_says_why() -> None:
     pod = make_pod()
-    facts = facts_of(pod, failure=Waiting("DeadlineExceeded", "too long"))
+    facts = facts_of(pod, failure=Waiting("DeadlineExceeded", "too long"), ended=True)
     run(pod, facts, "app", 0)
     status = pod_status(pod, facts, NOW)
     assert (status["phase"], status["reason"], status["message"]) == ("Failed", "DeadlineExceeded", "too long")
+
+
+def test_a_pod_whose_sidecar_still_runs_has_not_succeeded_yet() -> None:
+    pod = make_pod(initContainers=[container("s", restartPolicy="Always")], restartPolicy="Never")
+    pod["status"] = {"phase": "Running"}
+    facts = facts_of(pod, sandbox=True)
+    run(pod, facts, "s")
+    run(pod, facts, "app", 0)
+    status = pod_status(pod, facts, NOW)
+    assert status["phase"] == "Running"
+    assert conditions(status)["Ready"] == ("False", "PodCompleted", None)
+    assert pod_status(pod, replace(facts, ended=True), NOW)["phase"] == "Succeeded"
 
 
 def test_a_sidecar_must_have_started_for_the_pod_to_be_initialized() -> None:

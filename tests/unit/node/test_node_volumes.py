@@ -144,5 +144,7 @@ class TestVolumes:
         ]
         found = made.mounts({"volumeMounts": mounts}, {"N": "1"})
         assert [(mount["target"], mount.get("sub_path")) for mount in found] == [("/a", "y"), ("/a/b", "x-1")]
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match="missing value for N"):
             made.mounts({"volumeMounts": mounts}, {})
+        with pytest.raises(ConfigError, match=r"unable to provision SubPath `x-/../y`: must not contain '..'"):
+            made.mounts({"volumeMounts": mounts}, {"N": "/../y"})

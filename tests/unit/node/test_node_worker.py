@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from node_fakes import EPOCH, FakeExec, Rig, make_pod, make_rig, now, run_virtually, until
+from node_fakes import EPOCH, FakeExec, Rig, Story, make_pod, make_rig, now, run_virtually, teller, until
 
 from podling.api import meta
 from podling.api.errors import conflict
@@ -17,26 +17,11 @@ from podling.node.node import Node
 from podling.node.pod_sandbox import host_ports
 from podling.sandbox.client import StartError
 
-Story = Callable[[Rig], Awaitable[None]]
-
 
 @pytest.fixture
 def tell(tmp_path: Path) -> Callable[[Story], None]:
     """Runs a story on a node that has started."""
-
-    def run(story: Story) -> None:
-        async def main() -> None:
-            rig = make_rig(tmp_path)
-            node = Node(rig.surroundings)
-            await node.start()
-            try:
-                await story(rig)
-            finally:
-                await node.stop()
-
-        run_virtually(main)
-
-    return run
+    return teller(tmp_path)
 
 
 def ready(rig: Rig) -> bool:
@@ -255,13 +240,48 @@ def test_an_image_that_cannot_be_pulled_backs_off(tell: Callable[[Story], None])
     tell(story)
 
 
-def test_a_program_that_cannot_be_run_is_a_run_error(tell: Callable[[Story], None]) -> None:
+def test_a_program_that_cannot_be_run_is_a_run_error_and_backs_off(tell: Callable[[Story], None]) -> None:
     async def story(rig: Rig) -> None:
-        rig.sandbox.failures["serve"] = StartError('exec: "serve": executable file not found in $PATH', 128)
+        rig.sandbox.failures["serve"] = StartError('exec: "serve": executable file not found in $PATH', 127)
         rig.client.put("pods", make_pod())
         await until(lambda: rig.container()["state"]["waiting"]["reason"] == "RunContainerError")
-        last = rig.container()["lastState"]["terminated"]
+        last, waiting = rig.container()["lastState"]["terminated"], rig.container()["state"]["waiting"]
         assert (last["exitCode"], last["reason"]) == (128, "StartError")
+        assert last["startedAt"] == "1970-01-01T00:00:00Z", "it never began"
+        assert waiting["message"] == last["message"]
+        assert waiting["message"].startswith(
+            "failed to create containerd task: failed to create shim task: OCI runtime"
+        )
+        assert waiting["message"].endswith(
+            'error during container init: exec: "serve": executable file not found in $PATH'
+        )
+        await until(lambda: rig.container()["state"]["waiting"]["reason"] == "CrashLoopBackOff")
+        assert rig.container()["restartCount"] == 1
+        assert now() - EPOCH < 5, "the first restart comes at once"
+
+    tell(story)
+
+
+def test_a_deadline_ends_a_pod_also_while_it_waits_for_a_volume(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        volume = {"name": "v", "configMap": {"name": "none"}}
+        rig.client.put("pods", make_pod(volumes=[volume], activeDeadlineSeconds=20))
+        await until(lambda: rig.pod()["status"]["phase"] == "Failed")
+        assert rig.pod()["status"]["reason"] == "DeadlineExceeded"
+        assert 19.9 < now() - EPOCH < 21
+
+    tell(story)
+
+
+def test_a_pod_has_failed_when_nothing_of_it_runs_any_more(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        rig.sandbox.ignores_term = True
+        rig.client.put("pods", make_pod(activeDeadlineSeconds=5, terminationGracePeriodSeconds=10))
+        await until(lambda: rig.condition("Ready").get("reason") == "PodFailed")
+        assert (rig.pod()["status"]["phase"], rig.pod()["status"].get("reason")) == ("Running", None)
+        await until(lambda: rig.pod()["status"]["phase"] == "Failed")
+        assert rig.pod()["status"]["reason"] == "DeadlineExceeded"
+        assert now() - EPOCH > 14.9
 
     tell(story)
 
