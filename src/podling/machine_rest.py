@@ -16,21 +16,31 @@ from podling.api.http import Request
 from podling.api.resources import User
 from podling.api.server import ApiServer
 from podling.machine import Fleet
+from podling.node.capacity import MOST_NODES, complaint
 
 PATH = "/podling/nodes"
 
 
-def _wanted(body: bytes) -> tuple[int, Mapping[str, str] | None]:
+def wanted(body: bytes) -> tuple[int, Mapping[str, str] | None]:
     """How many, and what each has, if that is to change. Raises `ApiError` 400."""
     try:
-        wanted = orjson.loads(body)
+        found = orjson.loads(body)
     except ValueError:
-        wanted = None
-    match wanted:
-        case {"count": int(count), "capacity": (None | {}) as capacity} if count > 0:
+        found = None
+    match found:
+        case {"count": int(count), "capacity": (None | {}) as capacity} if 0 < count <= MOST_NODES:
+            _check(capacity or {})
             return count, capacity
         case _:
-            raise bad_request('wanted is {"count": 3, "capacity": {"cpu": "2"}}; the capacity may be null')
+            form = '{"count": 3, "capacity": {"cpu": "2"}}'
+            raise bad_request(f"wanted is {form}; the count is 1 to {MOST_NODES}, the capacity may be null")
+
+
+def _check(capacity: Mapping[str, object]) -> None:
+    for resource, amount in capacity.items():
+        problem = complaint(resource, amount if isinstance(amount, str) else "")
+        if problem:
+            raise bad_request(f'"{resource}={amount}" {problem}')
 
 
 def serve(server: ApiServer, fleet: Fleet) -> None:
@@ -46,7 +56,7 @@ def serve(server: ApiServer, fleet: Fleet) -> None:
 
     async def all_nodes(request: Request, _user: User) -> None:
         if request.method == "POST":
-            await fleet.resize(*_wanted(request.body))
+            await fleet.resize(*wanted(request.body))
         answer(request)
 
     async def one_node(request: Request, _user: User) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from podling.api.meta import annotations, condition_is, items, part, timestamp
+from podling.api.meta import annotations, condition_is, controller_reference, items, part, timestamp
 from podling.cli import cluster, workloads
 from podling.cli.api import Api
 from podling.cli.cluster import Cluster, name_option
@@ -30,6 +30,10 @@ WORKLOADS = {
     "StatefulSet": "/apis/apps/v1/statefulsets",
     "DaemonSet": "/apis/apps/v1/daemonsets",
 }
+
+
+JOBS = "/apis/batch/v1/jobs"
+CRON_JOBS = "/apis/batch/v1/cronjobs"
 
 
 def urls(api: Api, layout: Layout) -> list[dict[str, str]]:
@@ -107,6 +111,8 @@ def describe(running: Cluster) -> dict[str, Any]:
         "urls": [],
         "nodes": [],
         "workloads": [],
+        "jobs": [],
+        "cron_jobs": [],
         "pods": [],
         "processes": _processes(running),
     }
@@ -114,6 +120,7 @@ def describe(running: Cluster) -> dict[str, Any]:
         api = running.api()
         facts["urls"] = urls(api, running.layout)
         facts["workloads"] = _workloads(api)
+        facts |= jobs(api)
         pods = api.get("/api/v1/pods")["items"]
         facts["pods"] = [_pod(p) for p in pods]
         facts["nodes"] = _nodes(api, Counter(p["spec"].get("nodeName", "") for p in pods))
@@ -136,6 +143,38 @@ def _workloads(api: Api) -> list[dict[str, Any]]:
                 }
             )
     return found
+
+
+def jobs(api: Api) -> dict[str, list[dict[str, Any]]]:
+    return {
+        "jobs": [_job(job) for job in api.get(JOBS)["items"]],
+        "cron_jobs": [_cron_job(job) for job in api.get(CRON_JOBS)["items"]],
+    }
+
+
+def _job(job: Object) -> dict[str, Any]:
+    spec, status, owner = job["spec"], part(job, "status"), controller_reference(job) or {}
+    ends = [c["type"] for c in items(status, "conditions") if c["status"] == "True"]
+    return {
+        "namespace": job["metadata"]["namespace"],
+        "name": job["metadata"]["name"],
+        "cron_job": owner.get("name", "") if owner.get("kind") == "CronJob" else "",
+        "state": next((word for word in ("Complete", "Failed", "Suspended") if word in ends), "Running"),
+        "succeeded": status.get("succeeded", 0),
+        "wanted": spec.get("completions", 1),
+        "failed": status.get("failed", 0),
+    }
+
+
+def _cron_job(job: Object) -> dict[str, Any]:
+    return {
+        "namespace": job["metadata"]["namespace"],
+        "name": job["metadata"]["name"],
+        "schedule": job["spec"]["schedule"],
+        "suspended": job["spec"].get("suspend", False),
+        "active": len(items(job, "status", "active")),
+        "last": part(job, "status").get("lastScheduleTime"),
+    }
 
 
 def _nodes(api: Api, pods: Mapping[str, int]) -> list[dict[str, Any]]:
@@ -204,17 +243,31 @@ def _print(facts: dict[str, Any]) -> None:
     for node in facts["nodes"] if len(facts["nodes"]) > 1 else ():
         click.echo(f"  {'node':<12} {node['name']:<40} {_node_state(node)}, {counted(node['pods'], 'pod')}")
     for workload in facts["workloads"]:
-        where = f"{workload['namespace']}/{workload['name']}"
-        click.echo(f"  {workload['kind'].lower():<12} {where:<40} {workload['ready']}/{workload['wanted']} ready")
+        _line(workload["kind"].lower(), workload, f"{workload['ready']}/{workload['wanted']} ready")
+    print_jobs(facts)
     for entry in facts["urls"]:
         click.echo(f"  {'url':<12} {entry['service']:<40} {entry['url']}")
         if entry["note"]:
             click.echo(f"  {'':<12} {'':<40} {entry['note']}")
     troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
     for pod in troubled:
-        where = f"{pod['namespace']}/{pod['name']}"
-        state = f"{pod['reason'] or pod['phase']}, not ready, {counted(pod['restarts'], 'restart')}"
-        click.echo(f"  {'pod':<12} {where:<40} {state}")
+        _line("pod", pod, f"{pod['reason'] or pod['phase']}, not ready, {counted(pod['restarts'], 'restart')}")
+
+
+def print_jobs(facts: Mapping[str, Any]) -> None:
+    """Of those that CronJobs made only the ones that failed."""
+    for job in facts["cron_jobs"]:
+        state = "suspended" if job["suspended"] else f"{job['active']} active"
+        last = f"last at {job['last']}" if job["last"] else "not run yet"
+        _line("cronjob", job, f"{job['schedule']}, {state}, {last}")
+    for job in facts["jobs"]:
+        if not job["cron_job"] or job["state"] == "Failed":
+            _line("job", job, f"{job['state']}, {job['succeeded']}/{job['wanted']} succeeded")
+
+
+def _line(kind: str, entry: Mapping[str, Any], state: str) -> None:
+    where = f"{entry['namespace']}/{entry['name']}"
+    click.echo(f"  {kind:<12} {where:<40} {state}")
 
 
 def _node_state(node: Mapping[str, Any]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,19 +19,12 @@ from podling.cli.cluster import Cluster, Wishes, name_option
 from podling.cli.manifests import Manifest, Target
 from podling.cli.progress import Progress, counted
 from podling.layout import DEFAULT_NAME, Layout
+from podling.node.capacity import MOST_NODES, complaint
 
 DEFAULT_WAIT = 120
 URL_PATIENCE = 2.0
 FASTEST = 1440
 """A day in a minute. Pods need real time to start, so that faster schedules would only be missed."""
-MOST_NODES = 100
-RESOURCE = re.compile(
-    r"cpu|memory|ephemeral-storage|pods|hugepages-[1-9]\d*[KMG]i"
-    r"|[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[A-Za-z0-9]([-\w.]*[A-Za-z0-9])?",
-    re.ASCII,
-)
-"""What a pod may ask a node for: Kubernetes' own, or a name with a domain."""
-DIVISIBLE = ("cpu", "memory", "ephemeral-storage")
 
 
 def capacity_of(_context: click.Context, _option: click.Parameter, text: str | None) -> dict[str, str] | None:
@@ -42,39 +34,11 @@ def capacity_of(_context: click.Context, _option: click.Parameter, text: str | N
     found: dict[str, str] = {}
     for word in text.split(","):
         resource, _, amount = word.partition("=")
-        complaint = _complaint(resource, amount)
-        if complaint:
-            raise click.BadParameter(f'"{word}" {complaint}')
+        problem = complaint(resource, amount)
+        if problem:
+            raise click.BadParameter(f'"{word}" {problem}')
         found[resource] = quantity.canonical(amount)
     return found
-
-
-def _complaint(resource: str, text: str) -> str:
-    """Why no node can have that; empty where it can."""
-    amount = _amount(text)
-    if not resource or amount is None:
-        return "is no RESOURCE=QUANTITY, such as cpu=2 or memory=4Gi"
-    if not RESOURCE.fullmatch(resource):
-        return "is none of cpu, memory, ephemeral-storage, pods, hugepages-2Mi; others have a domain: example.com/gpu"
-    if amount.nanos < 0:
-        return "is negative"
-    if resource not in DIVISIBLE and amount.nanos % quantity.NANO:
-        return "is no whole number"
-    return _too_little(amount.value) if resource == "memory" else ""
-
-
-def _amount(text: str) -> quantity.Quantity | None:
-    try:
-        return quantity.parse(text)
-    except ValueError:
-        return None
-
-
-def _too_little(memory: int) -> str:
-    from podling.node.node_status import MEMORY_RESERVE  # slow to import, and seldom needed
-
-    kept = f"a node keeps {MEMORY_RESERVE // 2**20}Mi back"
-    return "" if memory > MEMORY_RESERVE else f"leaves nothing for pods: {kept}"
 
 
 @click.command("up", help="Build, start and apply what PROJECT (a directory; by default this one) says.")

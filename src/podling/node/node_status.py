@@ -18,6 +18,7 @@ from podling.api import meta
 from podling.api.client import Client, EventRecorder
 from podling.api.errors import ApiError
 from podling.node.amounts import whole
+from podling.node.capacity import MEMORY_RESERVE
 from podling.store.types import Object
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ NEWS_EVERY = 10.0
 """How often it is looked whether the status is as it was reported (the kubelet's nodeStatusUpdateFrequency)."""
 POD_LIMIT = 110
 KUBELET_PORT = 10250
-MEMORY_RESERVE = 100 * 2**20
-"""What the kubelet's default eviction threshold keeps from pods (`memory.available<100Mi`)."""
 DISK_SHARE = 0.9
 """Of the disk; the default threshold is `nodefs.available<10%`."""
 IMAGES_SHOWN = 50

@@ -158,7 +158,8 @@ class Disk:
         if code == sqlite3.SQLITE_BUSY:
             return StorageFailed(f"{self.path}: in use by another process")
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return StorageFailed(f"{self.path}: the state file is damaged ({error})")
+            mend = "`podling down` removes the cluster, `podling up` makes it anew"
+            return StorageFailed(f"{self.path}: the state file is damaged ({error}); {mend}")
         return StorageFailed(f"{self.path}: {error}")
 
 

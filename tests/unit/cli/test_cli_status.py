@@ -62,6 +62,40 @@ def test_a_deployment_with_old_pods_is_not_ready_yet() -> None:
     assert workloads.COUNTS["Deployment"](rolling) == (1, 2)
 
 
+class FakeApi:
+    def __init__(self, **lists: list[Any]) -> None:
+        self._lists = lists
+
+    def get(self, path: str, **_: str) -> Any:
+        return {"items": self._lists.get(path.rpartition("/")[2], [])}
+
+
+def test_jobs_are_told_with_what_became_of_them_and_cron_jobs_with_their_schedule(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def job(name: str, status: Any, owner: str = "") -> Any:
+        owners = [{"kind": "CronJob", "name": owner, "controller": True}] if owner else []
+        metadata = {"namespace": "shop", "name": name, "ownerReferences": owners}
+        return {"metadata": metadata, "spec": {"completions": 2}, "status": status}
+
+    done, failed = [{"type": "Complete", "status": "True"}], [{"type": "Failed", "status": "True"}]
+    jobs = [
+        job("migrate", {"succeeded": 2, "conditions": done}),
+        job("import", {"succeeded": 1}),
+        job("report-1", {"succeeded": 2, "conditions": done}, "report"),
+        job("report-2", {"conditions": failed, "failed": 6}, "report"),
+    ]
+    schedule = {"schedule": "0 3 * * *"}
+    cron = {"metadata": {"namespace": "shop", "name": "report"}, "spec": schedule, "status": {"active": [{}]}}
+    status.print_jobs(status.jobs(FakeApi(jobs=jobs, cronjobs=[cron])))  # pyright: ignore[reportArgumentType]
+    assert capsys.readouterr().out.splitlines() == [
+        f"  cronjob      {'shop/report':<40} 0 3 * * *, 1 active, not run yet",
+        f"  job          {'shop/migrate':<40} Complete, 2/2 succeeded",
+        f"  job          {'shop/import':<40} Running, 1/2 succeeded",
+        f"  job          {'shop/report-2':<40} Failed, 0/2 succeeded",
+    ]
+
+
 def test_what_the_machine_refuses_is_said_with_its_mend() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "/data/x")
     assert explain(full) == "No space left on device (/data/x): the disk is full: make room, then try again"
