@@ -18,8 +18,9 @@ from typing import Any
 
 from podling.network.controller import ServiceProxy
 from podling.network.proxy import Proxy
-from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
+from podling.network.services import DataPlane, ServiceKey, ServicePort
 from podling.network.slots import Backend
+from podling.network.tables import Front
 from support.network_cluster import MemoryCluster
 from support.network_daemon import ask_dns
 from support.network_node import (

@@ -21,8 +21,9 @@ from podling.network.hostports import HostPorts
 from podling.network.layout import Layout
 from podling.network.node_links import prepare_node
 from podling.network.proxy_client import ProxyAway, ProxyClient
-from podling.network.services import DataPlane, Front, ServiceKey, ServicePort
+from podling.network.services import DataPlane, ServiceKey, ServicePort
 from podling.network.slots import Backend
+from podling.network.tables import Front
 from podling.store.types import Change, ChangeType, Entry, Object
 
 _log = logging.getLogger(__name__)

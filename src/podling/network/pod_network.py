@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from podling.network.addresses import PodAddresses
 from podling.network.controller import ServiceProxy
 from podling.network.layout import Layout
-from podling.network.services import Front
 from podling.network.slots import Backend
+from podling.network.tables import Front
 
 
 class PodNetwork:

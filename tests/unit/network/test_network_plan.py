@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from podling.network.services import Chain, Front, ServicePort, Tables, Wanted, parse_chain, plan
+from podling.network.services import ServicePort, Wanted, plan
 from podling.network.slots import Backend
+from podling.network.tables import Chain, Front, Tables, parse_chain
 
 ONE, TWO = Backend("10.244.0.2", 80), Backend("10.244.0.3", 80)
 
