@@ -48,7 +48,6 @@ class Kind(StrEnum):
     SCHEMA_OR_STRINGS = "schema-or-strings"
 
 
-CONTAINERS = frozenset({Kind.STRUCT, Kind.MAP, Kind.LIST, Kind.ANY})
 UNTYPED_SCALARS = frozenset({Kind.QUANTITY, Kind.INT_OR_STRING})
 SCALARS = frozenset(
     {

@@ -26,7 +26,6 @@ class HereDocument:
     name: str
     content: str
     expand: bool
-    strip_tabs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,6 @@ class Copy:
     add: bool = False
     parents: bool = False
     excludes: tuple[str, ...] = ()
-    checksum: str = ""
     unpack: bool | None = None
     documents: tuple[HereDocument, ...] = ()
 
@@ -292,7 +290,7 @@ def _take_documents(statement: _Statement, lines: list[str], at: int, file: str)
             if line == name:
                 break
             body.append(line + "\n")
-        statement.documents.append(HereDocument(name, "".join(body), not quote, bool(dash)))
+        statement.documents.append(HereDocument(name, "".join(body), not quote))
     return at
 
 
@@ -436,7 +434,6 @@ def _read_copy(parts: _Parts) -> Copy:
         add=parts.name == "ADD",
         parents=parts.flag("parents") == "true",
         excludes=parts.all_flags("exclude"),
-        checksum=parts.flag("checksum"),
         unpack={"": None, "true": True}.get(parts.flag("unpack"), False),
         documents=parts.documents,
     )

@@ -51,7 +51,6 @@ class Hook(IntEnum):
     """Where a base chain is called (`enum nf_inet_hooks`)."""
 
     PREROUTING = 0
-    INPUT = 1
     FORWARD = 2
     OUTPUT = 3
     POSTROUTING = 4

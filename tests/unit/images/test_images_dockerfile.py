@@ -123,7 +123,7 @@ def test_here_documents_belong_to_their_instruction() -> None:
     assert copy.sources == ()
     assert copy.destination == "/etc/"
     assert copy.documents == (
-        HereDocument("a.txt", "one\n", expand=False, strip_tabs=True),
+        HereDocument("a.txt", "one\n", expand=False),
         HereDocument("b", "two\n", expand=True),
     )
 
