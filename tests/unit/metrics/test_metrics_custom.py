@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from metricsserver import api_server, ask, pod
 
-from podling import kinds
 from podling.api.errors import ApiError
 from podling.api.local import LocalClient
-from podling.api.requests import Decision
 from podling.api.resources import User
-from podling.api.schema import Schemas
 from podling.api.server import ApiServer
 from podling.clock import FastClock
 from podling.controllers import targets
@@ -28,10 +23,8 @@ from podling.metrics.adapter import Adapter
 from podling.metrics.autoscaling import USER, Pipeline
 from podling.metrics.custommetrics import CustomMetrics
 from podling.metrics.scraping import Target
-from podling.store.store import Store
 from podling.store.types import Object
 
-ADMIN = User("admin", ("system:masters",))
 BETA2, BETA1 = "/apis/custom.metrics.k8s.io/v1beta2", "/apis/custom.metrics.k8s.io/v1beta1"
 EXTERNAL = "/apis/external.metrics.k8s.io/v1beta1"
 NOON = 1_700_000_000.0
@@ -76,27 +69,16 @@ class World:
         return f'queue{{kind="mail"}} {last}\nqueue{{kind="sms"}} 0.5\n'
 
     async def get(self, path: str, method: str = "GET") -> tuple[int, Any]:
-        return await asyncio.to_thread(_request, self.port, path, method)
+        return await ask(self.port, path, method)
 
 
-def _request(port: int, path: str, method: str) -> tuple[int, Any]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-
-def pod(name: str, ip: str) -> Object:
-    annotations = {"prometheus.io/scrape": "true", "prometheus.io/port": "80"}
-    metadata = {"name": name, "namespace": "default", "labels": {"app": "web"}, "annotations": annotations}
-    return {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": "n1"}}
+PROMETHEUS = {"prometheus.io/scrape": "true", "prometheus.io/port": "80"}
 
 
 async def fill(client: LocalClient) -> None:
     """Two pods whose queues are 3 and 4 mails long, and a service and a deployment of theirs."""
-    await client.create("namespaces", {"metadata": {"name": "default"}})
     for name, ip in (("web-1", "10.0.0.3"), ("web-2", "10.0.0.4")):
-        await client.create("pods", pod(name, ip))
+        await client.create("pods", pod(name, labels={"app": "web"}, annotations=PROMETHEUS))
         await client.patch("pods", "default", name, {"status": {"phase": "Running", "podIP": ip}}, subresource="status")
     metadata = {"name": "web", "namespace": "default"}
     await client.create(
@@ -109,15 +91,7 @@ async def fill(client: LocalClient) -> None:
 
 def play(path: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
     async def run() -> None:
-        with closing(Store(path / "state.db", durability="normal")) as store:
-            server = ApiServer(
-                store=store,
-                resources=kinds.builtin(),
-                schemas=Schemas.load(),
-                authenticate=lambda _request: ADMIN,
-                authorize=lambda _user, _attributes: Decision(True),
-            )
-            client = LocalClient(server.registry, ADMIN, "test")
+        async with api_server(path) as (server, client):
             await fill(client)
             world = World(server, client)
             world.port = await server.listen("127.0.0.1", 0)
@@ -125,7 +99,6 @@ def play(path: Path, scenario: Callable[[World], Awaitable[None]]) -> None:
                 await scenario(world)
             finally:
                 await world.adapter.close()
-                await server.close()
 
     asyncio.run(run())
 

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 from collections.abc import Awaitable, Callable
-from contextlib import closing
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from metricsserver import api_server, ask, pod
 
-from podling import kinds
 from podling.api.local import LocalClient
-from podling.api.requests import Decision
-from podling.api.resources import User
-from podling.api.schema import Schemas
-from podling.api.server import ApiServer
 from podling.metrics import serving
 from podling.metrics.usage import Usage
 from podling.node.stats import Measured, Metrics, PodMetrics
-from podling.store.store import Store
-from podling.store.types import Object
 
-ADMIN = User("admin", ("system:masters",))
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 BASE = "/apis/metrics.k8s.io/v1beta1"
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io"
@@ -49,45 +40,15 @@ class Node:
 
 def cluster(path: Path, scenario: Callable[[Get, LocalClient], Awaitable[None]]) -> None:
     async def run() -> None:
-        with closing(Store(path / "state.db", durability="normal")) as store:
-            server = ApiServer(
-                store=store,
-                resources=kinds.builtin(),
-                schemas=Schemas.load(),
-                authenticate=lambda _request: ADMIN,
-                authorize=lambda _user, _attributes: Decision(True),
-                clock=lambda: NOON,
-            )
+        async with api_server(path, clock=lambda: NOON) as (server, client):
             usage = Usage(server.registry.reader)
             usage.add("n1", Node())
             serving.serve(server, usage)
-            client = LocalClient(server.registry, ADMIN, "test")
-            await client.create("namespaces", {"metadata": {"name": "default"}})
             await client.create("nodes", {"metadata": {"name": "n1"}})
             await client.create("pods", pod("web"))
-            port = await server.listen("127.0.0.1", 0)
-
-            async def get(at: str, accept: str = "application/json", method: str = "GET") -> tuple[int, Any]:
-                return await asyncio.to_thread(_request, port, method, at, accept)
-
-            try:
-                await scenario(get, client)
-            finally:
-                await server.close()
+            await scenario(partial(ask, await server.listen("127.0.0.1", 0)), client)
 
     asyncio.run(run())
-
-
-def _request(port: int, method: str, at: str, accept: str) -> tuple[int, Any]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
-        connection.request(method, at, headers={"Accept": accept})
-        answer = connection.getresponse()
-        return answer.status, json.loads(answer.read())
-
-
-def pod(name: str) -> Object:
-    metadata = {"name": name, "namespace": "default", "labels": {"app": name}}
-    return {"metadata": metadata, "spec": {"containers": [{"name": "c", "image": "i"}], "nodeName": "n1"}}
 
 
 def test_pods_are_listed_and_selected_by_their_labels(tmp_path: Path) -> None:
@@ -115,7 +76,7 @@ def test_one_object_and_one_that_is_not_there(tmp_path: Path) -> None:
 
 def test_kubectl_get_shows_columns(tmp_path: Path) -> None:
     async def story(get: Get, _client: LocalClient) -> None:
-        _, table = await get(f"{BASE}/nodes", TABLE)
+        _, table = await get(f"{BASE}/nodes", accept=TABLE)
         assert [c["name"] for c in table["columnDefinitions"]] == ["Name", "cpu", "memory", "Window"]
         assert table["rows"][0]["cells"] == ["n1", "1", "1Gi", "10s"]
 
