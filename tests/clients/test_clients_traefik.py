@@ -11,6 +11,7 @@ from collections.abc import Generator
 import pytest
 
 from support.clients import Cluster, python_client
+from support.manifests import as_yaml, service, web_server, workload
 from support.system import wait_until
 
 DOCKERFILE = """
@@ -77,33 +78,13 @@ spec:
   ports: [{name: web, port: 80, targetPort: 8000}]
 """
 
-BACKEND = """
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: NAME}
-spec:
-  replicas: 2
-  selector: {matchLabels: {app: NAME}}
-  template:
-    metadata: {labels: {app: NAME}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      containers:
-        - name: main
-          image: python:3.13-slim
-          workingDir: /www
-          command: [sh, -c, "mkdir NAME && echo NAME > NAME/index.html && exec python -m http.server 8000"]
-          readinessProbe:
-            tcpSocket: {port: 8000}
-            periodSeconds: 1
----
-apiVersion: v1
-kind: Service
-metadata: {name: NAME}
-spec:
-  selector: {app: NAME}
-  ports: [{name: http, port: 80, targetPort: 8000}]
-"""
+
+def backend(name: str) -> str:
+    command = f"mkdir {name} && echo {name} > {name}/index.html && exec python -m http.server 8000"
+    server = {**web_server(), "command": ["sh", "-c", command], "workingDir": "/www"}
+    port = {"name": "http", "port": 80, "targetPort": 8000}
+    return as_yaml(workload("Deployment", name, server, replicas=2), service(name, 80, ports=[port]))
+
 
 INGRESS = """
 apiVersion: networking.k8s.io/v1
@@ -133,7 +114,7 @@ def image(cluster: Cluster) -> None:
 @pytest.fixture
 def address(cluster: Cluster, namespace: str, image: None) -> Generator[str]:
     """Where the controller answers: `http://...`."""
-    manifests = [CONTROLLER.replace("NAMESPACE", namespace), *(BACKEND.replace("NAME", n) for n in ("cart", "user"))]
+    manifests = [CONTROLLER.replace("NAMESPACE", namespace), *(backend(name) for name in ("cart", "user"))]
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin="---\n".join(manifests))
     cluster.kubectl("wait", "-n", namespace, "deployment", "--all", "--for=condition=Available", "--timeout=60s")
     yield _url(cluster, f"{namespace}/traefik")

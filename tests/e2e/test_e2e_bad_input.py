@@ -16,21 +16,15 @@ from pathlib import Path
 import pytest
 
 from support.kubectl import Kubectl
+from support.manifests import as_yaml, workload
 from support.people import Person
 from support.system import System, identity, wait_until
 
 CONFIG_MAP = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: first}\ndata: {key: value}\n"
-DEPLOYMENT = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: trouble}
-spec:
-  selector: {matchLabels: {app: trouble}}
-  template:
-    metadata: {labels: {app: trouble}}
-    spec:
-      containers: [{name: c, image: "%s", imagePullPolicy: %s}]
-"""
+
+
+def deployment(image: str, policy: str, name: str = "trouble") -> str:
+    return as_yaml(workload("Deployment", name, {"name": "c", "image": image, "imagePullPolicy": policy}))
 
 
 class Project:
@@ -92,7 +86,7 @@ MANIFESTS = {
         ".datum: field not declared in schema",
     ),
     "an invalid value": (
-        f"{CONFIG_MAP}---\n{DEPLOYMENT.replace('name: trouble', 'name: Not_A_Name') % ('x', 'Never')}",
+        f"{CONFIG_MAP}---\n{deployment('x', 'Never', name='Not_A_Name')}",
         "a lowercase RFC 1123 subdomain must consist of",
     ),
 }
@@ -114,7 +108,7 @@ IMAGES = {
 def test_an_image_that_cannot_be_had_is_not_waited_for(
     monitor: System, project: Project, image: str, policy: str, message: str
 ) -> None:
-    said = refused(monitor, "up", project.write(k8s__d_yaml=DEPLOYMENT % (image, policy)))
+    said = refused(monitor, "up", project.write(k8s__d_yaml=deployment(image, policy)))
     assert "deployment/trouble is not ready:\n  pod trouble-" in said
     assert message in said
     monitor.kubectl("delete", "deployment", "trouble")
@@ -124,7 +118,7 @@ def test_what_is_lost_is_told_at_once_while_something_else_is_waited_for(monitor
     homeless = "apiVersion: v1\nkind: Pod\nmetadata: {name: homeless}\n" + (
         "spec: {nodeSelector: {no: node}, containers: [{name: c, image: python:3.12-slim}]}\n"
     )
-    lost = DEPLOYMENT % ("nowhere.invalid/none:1", "Never")
+    lost = deployment("nowhere.invalid/none:1", "Never")
     said = refused(monitor, "up", project.write(k8s__a_yaml=homeless, k8s__d_yaml=lost))
     assert "deployment/trouble is not ready:\n  pod trouble-" in said
     assert "pod/homeless is not ready" not in said
@@ -158,7 +152,7 @@ BUILDS = {
 
 @pytest.mark.parametrize(("files", "message"), BUILDS.values(), ids=BUILDS.keys())
 def test_a_build_with(monitor: System, project: Project, files: dict[str, str], message: str) -> None:
-    manifest = DEPLOYMENT % ("bad", "Never")
+    manifest = deployment("bad", "Never")
     said = refused(monitor, "up", project.write(k8s__d_yaml=manifest, **files))
     assert message in said
 

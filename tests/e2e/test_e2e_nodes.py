@@ -13,6 +13,7 @@ import pytest
 
 from support.kubectl import Kubectl
 from support.load import Load
+from support.manifests import Manifest, as_yaml, data_claim, service, sleeper, web_server, workload
 from support.people import KINDS, Person
 from support.system import wait_until
 
@@ -20,98 +21,66 @@ NAME = "nodes"
 FIRST, SECOND, THIRD = NODES = (f"podling-{NAME}", f"podling-{NAME}-worker", f"podling-{NAME}-worker2")
 GRACE = 3
 
-WORKLOADS = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: spread}
-spec:
-  replicas: 6
-  selector: {matchLabels: {app: spread}}
-  template:
-    metadata: {labels: {app: spread}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      tolerations: [{key: node.kubernetes.io/unreachable, effect: NoExecute, tolerationSeconds: 1}]
-      topologySpreadConstraints:
-      - maxSkew: 1
-        topologyKey: kubernetes.io/hostname
-        whenUnsatisfiable: DoNotSchedule
-        nodeTaintsPolicy: Honor
-        labelSelector: {matchLabels: {app: spread}}
-      containers: [{name: c, image: python:3.12-slim, command: [sleep, "1000000"]}]
----
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: apart}
-spec:
-  serviceName: apart
-  podManagementPolicy: Parallel
-  replicas: 3
-  selector: {matchLabels: {app: apart}}
-  template:
-    metadata: {labels: {app: apart}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      affinity:
-        podAntiAffinity:
-          requiredDuringSchedulingIgnoredDuringExecution:
-          - {topologyKey: kubernetes.io/hostname, labelSelector: {matchLabels: {app: apart}}}
-      containers:
-      - name: c
-        image: python:3.12-slim
-        command: [python, -m, http.server, "8000"]
-        ports: [{containerPort: 8000, hostPort: 8080}]
-        readinessProbe: {httpGet: {path: /, port: 8000}, periodSeconds: 1}
-        volumeMounts: [{name: data, mountPath: /data}]
-  volumeClaimTemplates:
-  - metadata: {name: data}
-    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
----
-apiVersion: apps/v1
-kind: DaemonSet
-metadata: {name: agent}
-spec:
-  selector: {matchLabels: {app: agent}}
-  template:
-    metadata: {labels: {app: agent}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      hostNetwork: true
-      containers:
-      - name: c
-        image: python:3.12-slim
-        command: [python, -m, http.server, "9100"]
-        ports: [{containerPort: 9100}]
-        readinessProbe: {httpGet: {path: /, port: 9100}, periodSeconds: 1}
-"""
+HOSTNAME = "kubernetes.io/hostname"
 
-SERVED = """\
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  replicas: 10
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      terminationGracePeriodSeconds: 1
-      containers:
-      - name: c
-        image: python:3.12-slim
-        command: [python, -m, http.server, "8000"]
-        readinessProbe: {httpGet: {path: /, port: 8000}, periodSeconds: 1}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {type: LoadBalancer, selector: {app: web}, ports: [{port: 8000}]}
----
-apiVersion: policy/v1
-kind: PodDisruptionBudget
-metadata: {name: web}
-spec: {maxUnavailable: 4, selector: {matchLabels: {app: web}}}
-"""
+
+def only(app: str) -> Manifest:
+    return {"matchLabels": {"app": app}}
+
+
+WORKLOADS = as_yaml(
+    workload(
+        "Deployment",
+        "spread",
+        sleeper(),
+        replicas=6,
+        pod={
+            "tolerations": [
+                {"key": "node.kubernetes.io/unreachable", "effect": "NoExecute", "tolerationSeconds": 1},
+            ],
+            "topologySpreadConstraints": [
+                {
+                    "maxSkew": 1,
+                    "topologyKey": HOSTNAME,
+                    "whenUnsatisfiable": "DoNotSchedule",
+                    "nodeTaintsPolicy": "Honor",
+                    "labelSelector": only("spread"),
+                }
+            ],
+        },
+    ),
+    workload(
+        "StatefulSet",
+        "apart",
+        web_server(
+            ports=[{"containerPort": 8000, "hostPort": 8080}],
+            volumeMounts=[{"name": "data", "mountPath": "/data"}],
+        ),
+        replicas=3,
+        podManagementPolicy="Parallel",
+        volumeClaimTemplates=[data_claim()],
+        pod={
+            "affinity": {
+                "podAntiAffinity": {
+                    "requiredDuringSchedulingIgnoredDuringExecution": [
+                        {"topologyKey": HOSTNAME, "labelSelector": only("apart")},
+                    ]
+                }
+            }
+        },
+    ),
+    workload("DaemonSet", "agent", web_server(9100, ports=[{"containerPort": 9100}]), pod={"hostNetwork": True}),
+)
+SERVED = as_yaml(
+    workload("Deployment", "web", web_server(), replicas=10, pod={"terminationGracePeriodSeconds": 1}),
+    service("web", 8000, type="LoadBalancer"),
+    {
+        "apiVersion": "policy/v1",
+        "kind": "PodDisruptionBudget",
+        "metadata": {"name": "web"},
+        "spec": {"maxUnavailable": 4, "selector": only("web")},
+    },
+)
 
 
 class Cluster:
@@ -133,8 +102,8 @@ class Cluster:
         return sorted(s["containerID"] for pod in pods for s in pod["status"].get("containerStatuses", ()))
 
     def rolled_out(self, *workloads: str) -> None:
-        for workload in workloads:
-            self.kubectl("rollout", "status", workload, "--timeout=60s", timeout=70)
+        for name in workloads:
+            self.kubectl("rollout", "status", name, "--timeout=60s", timeout=70)
 
     def answers(self, pod: str, addresses: list[str]) -> list[str]:
         """What these addresses answer when they are asked from within a pod."""

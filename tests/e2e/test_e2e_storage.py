@@ -11,32 +11,27 @@ from pathlib import Path
 import pytest
 
 from support.kubectl import Kubectl
+from support.manifests import as_yaml, container, data_claim, workload
 from support.people import Person
 from support.system import wait_until
 
 NAME = "storage"
-STATEFUL_SET = """\
-apiVersion: apps/v1
-kind: StatefulSet
-metadata: {name: db}
-spec:
-  serviceName: db
-  replicas: 2
-  selector: {matchLabels: {app: db}}
-  template:
-    metadata: {labels: {app: db}}
-    spec:
-      terminationGracePeriodSeconds: 0
-      securityContext: {runAsUser: %d, fsGroup: %d}
-      containers:
-      - name: c
-        image: python:3.12-slim
-        command: [sh, -c, "mkdir -p -m 0700 /data/closed; echo $HOSTNAME >> /data/closed/starts; exec sleep 1000000"]
-        volumeMounts: [{name: data, mountPath: /data}]
-  volumeClaimTemplates:
-  - metadata: {name: data}
-    spec: {accessModes: [ReadWriteOnce], resources: {requests: {storage: 1Gi}}}
-"""
+WRITE = "mkdir -p -m 0700 /data/closed; echo $HOSTNAME >> /data/closed/starts; exec sleep 1000000"
+
+
+def stateful_set(user: int) -> str:
+    return as_yaml(
+        workload(
+            "StatefulSet",
+            "db",
+            container("sh", "-c", WRITE, volumeMounts=[{"name": "data", "mountPath": "/data"}]),
+            replicas=2,
+            volumeClaimTemplates=[data_claim()],
+            pod={"securityContext": {"runAsUser": user, "fsGroup": user}},
+        )
+    )
+
+
 SNAPSHOT = """\
 apiVersion: snapshot.storage.k8s.io/v1
 kind: VolumeSnapshot
@@ -118,7 +113,7 @@ def cluster(person: Person) -> Generator[Cluster]:
         person.podling("up", "--empty", "--name", NAME)
         cluster = Cluster(person)
         user = int(cluster.user)
-        cluster.kubectl.apply(STATEFUL_SET % (user, user))
+        cluster.kubectl.apply(stateful_set(user))
         cluster.kubectl("rollout", "status", "statefulset/db", "--timeout=60s")
         yield cluster
     finally:
