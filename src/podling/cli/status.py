@@ -240,34 +240,43 @@ def _print(facts: dict[str, Any]) -> None:
         click.echo("  its API does not answer: the daemon is starting, or cannot; the end of its log:")
         for line in cluster.tail(cluster.layout_of(name).logs / "daemon.log", LOG_LINES):
             click.echo(f"  {line}")
-    for node in facts["nodes"] if len(facts["nodes"]) > 1 else ():
-        click.echo(f"  {'node':<12} {node['name']:<40} {_node_state(node)}, {counted(node['pods'], 'pod')}")
-    for workload in facts["workloads"]:
-        _line(workload["kind"].lower(), workload, f"{workload['ready']}/{workload['wanted']} ready")
-    print_jobs(facts)
+    rows = rows_of(facts)
+    width = max((len(name) for _, name, _ in rows), default=0)
+    for kind, name, state in rows:
+        click.echo(f"  {kind:<12} {name:<{width}}   {state}")
+
+
+Row = tuple[str, str, str]
+"""Kind, name and state of something."""
+
+
+def rows_of(facts: Mapping[str, Any]) -> list[Row]:
+    """What the text tells: of nodes where there are several, of Jobs that CronJobs made and of pods what went wrong."""
+    nodes: list[Any] = facts["nodes"] if len(facts["nodes"]) > 1 else []
+    jobs: list[Any] = [job for job in facts["jobs"] if not job["cron_job"] or job["state"] == "Failed"]
+    pods: list[Any] = [pod for pod in facts["pods"] if not pod["ready"] and pod["phase"] != "Succeeded"]
+    rows = [("node", node["name"], f"{_node_state(node)}, {counted(node['pods'], 'pod')}") for node in nodes]
+    rows += [(w["kind"].lower(), _place(w), f"{w['ready']}/{w['wanted']} ready") for w in facts["workloads"]]
+    rows += [("cronjob", _place(job), _cron_job_state(job)) for job in facts["cron_jobs"]]
+    rows += [("job", _place(job), f"{job['state']}, {job['succeeded']}/{job['wanted']} succeeded") for job in jobs]
     for entry in facts["urls"]:
-        click.echo(f"  {'url':<12} {entry['service']:<40} {entry['url']}")
-        if entry["note"]:
-            click.echo(f"  {'':<12} {'':<40} {entry['note']}")
-    troubled = [p for p in facts["pods"] if not p["ready"] and p["phase"] != "Succeeded"]
-    for pod in troubled:
-        _line("pod", pod, f"{pod['reason'] or pod['phase']}, not ready, {counted(pod['restarts'], 'restart')}")
+        rows.append(("url", entry["service"], entry["url"]))
+        rows += [("", "", entry["note"])] if entry["note"] else []
+    return rows + [("pod", _place(pod), _pod_state(pod)) for pod in pods]
 
 
-def print_jobs(facts: Mapping[str, Any]) -> None:
-    """Of those that CronJobs made only the ones that failed."""
-    for job in facts["cron_jobs"]:
-        state = "suspended" if job["suspended"] else f"{job['active']} active"
-        last = f"last at {job['last']}" if job["last"] else "not run yet"
-        _line("cronjob", job, f"{job['schedule']}, {state}, {last}")
-    for job in facts["jobs"]:
-        if not job["cron_job"] or job["state"] == "Failed":
-            _line("job", job, f"{job['state']}, {job['succeeded']}/{job['wanted']} succeeded")
+def _place(entry: Mapping[str, Any]) -> str:
+    return f"{entry['namespace']}/{entry['name']}"
 
 
-def _line(kind: str, entry: Mapping[str, Any], state: str) -> None:
-    where = f"{entry['namespace']}/{entry['name']}"
-    click.echo(f"  {kind:<12} {where:<40} {state}")
+def _cron_job_state(job: Mapping[str, Any]) -> str:
+    last = f"last at {job['last']}" if job["last"] else "not run yet"
+    state = "suspended" if job["suspended"] else f"{job['active']} active"
+    return f"{job['schedule']}, {state}, {last}"
+
+
+def _pod_state(pod: Mapping[str, Any]) -> str:
+    return f"{pod['reason'] or pod['phase']}, not ready, {counted(pod['restarts'], 'restart')}"
 
 
 def _node_state(node: Mapping[str, Any]) -> str:

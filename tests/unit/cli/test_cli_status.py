@@ -70,9 +70,7 @@ class FakeApi:
         return {"items": self._lists.get(path.rpartition("/")[2], [])}
 
 
-def test_jobs_are_told_with_what_became_of_them_and_cron_jobs_with_their_schedule(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_jobs_are_told_with_what_became_of_them_and_cron_jobs_with_their_schedule() -> None:
     def job(name: str, status: Any, owner: str = "") -> Any:
         owners = [{"kind": "CronJob", "name": owner, "controller": True}] if owner else []
         metadata = {"namespace": "shop", "name": name, "ownerReferences": owners}
@@ -87,12 +85,12 @@ def test_jobs_are_told_with_what_became_of_them_and_cron_jobs_with_their_schedul
     ]
     schedule = {"schedule": "0 3 * * *"}
     cron = {"metadata": {"namespace": "shop", "name": "report"}, "spec": schedule, "status": {"active": [{}]}}
-    status.print_jobs(status.jobs(FakeApi(jobs=jobs, cronjobs=[cron])))  # pyright: ignore[reportArgumentType]
-    assert capsys.readouterr().out.splitlines() == [
-        f"  cronjob      {'shop/report':<40} 0 3 * * *, 1 active, not run yet",
-        f"  job          {'shop/migrate':<40} Complete, 2/2 succeeded",
-        f"  job          {'shop/import':<40} Running, 1/2 succeeded",
-        f"  job          {'shop/report-2':<40} Failed, 0/2 succeeded",
+    found = status.jobs(FakeApi(jobs=jobs, cronjobs=[cron]))  # pyright: ignore[reportArgumentType]
+    assert status.rows_of({"nodes": [], "workloads": [], "urls": [], "pods": [], **found}) == [
+        ("cronjob", "shop/report", "0 3 * * *, 1 active, not run yet"),
+        ("job", "shop/migrate", "Complete, 2/2 succeeded"),
+        ("job", "shop/import", "Running, 1/2 succeeded"),
+        ("job", "shop/report-2", "Failed, 0/2 succeeded"),
     ]
 
 
