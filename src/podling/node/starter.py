@@ -100,9 +100,7 @@ class Starter:
         try:
             present = images.present(reference, policy)
         except ImageError as error:
-            self._tell(
-                pod, slot, "Warning", "InspectFailed", f'Failed to apply default image tag "{reference}": {error}'
-            )
+            self._tell(pod, slot, "Warning", "InspectFailed", error.message)
             raise
         if present is not None:
             text = f'Container image "{reference}" already present on machine and can be accessed by the pod'

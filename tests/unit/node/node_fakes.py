@@ -15,6 +15,7 @@ from podling.api.errors import conflict, not_found
 from podling.clock import FastClock, SystemClock
 from podling.images.config import ImageConfig
 from podling.images.errors import ImageError
+from podling.images.references import parse_image
 from podling.node.naming import Resolver
 from podling.node.node import Node
 from podling.node.surroundings import Surroundings
@@ -326,6 +327,7 @@ class FakeImages:
     pulls: int = 0
 
     def present(self, reference: str, policy: str) -> FakeImage | None:
+        parse_image(reference)
         return self.images.get(reference)
 
     async def pull(self, reference: str, policy: str, pull_secrets: Sequence[Mapping[str, Any]]) -> FakeImage:

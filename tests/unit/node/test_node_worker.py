@@ -240,6 +240,45 @@ def test_an_image_that_cannot_be_pulled_backs_off(tell: Callable[[Story], None])
     tell(story)
 
 
+@pytest.mark.parametrize(
+    ("image", "reason", "event", "message"),
+    [
+        (
+            "a::b",
+            "InvalidImageName",
+            "InspectFailed",
+            'Failed to apply default image tag "a::b": couldn\'t parse image name "a::b": invalid reference format',
+        ),
+        (
+            "absent:v1",
+            "ErrImageNeverPull",
+            "ErrImageNeverPull",
+            'Container image "absent:v1" is not present with pull policy of Never',
+        ),
+    ],
+)
+def test_an_image_that_will_never_be_there_is_told_in_one_sentence(
+    tell: Callable[[Story], None], image: str, reason: str, event: str, message: str
+) -> None:
+    async def story(rig: Rig) -> None:
+        rig.client.put("pods", make_pod(containers=[{"name": "app", "image": image, "imagePullPolicy": "Never"}]))
+        await until(lambda: rig.container()["state"].get("waiting", {}).get("reason") == reason)
+        assert rig.container()["state"]["waiting"]["message"] == message
+        assert rig.recorder.events == [("Warning", event, message), ("Warning", "Failed", f"Error: {reason}")]
+
+    tell(story)
+
+
+def test_missing_pull_secrets_are_told_when_the_pull_fails(tell: Callable[[Story], None]) -> None:
+    async def story(rig: Rig) -> None:
+        container = {"name": "app", "image": "absent:v1"}
+        rig.client.put("pods", make_pod(containers=[container], imagePullSecrets=[{"name": "a"}, {"name": "b"}]))
+        text = "Unable to retrieve some image pull secrets (a, b); attempting to pull the image may not succeed."
+        await until(lambda: ("Warning", "FailedToRetrieveImagePullSecret", text) in rig.recorder.events)
+
+    tell(story)
+
+
 def test_a_program_that_cannot_be_run_is_a_run_error_and_backs_off(tell: Callable[[Story], None]) -> None:
     async def story(rig: Rig) -> None:
         rig.sandbox.failures["serve"] = StartError('exec: "serve": executable file not found in $PATH', 127)
