@@ -60,7 +60,7 @@ class Setting:
     run_of: Callable[[str], str | None]
     """Id of the present run of another container of the pod, by name."""
     started: Callable[[Slot, ContainerState], None]
-    """Told as soon as the process runs, before its `postStart` hook; and again after it, when it has one."""
+    """Told when the process runs and its `postStart` hook, if it has one, is done."""
 
 
 class Starter:
