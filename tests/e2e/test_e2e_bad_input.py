@@ -83,7 +83,7 @@ MANIFESTS = {
     ),
     "an unknown field": (
         f"{CONFIG_MAP}---\n{CONFIG_MAP.replace('data: {key', 'datum: {key').replace('first', 'second')}",
-        ".datum: field not declared in schema",
+        "(default/second; /v1, Kind=ConfigMap): .datum: field not declared in schema",
     ),
     "an invalid value": (
         f"{CONFIG_MAP}---\n{deployment('x', 'Never', name='Not_A_Name')}",

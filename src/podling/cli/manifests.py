@@ -246,11 +246,18 @@ class Target:
         place = f"/namespaces/{manifest.namespace}" if namespaced else ""
         return f"{root}{place}/{plural}/{manifest.name}"
 
+    def _placed(self, manifest: Manifest) -> Object:
+        """The object with its namespace, by which the API calls it where it refuses it."""
+        _, namespaced = self._kinds[manifest.api_version, manifest.kind]
+        if not namespaced:
+            return manifest.object
+        return {**manifest.object, "metadata": {**manifest.object["metadata"], "namespace": manifest.namespace}}
+
     def _send(self, manifest: Manifest, *, dry_run: bool) -> None:
         query = {"fieldManager": MANAGER, "force": "true", "fieldValidation": "Strict"}
         if dry_run:
             query["dryRun"] = "All"
-        body = json.dumps(manifest.object, default=str).encode()
+        body = json.dumps(self._placed(manifest), default=str).encode()
         try:
             self._api.request("PATCH", self.path(manifest), body, query=query, content="application/apply-patch+yaml")
         except RequestFailed as error:
