@@ -11,7 +11,7 @@ SCRIPT = "operators.py"
 
 @pytest.fixture(scope="module")
 def operators() -> Client:
-    return python_client("kopf==1.45.2", "kubernetes==37.0.2")
+    return python_client("kopf==1.45.2", "kubernetes==37.0.2", "cryptography==50.*")
 
 
 @pytest.mark.parametrize("story", stories(SCRIPT))

@@ -17,6 +17,7 @@ import pytest
 
 from support.kubectl import Kubectl, binary, default, versions
 from support.people import Person
+from support.system import wait_until
 from support.terminal import terminal
 
 NAME = f"kubectl-{os.getpid()}"
@@ -315,6 +316,181 @@ def test_a_pod_is_run_and_waited_for(web: Web) -> None:
     web("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/once", "--timeout=30s")
     assert web("logs", "once") == "ran\n"
     web("delete", "pod", "once", "--now")
+
+
+CREATED = """\
+configmap made --from-literal=a=1
+secret generic made --from-literal=a=1
+serviceaccount made
+role made --verb=get --resource=pods
+rolebinding made --role=made --serviceaccount=default:default
+quota made --hard=count/widgets.example.com=1
+poddisruptionbudget made --selector=app=nobody --min-available=1
+service clusterip made --tcp=80:8080
+service nodeport made-too --tcp=80:8080
+service externalname made-outside --external-name=example.com
+ingress made --rule=example.com/*=web:80
+deployment made --image=site:v1 --replicas=0
+cronjob made --image=site:v1 --schedule=@yearly -- true
+job made --from=cronjob/made
+"""
+
+
+def test_create_makes_every_kind_that_it_knows(web: Web) -> None:
+    for line in CREATED.splitlines():
+        assert web("create", *line.split()).endswith("created\n"), line
+    assert web("create", "token", "made").count(".") == 2
+    assert "condition met" in web("wait", "--for=condition=Complete", "job/made", "--timeout=30s")
+    kinds = "configmap,secret,serviceaccount,role,rolebinding,quota,pdb,service,ingress,deployment,cronjob,job"
+    assert len(web("get", kinds, "-o", "name", "--field-selector=metadata.name=made").split()) == 12
+    for line in CREATED.splitlines():
+        kind, name = (w for w in line.split()[:3] if w not in ("generic", "clusterip", "nodeport", "externalname"))
+        assert "deleted" in web("delete", kind, name)
+
+
+def test_patches_of_three_kinds(web: Web) -> None:
+    patches = {
+        "strategic": '{"metadata": {"annotations": {"strategic": "1"}}}',
+        "merge": '{"metadata": {"annotations": {"merge": "1", "strategic": null}}}',
+        "json": '[{"op": "add", "path": "/metadata/annotations/json", "value": "1"}]',
+    }
+    for kind, patch in patches.items():
+        assert web("patch", "service/web", f"--type={kind}", "-p", patch) == "service/web patched\n"
+    path = "jsonpath={.metadata.annotations.strategic}{.metadata.annotations.merge}{.metadata.annotations.json}"
+    assert web("get", "service/web", "-o", path) == "11"
+    assert web("patch", "service/web", "--type=merge", "-p", '{"metadata": {}}') == "service/web patched (no change)\n"
+
+
+def test_a_deployment_is_exposed_and_autoscaled(web: Web) -> None:
+    assert (
+        web("expose", "deployment/web", "--name=exposed", "--port=81", "--target-port=8080")
+        == "service/exposed exposed\n"
+    )
+    assert web("get", "service/exposed", "-o", "jsonpath={.spec.ports[0].targetPort}") == "8080"
+    assert "autoscaled" in web("autoscale", "deployment/web", "--min=1", "--max=2")
+    assert web("get", "hpa/web", "-o", "jsonpath={.spec.maxReplicas}") == "2"
+    web("delete", "service/exposed", "hpa/web")
+
+
+def test_replace_by_force_makes_it_anew(web: Web) -> None:
+    web("create", "configmap", "replaced", "--from-literal=a=1")
+    before = web("get", "configmap/replaced", "-o", "json")
+    assert "replaced" in web("replace", "-f", "-", stdin=before.replace('"a": "1"', '"a": "2"'))
+    assert "replaced" in web("replace", "--force", "-f", "-", stdin=before)
+    after = web("get", "configmap/replaced", "-o", "jsonpath={.data.a} {.metadata.uid}").split()
+    assert after[0] == "1"
+    assert after[1] not in before
+
+
+def test_a_node_is_tainted_cordoned_drained_and_taken_back(web: Web) -> None:
+    node = web.kubectl("get", "nodes", "-o", "name").strip()
+    assert "tainted" in web.kubectl("taint", node.replace("node/", "nodes/"), "k=v:PreferNoSchedule")
+    assert "untainted" in web.kubectl("taint", node.replace("node/", "nodes/"), "k-")
+    victim = web.pod().removeprefix("pod/")
+    try:
+        drained = web.kubectl(
+            "drain", node, "--pod-selector=app=web", "--ignore-daemonsets", "--timeout=60s", timeout=70
+        )
+        assert f"pod/{victim} evicted" in drained
+        assert "SchedulingDisabled" in web.kubectl("get", node)
+    finally:
+        assert "uncordoned" in web.kubectl("uncordon", node)
+    web.rolled_out()
+
+
+def test_top_shows_what_is_used(web: Web) -> None:
+    shown = lambda *what: web.kubectl.run("-n", web.namespace, "top", *what, check=False)  # noqa: E731
+    wait_until(lambda: shown("pods").returncode == 0, 60, "usage of pods")
+    assert web.pod().removeprefix("pod/") in shown("pods", "--containers").stdout
+    assert "Mi" in shown("nodes").stdout
+
+
+def test_a_pod_is_attached_to(web: Web) -> None:
+    command = (
+        "run",
+        "-i",
+        "--rm",
+        "--quiet",
+        "echo",
+        "--image=site:v1",
+        "--image-pull-policy=Never",
+        "--restart=Never",
+    )
+    assert "said" in web(*command, "--", "cat", stdin="said\n")
+
+
+def test_a_pod_is_debugged_from_beside(web: Web) -> None:
+    pod = web.pod().removeprefix("pod/")
+    beside = ("--image=site:v1", "--image-pull-policy=Never", "-c", "beside", "--target=web")
+    web("debug", pod, *beside, "--", "sh", "-c", "cat /proc/1/comm; echo looked")
+    wait_until(
+        lambda: "looked" in web.kubectl.run("-n", web.namespace, "logs", pod, "-c", "beside", check=False).stdout, 30
+    )
+    assert web("logs", pod, "-c", "beside").startswith("python")
+
+
+def test_a_proxy_reaches_services_through_the_api(web: Web) -> None:
+    proxy = web.kubectl.start("proxy", "--port=0", stdout=subprocess.PIPE)
+    try:
+        assert proxy.stdout is not None
+        where = proxy.stdout.readline().split()[-1]
+        url = f"http://{where}/api/v1/namespaces/{web.namespace}/services/web:80/proxy/"
+        with urllib.request.urlopen(url, timeout=10) as answer:
+            assert answer.read() == b"hello from the pod\n"
+    finally:
+        proxy.kill()
+        proxy.communicate()
+
+
+def test_the_server_is_asked_without_a_kind(web: Web) -> None:
+    assert web.kubectl("get", "--raw", "/readyz") == "ok"
+    assert '"v1.' in web.kubectl("get", "--raw", "/version")
+    who = web.kubectl.run("auth", "whoami", check=False)
+    # 1.27 asks for a version of the review that no longer exists.
+    assert "kubernetes-admin" in who.stdout or "the selfsubjectreviews API is not enabled" in who.stderr
+
+
+def test_a_directory_of_kustomize_is_applied_and_pruned(web: Web) -> None:
+    directory = web.kubectl.person.home / f"kustomize-{web.namespace}"
+    directory.mkdir()
+    generated = "configMapGenerator: [{name: built, literals: [a=1]}]\ngeneratorOptions: {labels: {part: built}}\n"
+    (directory / "kustomization.yaml").write_text(f"namePrefix: k-\n{generated}")
+    web.kubectl.person.own(directory)
+    assert "name: k-built-" in web("kustomize", directory)
+    assert "created (server dry run)" in web("apply", "-k", directory, "--dry-run=server")
+    assert web("get", "configmaps", "-l", "part=built", "-o", "name") == ""
+    web("apply", "-k", directory)
+    first = web("get", "configmaps", "-l", "part=built", "-o", "name")
+    (directory / "kustomization.yaml").write_text(f"namePrefix: k-\n{generated}".replace("a=1", "a=2"))
+    pruned = web("apply", "-k", directory, "--prune", "-l", "part=built", "--prune-allowlist=core/v1/ConfigMap")
+    assert f"{first.strip()} pruned" in pruned
+    assert len(web("get", "configmaps", "-l", "part=built", "-o", "name").split()) == 1
+
+
+def test_what_is_owned_may_be_left_behind(web: Web) -> None:
+    web("create", "deployment", "left", "--image=site:v1", "--replicas=0")
+    web("wait", "--for=jsonpath={.status.observedGeneration}=1", "deployment/left", "--timeout=30s")
+    web("delete", "deployment/left", "--cascade=orphan")
+    left = web("get", "replicasets", "-l", "app=left", "-o", "jsonpath={.items[*].metadata.ownerReferences}")
+    assert left == ""
+    assert "deleted" in web("delete", "replicasets", "-l", "app=left")
+
+
+def test_set_changes_parts_of_a_template(web: Web) -> None:
+    dry = ("--dry-run=server", "-o")
+    cpu = "jsonpath={.spec.template.spec.containers[0].resources.requests.cpu}"
+    assert web("set", "resources", "deployment/web", "--requests=cpu=11m", *dry, cpu) == "11m"
+    account = "jsonpath={.spec.template.spec.serviceAccountName}"
+    assert web("set", "serviceaccount", "deployment/web", "other", *dry, account) == "other"
+    assert web("set", "selector", "service/web", "app=other", *dry, "jsonpath={.spec.selector.app}") == "other"
+
+
+def test_lists_come_in_pages(web: Web) -> None:
+    for number in range(3):
+        web("create", "configmap", f"page-{number}")
+    web("label", "configmap", "page-0", "page-1", "page-2", "paged=yes")
+    paged = web("get", "configmaps", "--chunk-size=1", "-l", "paged=yes", "-o", "name").split()
+    assert paged == [f"configmap/page-{number}" for number in range(3)]
 
 
 def test_a_namespace_takes_everything_with_it(web: Web) -> None:

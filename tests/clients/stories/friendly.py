@@ -1,12 +1,15 @@
 """What scripts and notebooks do with kr8s, which finds out most by discovery."""
 
 import asyncio
+import json
+import tempfile
 
+import httpx
 import kr8s
 import kr8s.asyncio
 from kr8s.asyncio.objects import Deployment as AsyncDeployment
 from kr8s.asyncio.objects import Pod as AsyncPod
-from kr8s.objects import ConfigMap, Pod, Service, new_class
+from kr8s.objects import ConfigMap, Pod, Service, Table, new_class, objects_from_files
 from pods import talker
 
 
@@ -61,8 +64,6 @@ def a_pod_is_talked_to(namespace):
 
 
 async def a_port_is_forwarded_and_a_deployment_scaled(namespace):
-    import httpx
-
     template = talker("web")
     spec = {
         "replicas": 1,
@@ -105,3 +106,44 @@ def a_kind_made_on_the_fly_works(namespace):
     made = lease({"metadata": {"name": "story", "namespace": namespace}, "spec": {"holderIdentity": "me"}})
     made.create()
     assert lease.get("story", namespace=namespace).spec.holderIdentity == "me"
+
+
+def files_are_read_owners_adopt_and_services_answer(namespace):
+    pod = talker("talker", {"app": "t"})
+    service = {
+        "metadata": {"name": "talk"},
+        "spec": {"selector": {"app": "t"}, "ports": [{"port": 80, "targetPort": 8000}]},
+    }
+    documents = [pod, {"apiVersion": "v1", "kind": "Service", **service}]
+    for document in documents:
+        document["metadata"]["namespace"] = namespace
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write("---\n".join(json.dumps(document) + "\n" for document in documents))
+        file.flush()
+        made = objects_from_files(file.name)
+    for one in made:
+        one.create()
+    made[0].wait("condition=Ready", timeout=30)
+    child = _config_map("child", namespace)
+    child.create()
+    made[0].adopt(child)
+    assert ConfigMap.get("child", namespace=namespace).metadata.ownerReferences[0].name == "talker"
+    with made[0].portforward(8000) as port:
+        assert httpx.get(f"http://127.0.0.1:{port}").text == "heard"
+    assert made[1].proxy_http_get("/").text == "heard"
+    made[0].delete(propagation_policy="Foreground", grace_period=0)
+    child.wait("delete", timeout=20)
+
+
+def a_node_is_tainted_cordoned_and_taken_back(namespace):
+    node = next(iter(kr8s.get("nodes")))
+    node.taint("story", "x", effect="PreferNoSchedule")
+    assert "story" in [t.key for t in node.taints]
+    node.cordon()
+    assert node.unschedulable
+    node.uncordon()
+    node.refresh()
+    assert not node.unschedulable
+    node.patch({"spec": {"taints": None}})
+    table = next(iter(kr8s.get("pods", namespace=namespace, as_object=Table)), None)
+    assert table is None or table.column_definitions[0].name == "Name"

@@ -1,6 +1,9 @@
 """What operators written with kopf do: handlers, finalizers, retries, timers, daemons."""
 
+import os
+import socket
 import time
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,6 +12,7 @@ from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 OPERATOR = Path(__file__).with_name("tale_operator.py")
+HOOKS = Path(__file__).with_name("tale_hooks.py")
 FINALIZER = "tales.podling.test/kept"
 DEFINITION = {
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -47,8 +51,9 @@ core, custom = client.CoreV1Api(), client.CustomObjectsApi()
 
 
 @contextmanager
-def _operator(namespace):
-    with KopfRunner(["run", "--standalone", "--namespace", namespace, str(OPERATOR)], timeout=30) as runner:
+def _operator(namespace, *more):
+    files = [str(path) for path in (OPERATOR, *more)]
+    with KopfRunner(["run", "--standalone", "--namespace", namespace, *files], timeout=30) as runner:
         yield
     assert runner.exit_code == 0, runner.output
     assert runner.exception is None, runner.output
@@ -181,3 +186,49 @@ def plain_events_of_built_in_kinds_arrive(namespace):
         _until(lambda: _data(namespace, "watched-listed"), "what was there is listed")
         core.delete_namespaced_config_map("watched", namespace)
         _until(lambda: _data(namespace, "watched-gone"), "its deletion arrives")
+
+
+def admission_webhooks_change_refuse_and_warn(namespace):
+    """The operator runs outside of the cluster, which reaches it under an address of this machine."""
+    _define()
+    os.environ |= {"TALE_HOST": _own_address(), "TALE_NAMESPACE": namespace}
+    hooks = client.AdmissionregistrationV1Api()
+    name = f"{namespace}.tales.podling.test"
+    try:
+        with _operator(namespace, HOOKS):
+            _until(lambda: _has_hooks(hooks.read_mutating_webhook_configuration, name), "the mutating hook is known")
+            _until(lambda: _has_hooks(hooks.read_validating_webhook_configuration, name), "and the validating one")
+            _judge(namespace)
+            _delete(namespace)
+            _until(lambda: _gone(namespace), "it goes away")
+    finally:
+        hooks.delete_collection_mutating_webhook_configuration(field_selector=f"metadata.name={name}")
+        hooks.delete_collection_validating_webhook_configuration(field_selector=f"metadata.name={name}")
+
+
+def _judge(namespace):
+    with warnings.catch_warnings(record=True):
+        _tale(namespace, text="  a long tale ")
+    assert _read(namespace)["spec"]["text"] == "a long tale"
+    boring = {"spec": {"text": "boring"}}
+    try:
+        custom.patch_namespaced_custom_object("tales.podling.test", "v1", namespace, "tales", "one", boring)
+        raise AssertionError("a boring tale was accepted")
+    except ApiException as error:
+        assert error.status == 418, error
+        assert "kubernetes-admin is bored" in error.body, error.body
+
+
+def _own_address():
+    """Of this machine, as others reach it; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("198.51.100.1", 9))
+        return probe.getsockname()[0]
+
+
+def _has_hooks(read, name):
+    try:
+        return read(name).webhooks
+    except ApiException as error:
+        assert error.status == 404, error
+        return None
