@@ -40,8 +40,8 @@ LANES = 6
 FRESH = 2000
 """Requests after which what they left is deleted."""
 MAX_FAULTS = 20
-EXAMPLES = 10_000
-"""Hand-made cases for each example that schemathesis makes of an operation (some 500 operations)."""
+EXAMPLES = 50_000
+"""Hand-made cases for each example that schemathesis makes of an operation (some 700 operations)."""
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
 

@@ -10,6 +10,13 @@ OWN = (
     *(b"failed to convert new typed object", b"strconv.ParseUint: parsing", b"target.name: Required", b"target.kind: "),
     *(b"failed calling webhook ", b"conversion webhook for "),
     *(b"unknown patch type: ", b"does not contain declared merge key", b"doesn't match $setElementOrder"),
+    *(b'"expected a ', b"unable to find api field in struct ", b"data type is not struct, instead is: map"),
+    *(
+        b"The order in patch list:",
+        b"no elements in any of the given slices",
+        b"list element types are not identical: ",
+    ),
+    *(b"cannot merge lists without merge key for struct", b"merging lists cannot yet be specified in the patch"),
 )
 """What Kubernetes itself answers with 500: plain errors of its registry that nobody gave a status, and webhooks that
 must not fail and cannot be called."""

@@ -39,6 +39,9 @@ _PATHS = (
 )
 
 
+_COLUMNS = (".spec.n", ".spec.l[*]", ".spec.l[0:9]", ".metadata.creationTimestamp", ".spec", ".spec.a['b']", ".nowhere")
+
+
 def _rules() -> list[dict[str, Any]]:
     return [{"apiGroups": [GROUP], "apiVersions": ["*"], "operations": ["*"], "resources": ["*/*"]}]
 
@@ -49,9 +52,9 @@ def definition(rng: random.Random) -> list[bytes]:
     plural, kind = f"hostiles{number}", f"Hostile{number}"
     names: dict[str, Any] = {"plural": plural, "singular": kind.lower(), "kind": kind, "listKind": kind + "List"}
     if rng.random() < 0.2:
-        names |= {"shortNames": ["h", objects.word(rng)], "categories": ["all", objects.word(rng)]}
+        names |= {"shortNames": ["h", "hh"], "categories": ["all", rng.choice(("x", "x", objects.word(rng)))]}
     versions = [_version(rng, name, name == "v1") for name in ("v1", "v2")[: rng.choice((1, 1, 2))]]
-    scope = rng.choice(("Namespaced", "Namespaced", "Namespaced", "Cluster", "x"))
+    scope = rng.choices(("Namespaced", "Cluster", "x"), (40, 2, 1))[0]
     spec: dict[str, Any] = {"group": GROUP, "scope": scope, "names": names, "versions": versions}
     if rng.random() < 0.1:
         spec["conversion"] = rng.choice(({"strategy": "None"}, {"strategy": "Webhook"}, _conversion(rng)))
@@ -67,7 +70,11 @@ def definition(rng: random.Random) -> list[bytes]:
     objects.mutate(body, rng, rng.choice((0, 0, 0, 0, 1, 3)))
     schema = _schema_of(versions)
     space = f"/apis/{GROUP}/v1/namespaces/fuzz/{plural}"
-    sent = [_patch(f"{_DEFINITIONS}/{name}", body, "application/apply-patch+yaml", "?fieldManager=f&force=1")]
+    data = json.dumps(body).encode("utf-8", "surrogatepass")
+    sent = [request("POST", _DEFINITIONS, data, _JSON)]
+    kind_of_patch = rng.choice(("merge-patch+json", "merge-patch+json", "apply-patch+yaml"))
+    query = "?fieldManager=f&force=1" if kind_of_patch.startswith("apply") else ""
+    sent.append(_patch(f"{_DEFINITIONS}/{name}", body, f"application/{kind_of_patch}", query))
     for _ in range(rng.randrange(4)):
         found = {"apiVersion": f"{GROUP}/v1", "kind": kind, "metadata": {"name": rng.choice(NAMES[:3])}}
         after = after_openapi(schema, rng)
@@ -102,15 +109,18 @@ def _version(rng: random.Random, name: str, storage: bool) -> dict[str, Any]:
         "properties": {"spec": schema(rng), "status": schema(rng, 2), "extra": schema(rng, 1)},
     }
     if rng.random() < 0.3:
-        root["x-kubernetes-validations"] = [_validation(rng) for _ in range(rng.randrange(1, 4))]
+        root["x-kubernetes-validations"] = [_validation(rng, "object") for _ in range(rng.randrange(1, 4))]
     version: dict[str, Any] = {"name": name, "served": True, "storage": storage, "schema": {"openAPIV3Schema": root}}
     if rng.random() < 0.5:
-        scale = {"specReplicasPath": rng.choice(_PATHS), "statusReplicasPath": rng.choice(_PATHS)}
+        scale = {"specReplicasPath": ".spec.n", "statusReplicasPath": ".status.n"}
+        if rng.random() < 0.1:
+            scale[rng.choice((*scale, "labelSelectorPath"))] = rng.choice(_PATHS)
         version["subresources"] = {"status": {}} if rng.random() < 0.5 else {"status": {}, "scale": scale}
     if rng.random() < 0.3:
-        column = {"name": objects.word(rng), "type": rng.choice(("string", "integer", "date", "x"))}
-        version["additionalPrinterColumns"] = [{**column, "jsonPath": rng.choice(_PATHS)} for _ in range(3)]
-    if rng.random() < 0.2:
+        types = ("string", "integer", "number", "boolean", "date")
+        columns = [{"name": f"C{n}", "type": rng.choice(types), "jsonPath": rng.choice(_COLUMNS)} for n in range(3)]
+        version["additionalPrinterColumns"] = objects.mutate(columns, rng, rng.choice((0, 0, 0, 0, 1)))
+    if rng.random() < 0.05:
         version["selectableFields"] = [{"jsonPath": rng.choice(_PATHS)} for _ in range(rng.randrange(1, 10))]
     return version
 
@@ -123,29 +133,53 @@ def schema(rng: random.Random, depth: int = 0) -> dict[str, Any]:
         found |= _object(rng, depth)
     elif type_ == "array":
         found |= {"items": schema(rng, depth + 1)}
-        if rng.random() < 0.4:
-            found["x-kubernetes-list-type"] = rng.choice(("atomic", "set", "map", "x"))
-            found["x-kubernetes-list-map-keys"] = rng.choice((["a"], ["a", "b"], [], ["nowhere"]))
-    elif type_ == "string":
+        if rng.random() < 0.2:
+            found["x-kubernetes-list-type"] = rng.choice(("atomic", "atomic", "set", "map", "x"))
+            if found["x-kubernetes-list-type"] == "map":
+                found["x-kubernetes-list-map-keys"] = rng.choice((["a"], ["a", "b"], [], ["nowhere"]))
+    elif type_ == "string" and rng.random() < 0.4:
         found |= rng.choice(
             ({}, {"pattern": rng.choice(_PATTERNS)}, {"format": rng.choice(_FORMATS)}, {"enum": ["a", "b"]})
         )
     for key, choices in _KEYWORDS:
-        if rng.random() < 0.04:
+        if rng.random() < 0.012:
             found[key] = rng.choice(choices)
     if rng.random() < 0.12:
-        found["default"] = objects.value(rng) if rng.random() < 0.5 else after_openapi(found, rng)
+        found["default"] = objects.value(rng) if rng.random() < 0.1 else after_openapi(found, rng)
     if rng.random() < 0.05:
-        inner = [schema(rng, 4) for _ in range(rng.randrange(1, 4))]
-        found[rng.choice(("allOf", "anyOf", "oneOf"))] = inner
+        found[rng.choice(("allOf", "anyOf", "oneOf"))] = [_demand(rng) for _ in range(rng.randrange(1, 4))]
     if rng.random() < 0.03:
-        found["not"] = schema(rng, 4)
+        found["not"] = _demand(rng)
     if rng.random() < 0.15:
-        found["x-kubernetes-validations"] = [_validation(rng) for _ in range(rng.randrange(1, 3))]
+        found["x-kubernetes-validations"] = [_validation(rng, type_) for _ in range(rng.randrange(1, 3))]
     return found
 
 
-_FLAT = ("string", "integer", "number", "boolean", "x")
+def _demand(rng: random.Random) -> dict[str, Any]:
+    """What may stand below `anyOf`, and now and then what may not: a type."""
+    named = {"properties": {"a": {"maxLength": 1}, "n": {"minimum": 1}}}
+    found = rng.choice(
+        ({"required": ["a"]}, {"minimum": 1}, {"pattern": "^a"}, {"maxItems": 2}, named, {"enum": ["a", 1]})
+    )
+    return schema(rng, 4) if rng.random() < 0.1 else found
+
+
+_FLAT = ("string", "integer", "number", "boolean")
+_SOUND = {
+    "object": ("true", "self == self", "dyn(self) == dyn({})", "self == oldSelf", "[self].all(x, x == self)"),
+    "array": ("self.all(x, true)", "self.size() < 9", "self.exists_one(x, x == x)", "self.map(x, x).size() > 0"),
+    "string": (
+        "self.size() < 99",
+        "self.matches('^a+$')",
+        "self.matches('(a+)+$')",
+        "self == oldSelf",
+        "self in ['a']",
+    ),
+    "integer": ("self >= 0", "self < 100 || self == oldSelf", "10 / self > 1", "self + 9223372036854775807 > 0"),
+    "number": ("self >= 0.0", "double(self) < 1e300", "string(self) != ''"),
+    "boolean": ("self || !self", "self == oldSelf"),
+}
+"""Rules that are well typed, mostly: what an expression at random hardly ever is."""
 _KEYWORDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("nullable", (True, False, "x")),
     ("minimum", (0, -1, 1e308, "x")),
@@ -184,12 +218,13 @@ def _object(rng: random.Random, depth: int) -> dict[str, Any]:
     return {"properties": {name: schema(rng, depth + 1) for name in names}}
 
 
-def _validation(rng: random.Random) -> dict[str, Any]:
-    rule: dict[str, Any] = {"rule": expression(rng)}
+def _validation(rng: random.Random, type_: str) -> dict[str, Any]:
+    sound = rng.random() < 0.8
+    rule: dict[str, Any] = {"rule": rng.choice(_SOUND.get(type_, ("true",))) if sound else expression(rng)}
     if rng.random() < 0.2:
-        rule["messageExpression"] = expression(rng)
+        rule["messageExpression"] = rng.choice(("'a' + 'b'", "'x'.replace('x', 'y')", "''", expression(rng, 4)))
     for key, choices in _RULE_KEYWORDS:
-        if rng.random() < 0.1:
+        if rng.random() < 0.04:
             rule[key] = rng.choice(choices)
     return rule
 
@@ -197,7 +232,7 @@ def _validation(rng: random.Random) -> dict[str, Any]:
 _RULE_KEYWORDS: tuple[tuple[str, tuple[Any, ...]], ...] = (
     ("message", ("no", "a\nb", "", "x" * 3000)),
     ("reason", ("FieldValueRequired", "FieldValueInvalid", "x")),
-    ("fieldPath", (".a", ".a.b", ".l[0]", "x", ".", "['a']")),
+    ("fieldPath", (".a", "x")),
     ("optionalOldSelf", (True, False)),
 )
 

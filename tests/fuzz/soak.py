@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import random
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -141,7 +143,7 @@ class Soak:
             if status >= 500:
                 self.faults.append(f"{action} {path}: {status}")
             await asyncio.sleep(rng.random() * 0.08)
-        writer.close()
+        await _close(writer)
 
     # Watchers
 
@@ -168,14 +170,27 @@ class Soak:
             writer.transport.abort()
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self._place.port, ssl=self._tls)
+        """Who is cancelled meanwhile leaves no connection half made."""
+        connecting = asyncio.ensure_future(asyncio.open_connection("127.0.0.1", self._place.port, ssl=self._tls))
+        try:
+            return await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            _, writer = await connecting
+            writer.transport.abort()
+            raise
 
     async def _fetch(self, method: str, path: str) -> Any:
         reader, writer = await self._connect()
         writer.write(request(method, path))
         _, body = await _answer(reader)
-        writer.close()
+        await _close(writer)
         return json.loads(body)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with contextlib.suppress(ConnectionError, ssl.SSLError):
+        await writer.wait_closed()
 
 
 async def _head(reader: asyncio.StreamReader) -> tuple[int, dict[str, str]]:

@@ -98,3 +98,16 @@ def label_selector(selector: Object | None) -> str:
 def _requirement(term: Object) -> str:
     values = plain(term.get("values") or [])
     return f"LabelSelectorRequirement{{Key:{term['key']},Operator:{term['operator']},Values:{values},}}"
+
+
+_MOST = 2**64 - 1
+
+
+def parse_uint(text: str) -> int:
+    """An unsigned number of 64 bits, as `strconv.ParseUint` reads it. Raises ValueError in its words."""
+    digits = text.lstrip("0")
+    if not (text.isascii() and text.isdecimal()):
+        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: invalid syntax")
+    if len(digits) > len(str(_MOST)) or int(digits or "0") > _MOST:
+        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: value out of range")
+    return int(digits or "0")

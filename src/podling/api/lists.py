@@ -25,6 +25,7 @@ from podling.api.errors import (
     invalid,
     not_supported,
 )
+from podling.api.gotext import parse_uint
 from podling.api.registry import Registry
 from podling.api.requests import Query
 from podling.api.resources import Resource
@@ -291,19 +292,10 @@ def parse_version(version: str) -> int:
     """A resourceVersion parameter of a get or watch as a number; `0` for none. A bad one is a plain 500 there."""
     if not version:
         return 0
-    if not (version.isascii() and version.isdecimal()):
-        raise _bad_version(version, "invalid syntax")
-    if len(version.lstrip("0")) > len(str(_MOST)) or int(version) > _MOST:
-        raise _bad_version(version, "value out of range")
-    return int(version)
-
-
-_MOST = 2**64 - 1
-
-
-def _bad_version(version: str, why: str) -> ApiError:
-    problem = f'strconv.ParseUint: parsing "{version}": {why}'
-    return ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {problem}')
+    try:
+        return parse_uint(version)
+    except ValueError as error:
+        raise ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {error}') from None
 
 
 def too_large(wanted: int, present: int) -> ApiError:

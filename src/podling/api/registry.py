@@ -32,6 +32,7 @@ from podling.api.errors import (
     required,
 )
 from podling.api.field_sets import Comparison
+from podling.api.gotext import parse_uint
 from podling.api.lifecycle import DeleteOptions
 from podling.api.requests import Call
 from podling.api.resources import Resource, Write
@@ -755,10 +756,10 @@ def _unstored(resource: Resource, key: Key, obj: Object, revision: int = 0) -> E
 
 
 def _parse_expected(metadata: Object) -> int:
-    version = cast(str, metadata.get("resourceVersion") or "0")
-    if not version.isdecimal():
-        raise ApiError(500, "", f'strconv.ParseUint: parsing "{version}": invalid syntax')
-    return int(version)
+    try:
+        return parse_uint(cast(str, metadata.get("resourceVersion") or "0"))
+    except ValueError as error:
+        raise ApiError(500, "", str(error)) from None
 
 
 def _exists(resource: Resource, existing: Entry) -> ApiError:

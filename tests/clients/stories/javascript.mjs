@@ -153,3 +153,30 @@ async function listsDirectories(k8s, config, namespace) {
   });
   assert.ok(said().includes("usr"), said());
 }
+
+export async function usageIsShown(k8s, namespace) {
+  const config = configuration(k8s);
+  const core = config.makeApiClient(k8s.CoreV1Api);
+  const metrics = new k8s.Metrics(config);
+  await until(async () => (await metrics.getNodeMetrics()).items.length > 0, "usage of nodes");
+  const [node] = await k8s.topNodes(core);
+  assert.ok(node.CPU.Capacity > 0 && node.Memory.Capacity > 0n, JSON.stringify(node.Node.metadata));
+  assert.deepEqual((await metrics.getPodMetrics(namespace)).items, []);
+}
+
+export async function aWatchEndsInTimeAndAfterAnError(k8s, namespace) {
+  const config = configuration(k8s);
+  const core = config.makeApiClient(k8s.CoreV1Api);
+  await core.createNamespacedConfigMap({ namespace, body: configMap("one", {}) });
+  const path = `/api/v1/namespaces/${namespace}/configmaps`;
+  const seen = [];
+  const ended = (query) =>
+    new Promise((resolve) => {
+      const told = (kind, object) => seen.push(`${kind} ${object.metadata?.name ?? object.code}`);
+      new k8s.Watch(config).watch(path, query, told, resolve);
+    });
+  await ended({ labelSelector: "kind=story", timeoutSeconds: 1 });
+  assert.deepEqual(seen, ["ADDED one"]);
+  const refused = await ended({ resourceVersion: "x" });
+  assert.ok(refused instanceof Error, String(refused));
+}

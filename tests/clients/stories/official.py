@@ -5,7 +5,7 @@ import socket
 import threading
 import time
 
-from kubernetes import client, config, watch
+from kubernetes import client, config, utils, watch
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError
@@ -264,6 +264,21 @@ def _deployment(replicas):
             "template": {"metadata": {"labels": {"app": "web"}}, "spec": template["spec"]},
         },
     }
+
+
+def manifests_are_created_from_yaml(namespace):
+    deployment = _deployment(0)
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "web"}}
+    role = {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "web"}, "rules": []}
+    manifests = [deployment, {"apiVersion": "v1", "kind": "List", "items": [account, role]}]
+    utils.create_from_yaml(client.ApiClient(), yaml_objects=manifests, namespace=namespace)
+    assert apps.read_namespaced_deployment("web", namespace).spec.replicas == 0
+    assert core.read_namespaced_service_account("web", namespace).metadata.uid
+    try:
+        utils.create_from_yaml(client.ApiClient(), yaml_objects=manifests, namespace=namespace)
+        raise AssertionError("what is there was created again")
+    except utils.FailToCreateError as error:
+        assert [e.status for e in error.api_exceptions] == [409, 409, 409], error
 
 
 def every_group_and_version_is_served(namespace):

@@ -21,6 +21,8 @@ from apicore import (
     run,
 )
 
+from podling.api.errors import ApiError
+from podling.api.lists import parse_version
 from podling.api.requests import parse_path
 from podling.api.selectors import parse_field_selector, parse_label_selector
 
@@ -275,3 +277,19 @@ def test_paths_are_taken_apart_as_kubernetes_does(method: str, path: str, expect
 def test_a_watch_is_asked_for_by_the_query_of_a_collection_only() -> None:
     assert parse_path("GET", "/api/v1/pods", watch=True).verb == "watch"
     assert parse_path("GET", "/api/v1/namespaces/x/pods/p", watch=True).verb == "get"
+
+
+@pytest.mark.parametrize(
+    ("version", "problem"),
+    [
+        ("x", "invalid syntax"),
+        ("\uff11", "invalid syntax"),
+        ("9" * 5000, "value out of range"),
+        (str(2**64), "value out of"),
+    ],
+)
+def test_a_version_that_is_no_number_of_64_bits_is_refused(version: str, problem: str) -> None:
+    with pytest.raises(ApiError, match=problem) as caught:
+        parse_version(version)
+    assert caught.value.code == 500
+    assert parse_version("0" * 5000 + "7") == 7
