@@ -144,8 +144,17 @@ def _mutated(policy: Policy, kind: str, source: str, program: Program, given: Ob
     return _patched(given["object"], value) if kind == "JSONPatch" else _applied(given["object"], value, node)
 
 
-def _patched(obj: Object, operations: list[Any]) -> Object:
+def _patched(obj: Object, made: Any) -> Object:
+    """The compiler checks what an expression gives, but where that is `dyn` only its value tells."""
+    from podling.cel.values import Struct
+
+    wanted = "type mismatch: JSONPatchType.expression should evaluate to array"
+    if not isinstance(made, list):
+        raise Unmutated(wanted)
+    operations = cast("list[Any]", made)
     for operation in operations:
+        if not isinstance(operation, Struct) or operation.type != "JSONPatch":
+            raise Unmutated(f"{wanted} of JSONPatch")
         value = operation.get("value")
         _check_names(value, getattr(value, "type", ""))
     try:
@@ -157,6 +166,10 @@ def _patched(obj: Object, operations: list[Any]) -> Object:
 
 
 def _applied(obj: Object, made: Any, node: Node) -> Object:
+    from podling.cel.values import Struct, type_name
+
+    if not isinstance(made, Struct):
+        raise Unmutated(f"unsupported return type from ApplyConfiguration expression: {type_name(made)}")
     _check_names(made, "Object")
     config = {**cast(Object, plain(made)), "apiVersion": obj["apiVersion"], "kind": obj["kind"]}
     wrong = field_sets.problems(config, node)

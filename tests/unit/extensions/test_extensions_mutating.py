@@ -139,6 +139,9 @@ def test_a_policy_that_wants_to_is_asked_again_when_a_later_one_has_changed_the_
         (applies("Object{spec: Object.spec{nope: 1}}"), ".spec.nope: field not declared in schema"),
         (patches("[JSONPatch{op: 'add', path: '/a/b/c', value: 1}]"), "JSONPath: "),
         (applies("object.spec.missing"), "resulted in error: no such key: missing"),
+        (applies("dyn(1)"), "unsupported return type from ApplyConfiguration expression: int"),
+        (patches("dyn(1)"), "type mismatch: JSONPatchType.expression should evaluate to array"),
+        (patches("dyn([1])"), "type mismatch: JSONPatchType.expression should evaluate to array of JSONPatch"),
     ],
 )
 def test_a_mutation_that_cannot_be_made_refuses_the_write_unless_it_may_fail(
