@@ -54,7 +54,8 @@ def faults(ground: Ground, examples: int, seed: int, groups: tuple[str, ...] = (
         tried = next((line.strip() for line in done.stdout.splitlines() if " generated" in line), "nothing tried")
         print(f"schemathesis {group}: {tried}", flush=True)
         if done.returncode != 0:
-            found.append(f"schemathesis {group}:\n{done.stdout[-4000:]}\n{done.stderr[-1000:]}")
+            told = "\n".join(line[:1000] for line in done.stdout.splitlines())
+            found.append(f"schemathesis {group}:\n{told[-10_000:]}\n{done.stderr[-1000:]}")
             print(found[-1], flush=True)
     return found
 
