@@ -176,7 +176,8 @@ class Definitions:
             rest = [finalizer for finalizer in meta.finalizers(definition) if finalizer != CLEANUP]
             metadata = {**definition["metadata"], "finalizers": rest}
             try:
-                await self._client.update(DEFINITIONS, {**definition, "metadata": metadata})
+                # By its status, as upstream: there nobody asks what its versions were once stored as.
+                await self._client.update_status(DEFINITIONS, {**definition, "metadata": metadata})
             except ApiError as error:
                 if error.code != 409:
                     _log.warning("definition %s cannot go: %s", name, error)

@@ -164,6 +164,9 @@ def test_a_deleted_definition_takes_its_instances_with_it(tmp_path: Path) -> Non
             await until(lambda: len(here.client.list(WIDGETS)) == 1)
             going = here.client.get(DEFINITIONS, "", WIDGETS)
             assert going is not None and meta.condition_is(going, "Terminating")
+            # What somebody has noted there must not keep it.
+            status = {**going["status"], "storedVersions": ["v1", "never"]}
+            await here.client.update_status(DEFINITIONS, {**going, "status": status})
             await here.client.patch(WIDGETS, "default", "two", {"metadata": {"finalizers": None}})
             await until(lambda: here.client.get(DEFINITIONS, "", WIDGETS) is None)
             await until(lambda: here.server.served.by_name(WIDGETS) is None)
