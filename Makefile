@@ -41,10 +41,10 @@ bench-controllers: $(DEV_STAMP)
 	$(BIN)/python -m bench controllers $(BENCH_ARGS)
 
 fuzz: $(DEV_STAMP)
-	PYTHONPATH=.:tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz $(FUZZ_ARGS)
 
 soak: $(DEV_STAMP)
-	PYTHONPATH=.:tests $(BIN)/python -m fuzz.soak $(SOAK_ARGS)
+	PYTHONPATH=tests $(BIN)/python -m fuzz.soak $(SOAK_ARGS)
 
 # Recorded behaviour of a real cluster; the recordings are not part of this repository.
 oracle: $(DEV_STAMP)
