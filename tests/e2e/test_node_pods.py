@@ -39,7 +39,7 @@ def test_ends_are_reported_with_code_and_message(tell: Stories) -> None:
     assert (saw["a"]["exitCode"], saw["a"]["reason"], saw["a"]["message"]) == (3, "Error", "hello")
     assert (saw["b"]["exitCode"], saw["b"]["message"]) == (1, "from-logs\n")
     assert (saw["c"]["exitCode"], saw["c"]["reason"]) == (0, "Completed")
-    assert (saw["d"]["exitCode"], saw["d"]["reason"]) == (127, "StartError")
+    assert (saw["d"]["exitCode"], saw["d"]["reason"]) == (128, "StartError")
 
 
 def test_hooks_run_and_a_follower_sees_the_end(tell: Stories) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from podling.api import meta, quantity
 from podling.node.state import part
@@ -50,6 +50,14 @@ def pod_limits(pod: Object) -> Limits:
     if memory is not None:
         found["memory_bytes"] = max([memory, *(limits.get("memory_bytes", 0) for limits in once)])
     return found
+
+
+def memory_volume(source: Object, pod: Object, allocatable: Mapping[str, str]) -> int:
+    """Bytes of an `emptyDir` in memory: no more than the pod may use, or all pods of the node."""
+    most = [whole(allocatable["memory"])] if "memory" in allocatable else []
+    limit = pod_limits(pod).get("memory_bytes")
+    wanted = whole(source["sizeLimit"]) if source.get("sizeLimit") else 0
+    return min((size for size in (*most, limit, wanted) if size), default=0)
 
 
 def _requested_millis(container: Object) -> int:

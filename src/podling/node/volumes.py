@@ -17,11 +17,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from podling.api import meta, quantity
+from podling.api import meta
 from podling.api.client import Client
 from podling.api.errors import ApiError
 from podling.images.errors import ImageError
-from podling.node import atomic, pull_secrets
+from podling.node import amounts, atomic, pull_secrets
 from podling.node.environment import ConfigError, PodContext, expand, names_in
 from podling.node.interfaces import Images
 from podling.node.payload import TokenRequest, VolumeError, is_payload, payload, token_requests
@@ -72,7 +72,7 @@ class Volumes:
         if is_payload(volume):
             await self._set_up_payload(volume, context, now)
         elif name not in self._paths:
-            self._paths[name] = await self._directory_of(volume, context.pod)
+            self._paths[name] = await self._directory_of(volume, context)
 
     async def _set_up_payload(self, volume: Object, context: PodContext, now: float) -> None:
         for request in token_requests(volume):
@@ -92,7 +92,8 @@ class Volumes:
         expires = meta.parse_time(meta.status(answer)["expirationTimestamp"]).timestamp()
         self._tokens[request] = _Token(meta.status(answer)["token"], now + (expires - now) * _RENEWED_AFTER)
 
-    async def _directory_of(self, volume: Object, pod: Object) -> Path:
+    async def _directory_of(self, volume: Object, context: PodContext) -> Path:
+        pod = context.pod
         if "hostPath" in volume:
             return _host_path(volume["hostPath"])
         if "persistentVolumeClaim" in volume:
@@ -106,19 +107,19 @@ class Volumes:
             self._read_only.add(volume["name"])
             return await self._image(volume, pod)
         if "emptyDir" in volume or not volume.keys() - {"name"}:
-            return self._empty_directory(volume, pod)
+            return self._empty_directory(volume, context)
         kind = next(iter(volume.keys() - {"name"}))
         raise VolumeError(f"volumes of type {kind} are not supported on this node")
 
-    def _empty_directory(self, volume: Object, pod: Object) -> Path:
+    def _empty_directory(self, volume: Object, context: PodContext) -> Path:
         source = part(volume, "emptyDir")
         path = self._directory / "empty" / volume["name"]
         path.mkdir(parents=True, exist_ok=True)
         if source.get("medium") == "Memory" and not path.is_mount():
-            limit = quantity.of(source["sizeLimit"]).value if source.get("sizeLimit") else 0
+            limit = amounts.memory_volume(source, context.pod, context.allocatable)
             syscalls.mount("tmpfs", str(path), "tmpfs", 0, f"size={limit}" if limit else None)
         path.chmod(0o777)
-        group = _fs_group(pod)
+        group = _fs_group(context.pod)
         if group is not None:
             atomic.give_to_group(path, group)
             path.chmod(0o2777)

@@ -301,3 +301,20 @@ class TestAmounts:
         limited = {"name": "a", "resources": {"limits": {"cpu": "1", "memory": "1Mi"}}}
         pod = make_pod(containers=[limited, {"name": "b", "resources": {"limits": {"memory": "2Mi"}}}])
         assert amounts.pod_limits(pod) == {"cpu_shares": 1024, "memory_bytes": 3 * 2**20}
+
+
+@pytest.mark.parametrize(
+    ("source", "limits", "size"),
+    [
+        ({}, {}, 4 << 30),
+        ({"sizeLimit": "1Gi"}, {}, 1 << 30),
+        ({}, {"memory": "2Gi"}, 2 << 30),
+        ({"sizeLimit": "3Gi"}, {"memory": "2Gi"}, 2 << 30),
+        ({"sizeLimit": "8Gi"}, {}, 4 << 30),
+    ],
+)
+def test_a_volume_in_memory_holds_no_more_than_the_pod_may_use(
+    source: dict[str, Any], limits: dict[str, str], size: int
+) -> None:
+    pod = make_pod(containers=[{"name": "app", "image": "app:v1", "resources": {"limits": limits}}])
+    assert amounts.memory_volume(source, pod, {"memory": "4Gi"}) == size
