@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ from podling.store.types import Change, Object
 RESOURCE = "endpoints"
 MANAGED_BY_LABEL = "endpoints.kubernetes.io/managed-by"
 MANAGER = "endpoint-controller"
+OVER_CAPACITY = "endpoints.kubernetes.io/over-capacity"
+MAX_ADDRESSES = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,29 +30,37 @@ class Snapshot:
     service: Object | None
     pods: Sequence[Object]
     endpoints: Object | None
+    trigger: str | None = None
+    """When what is new began."""
 
 
-def observe(client: Client, key: ObjectKey) -> Snapshot | None:
+def observe(client: Client, times: servicing.TriggerTimes, key: ObjectKey) -> Snapshot | None:
     service = client.get("services", key.namespace, key.name)
     endpoints = client.get(RESOURCE, key.namespace, key.name)
     if service is None:
+        times.forget(key)
         return Snapshot(service=None, pods=[], endpoints=endpoints)
     if not servicing.has_endpoints(service):
         return None
-    return Snapshot(service=service, pods=servicing.selected_pods(client, service), endpoints=endpoints)
+    pods = servicing.selected_pods(client, service)
+    return Snapshot(service=service, pods=pods, endpoints=endpoints, trigger=times.latest(service, pods))
 
 
 def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
     service, old = snapshot.service, snapshot.endpoints
     if service is None:
         return [_delete(old)] if old is not None else []
-    wanted = subsets(service, snapshot.pods)
+    every = subsets(service, snapshot.pods)
+    wanted = truncated(every)
     labels = _labels(service)
+    over = {OVER_CAPACITY: "truncated"} if wanted != every else {}
+    annotations = {k: v for k, v in meta.annotations(old or {}).items() if k != OVER_CAPACITY} | over
+    told = servicing.triggered(annotations, snapshot.trigger)
     if old is None:
-        return [_create(service, labels, wanted)]
-    if meta.items(old, "subsets") == wanted and meta.labels(old) == labels:
+        return [_create(service, labels, told, wanted)]
+    if meta.items(old, "subsets") == wanted and meta.labels(old) == labels and annotations == meta.annotations(old):
         return []
-    changed = {**old, "metadata": {**old["metadata"], "labels": labels}, "subsets": wanted}
+    changed = {**old, "metadata": {**old["metadata"], "labels": labels, "annotations": told}, "subsets": wanted}
     ready = sum(len(s.get("addresses", [])) for s in wanted)
     return [
         Update(
@@ -84,12 +95,29 @@ def _delete(endpoints: Object) -> Delete:
     )
 
 
-def _create(service: Object, labels: dict[str, str], wanted: Sequence[Object]) -> Create:
-    new: Object = {
-        "apiVersion": "v1",
-        "kind": "Endpoints",
-        "metadata": {"name": meta.name(service), "namespace": meta.namespace(service), "labels": labels},
-    }
+def truncated(subsets: Sequence[Object]) -> list[Object]:
+    """No more than a thousand addresses, each subset its share of them; ready ones before others."""
+    ready = sum(len(s.get("addresses", ())) for s in subsets)
+    others = sum(len(s.get("notReadyAddresses", ())) for s in subsets)
+    if ready + others <= MAX_ADDRESSES:
+        return list(subsets)
+    kind, total = ("addresses", ready) if ready > MAX_ADDRESSES else ("notReadyAddresses", others)
+    room = most = MAX_ADDRESSES - (0 if kind == "addresses" else ready)
+    cut: list[Object] = []
+    for subset in subsets:
+        found: list[Object] = subset.get(kind, [])
+        kept = found[: min(room, math.ceil(len(found) * most / total))]
+        room -= len(kept)
+        rest = {k: v for k, v in subset.items() if k not in (kind, "notReadyAddresses")}
+        cut.append({**rest, **({kind: kept} if kept else {})})
+    return cut
+
+
+def _create(service: Object, labels: dict[str, str], annotations: dict[str, str], wanted: Sequence[Object]) -> Create:
+    metadata: Object = {"name": meta.name(service), "namespace": meta.namespace(service), "labels": labels}
+    if annotations:
+        metadata["annotations"] = annotations
+    new: Object = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata}
     if wanted:
         new["subsets"] = list(wanted)
     return Create(
@@ -154,6 +182,7 @@ def _leftover(client: Client, change: Change) -> Iterable[ObjectKey]:
 
 
 def controller() -> Controller:
+    times = servicing.TriggerTimes()
     return Controller(
         name="endpoint-controller",
         user=service_account("endpoint-controller"),
@@ -163,5 +192,5 @@ def controller() -> Controller:
             Watch(resource="pods", keys=servicing.services_of_pod),
             Watch(resource=RESOURCE, keys=_leftover),
         ),
-        reconcile=looking(observe, decide),
+        reconcile=looking(lambda client, key: observe(client, times, key), decide),
     )

@@ -7,7 +7,7 @@ another write is needed anyway, then where there is room, and only then into new
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import orjson
@@ -29,6 +29,12 @@ _RESERVED_LABELS = frozenset({SERVICE_LABEL, MANAGED_BY_LABEL, servicing.HEADLES
 _NEAR = frozenset({"PreferClose", "PreferSameZone", "PreferSameNode"})
 
 
+Ports = bytes
+"""A list of ports as canonical JSON: what endpoints must share to be in one slice."""
+Identity = tuple[str, ...]
+"""What makes an endpoint the same one: its addresses and its pod."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     service: Object
@@ -36,25 +42,62 @@ class Snapshot:
     nodes: Mapping[str, Object]
     slices: Sequence[Object]
     """The slices of this service that this controller manages."""
+    trigger: str | None = None
+    """When what is new began."""
+    made: dict[tuple[str, str], _Made] = field(default_factory=dict[tuple[str, str], "_Made"])
+    """Endpoints made before, by uid and family: of many pods few are new at each look."""
 
 
-def observe(client: Client, key: ObjectKey) -> Snapshot | None:
-    service = client.get("services", key.namespace, key.name)
-    if service is None or meta.deleting(service) or not servicing.has_endpoints(service):
-        return None
-    pods = servicing.selected_pods(client, service)
-    names = {meta.spec(pod).get("nodeName", "") for pod in pods}
-    nodes = {name: node for name in names if name and (node := client.get("nodes", "", name)) is not None}
-    return Snapshot(service=service, pods=pods, nodes=nodes, slices=slices_of(client, key, MANAGER))
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What came of a pod on a node; the same as long as these are."""
+
+    pod: Object
+    place: tuple[bool, str | None]
+    """Whether its node is there, and its zone."""
+    endpoint: Object | None
+    ports: Ports
+
+
+class Observer:
+    """Observes, and remembers from look to look what each service's endpoints were made of."""
+
+    def __init__(self) -> None:
+        self._times = servicing.TriggerTimes()
+        self._made: dict[ObjectKey, tuple[Object, dict[tuple[str, str], _Made]]] = {}
+
+    def observe(self, client: Client, key: ObjectKey) -> Snapshot | None:
+        service = client.get("services", key.namespace, key.name)
+        if service is None or meta.deleting(service) or not servicing.has_endpoints(service):
+            self._times.forget(key)
+            self._made.pop(key, None)
+            return None
+        pods = servicing.selected_pods(client, service)
+        names = {meta.spec(pod).get("nodeName", "") for pod in pods}
+        nodes = {name: node for name in names if name and (node := client.get("nodes", "", name)) is not None}
+        return Snapshot(
+            service=service,
+            pods=pods,
+            nodes=nodes,
+            slices=slices_of(client, key, MANAGER),
+            trigger=self._times.latest(service, pods),
+            made=self._made_for(key, service, pods),
+        )
+
+    def _made_for(self, key: ObjectKey, service: Object, pods: Sequence[Object]) -> dict[tuple[str, str], _Made]:
+        spec, made = self._made.get(key, ({}, {}))
+        if spec != meta.spec(service):
+            made = {}
+        elif len(made) > 2 * len(pods) + MAX_ENDPOINTS:
+            present = {meta.uid(pod) for pod in pods}
+            made = {who: what for who, what in made.items() if who[0] in present}
+        self._made[key] = (meta.spec(service), made)
+        return made
 
 
 def slices_of(client: Client, key: ObjectKey, manager: str) -> list[Object]:
     wanted = {SERVICE_LABEL: key.name, MANAGED_BY_LABEL: manager}
     return [s for s in client.list(RESOURCE, key.namespace) if meta.matches_labels(wanted, meta.labels(s))]
-
-
-Ports = bytes
-"""A list of ports as canonical JSON: what endpoints must share to be in one slice."""
 
 
 def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
@@ -64,20 +107,29 @@ def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
         for s in snapshot.slices
         if s["addressType"] not in families
     ]
+    actions += [
+        _delete(s, "it is of an earlier service of that name")
+        for s in snapshot.slices
+        if s["addressType"] in families and not _is_owned(s, snapshot.service)
+    ]
     for address_type in families:
         actions += _decide_family(snapshot, address_type)
     return actions
+
+
+def _is_owned(slice: Object, service: Object) -> bool:
+    return any(r["uid"] == meta.uid(service) for r in meta.owner_references(slice))
 
 
 def _decide_family(snapshot: Snapshot, address_type: str) -> list[Action]:
     desired = _desired(snapshot, address_type)
     existing: dict[Ports, list[Object]] = {}
     for slice in snapshot.slices:
-        if slice["addressType"] == address_type:
+        if slice["addressType"] == address_type and _is_owned(slice, snapshot.service):
             existing.setdefault(_ports_key(meta.items(slice, "ports")), []).append(slice)
     if not desired:
         desired[_ports_key([])] = []
-    builder = _Builder(snapshot.service, address_type)
+    builder = _Builder(snapshot.service, address_type, snapshot.trigger)
     for ports in sorted(existing.keys() | desired.keys()):
         builder.pack(orjson.loads(ports), existing.get(ports, []), desired.get(ports, []), keep=ports in desired)
     return builder.finished()
@@ -87,11 +139,22 @@ def _desired(snapshot: Snapshot, address_type: str) -> dict[Ports, list[Object]]
     """The endpoints as they should be, by their ports."""
     desired: dict[Ports, list[Object]] = {}
     for pod in snapshot.pods:
-        endpoint = _endpoint(snapshot, pod, address_type)
-        if endpoint is not None:
-            ports = servicing.pod_ports(snapshot.service, pod)
-            desired.setdefault(_ports_key(ports), []).append(endpoint)
+        made = _made(snapshot, pod, address_type)
+        if made.endpoint is not None:
+            desired.setdefault(made.ports, []).append(made.endpoint)
     return desired
+
+
+def _made(snapshot: Snapshot, pod: Object, address_type: str) -> _Made:
+    node = snapshot.nodes.get(meta.spec(pod).get("nodeName", ""))
+    place = (node is not None, meta.labels(node).get("topology.kubernetes.io/zone") if node else None)
+    who = (meta.uid(pod), address_type)
+    made = snapshot.made.get(who)
+    if made is None or made.pod is not pod or made.place != place:
+        endpoint = _endpoint(snapshot.service, pod, address_type, place)
+        ports = _ports_key(servicing.pod_ports(snapshot.service, pod)) if endpoint is not None else b""
+        made = snapshot.made[who] = _Made(pod, place, endpoint, ports)
+    return made
 
 
 def _ports_key(ports: Sequence[Object]) -> Ports:
@@ -99,26 +162,25 @@ def _ports_key(ports: Sequence[Object]) -> Ports:
     return orjson.dumps(ordered, option=orjson.OPT_SORT_KEYS)
 
 
-def _endpoint(snapshot: Snapshot, pod: Object, address_type: str) -> Object | None:
+def _endpoint(service: Object, pod: Object, address_type: str, place: tuple[bool, str | None]) -> Object | None:
     if not servicing.can_serve(pod, terminating=True):
         return None
     addresses = [a for a in servicing.addresses(pod) if servicing.family(a) == address_type]
     node_name: str = meta.spec(pod).get("nodeName", "")
-    publish = bool(meta.spec(snapshot.service).get("publishNotReadyAddresses"))
-    node = snapshot.nodes.get(node_name)
-    if not addresses or (node is None and not publish):
+    publish = bool(meta.spec(service).get("publishNotReadyAddresses"))
+    has_node, zone = place
+    if not addresses or not (has_node or publish):
         return None
     serving, terminating = podlib.is_ready(pod), meta.deleting(pod)
     ready = publish or (serving and not terminating)
-    zone = meta.labels(node).get("topology.kubernetes.io/zone") if node else None
     endpoint: Object = {
         "addresses": addresses,
         "conditions": {"ready": ready, "serving": serving, "terminating": terminating},
         "targetRef": servicing.target(pod),
     }
-    optional = {"hostname": servicing.hostname(pod, snapshot.service), "nodeName": node_name, "zone": zone}
+    optional = {"hostname": servicing.hostname(pod, service), "nodeName": node_name, "zone": zone}
     endpoint |= {field: value for field, value in optional.items() if value}
-    hints = _hints(snapshot.service, node_name, zone)
+    hints = _hints(service, node_name, zone)
     return {**endpoint, "hints": hints} if hints and ready else endpoint
 
 
@@ -136,10 +198,11 @@ def _hints(service: Object, node_name: str, zone: str | None) -> Object:
 class _Builder:
     """Packs desired endpoints into slices, changing as few as it can."""
 
-    def __init__(self, service: Object, address_type: str) -> None:
+    def __init__(self, service: Object, address_type: str, trigger: str | None) -> None:
         self.service = service
         self.address_type = address_type
         self.labels = slice_labels(service)
+        self.trigger = trigger
         self.updates: list[Action] = []
         self.new: list[Object] = []
         self.empty: list[Object] = []
@@ -175,7 +238,7 @@ class _Builder:
         if placeholder:
             self._create(ports, [])
 
-    def _kept(self, slice: Object, waiting: dict[bytes, Object]) -> list[Object]:
+    def _kept(self, slice: Object, waiting: dict[Identity, Object]) -> list[Object]:
         """The slice's endpoints that are still wanted, as they are now; they no longer wait."""
         found = (waiting.pop(_identity(e), None) for e in meta.items(slice, "endpoints"))
         return [e for e in found if e is not None]
@@ -199,7 +262,8 @@ class _Builder:
     def _update(self, slice: Object, endpoints: Sequence[Object]) -> None:
         if self._is_current(slice, endpoints):
             return
-        metadata = {**slice["metadata"], "labels": self.labels}
+        annotations = servicing.triggered(meta.annotations(slice), self.trigger)
+        metadata = {**slice["metadata"], "labels": self.labels, "annotations": annotations}
         changed = {**slice, "metadata": metadata, "endpoints": list(endpoints)}
         self.updates.append(Update(why=_difference(slice, endpoints), resource=RESOURCE, object=changed))
 
@@ -211,6 +275,7 @@ class _Builder:
                 "generateName": f"{meta.name(self.service)}-",
                 "namespace": meta.namespace(self.service),
                 "labels": self.labels,
+                "annotations": servicing.triggered({}, self.trigger),
                 "ownerReferences": [meta.new_controller_reference(self.service)],
             },
             "addressType": self.address_type,
@@ -221,9 +286,8 @@ class _Builder:
         self.new.append(new)
 
 
-def _identity(endpoint: Object) -> bytes:
-    """What makes an endpoint the same one: its addresses and its pod."""
-    return orjson.dumps([endpoint["addresses"], meta.part(endpoint, "targetRef").get("uid")])
+def _identity(endpoint: Object) -> Identity:
+    return (meta.part(endpoint, "targetRef").get("uid", ""), *endpoint["addresses"])
 
 
 def _difference(slice: Object, endpoints: Sequence[Object]) -> str:
@@ -292,5 +356,5 @@ def controller() -> Controller:
             Watch(resource="nodes", keys=_of_node),
             Watch(resource=RESOURCE, keys=_of_slice),
         ),
-        reconcile=looking(observe, decide),
+        reconcile=looking(Observer().observe, decide),
     )

@@ -5,7 +5,7 @@ Source: "Service" and "EndpointSlices" in the Kubernetes documentation, and the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from podling.api import meta
 from podling.api.client import Client
@@ -14,6 +14,36 @@ from podling.controllers.runtime import ObjectKey, key_of
 from podling.store.types import Change, Object
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
+
+
+TRIGGER_TIME = "endpoints.kubernetes.io/last-change-trigger-time"
+
+
+class TriggerTimes:
+    """When what caused a change of endpoints happened, for those who measure how long it took to reach everybody."""
+
+    def __init__(self) -> None:
+        self._known: dict[ObjectKey, tuple[str, dict[str, str]]] = {}
+
+    def latest(self, service: Object, pods: Iterable[Object]) -> str | None:
+        """The earliest moment among what is new since the last call; of a service not seen before its creation."""
+        created: str = meta.metadata(service).get("creationTimestamp", "")
+        times = {meta.name(pod): (meta.condition(pod, "Ready") or {}).get("lastTransitionTime") or "" for pod in pods}
+        known = self._known.get(key_of(service))
+        self._known[key_of(service)] = (created, times)
+        if known is None:
+            return created or None
+        fresh = [time for name, time in times.items() if time > known[1].get(name, "")]
+        return min([*fresh, *([created] if created > known[0] else [])], default=None)
+
+    def forget(self, key: ObjectKey) -> None:
+        self._known.pop(key, None)
+
+
+def triggered(annotations: Mapping[str, str], time: str | None) -> dict[str, str]:
+    """The annotations, with the time of the change that they are about to be written for."""
+    others = {name: value for name, value in annotations.items() if name != TRIGGER_TIME}
+    return {**others, TRIGGER_TIME: time} if time else others
 
 
 def selected_pods(client: Client, service: Object) -> list[Object]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from podling.api import gotext, meta
-from podling.api.quantity import Quantity, of
+from podling.api.quantity import Format, Quantity, of
 from podling.controllers import pods as podlib
 from podling.controllers.hpa.metrics import MetricsUnavailable, Reading, Sample
 from podling.controllers.hpa.replicas import (
@@ -90,7 +90,7 @@ def _resource(source: Object, container: str | None, reading: Reading, subject: 
             return Failure("FailedGetResourceMetric", message, f"failed to get {name} resource metric value: {message}")
         told = f"failed to get {container} container metric value: {message}"
         return Failure("FailedGetContainerResourceMetric", message, told)
-    current: Object = {"averageValue": _quantity(use.average)}
+    current: Object = {"averageValue": _quantity(use.average, binary=name == "memory")}
     if use.percent is not None:
         current["averageUtilization"] = use.percent
     words = f"{name} resource"
@@ -202,5 +202,6 @@ def _milli(text: str) -> int:
     return of(text).milli
 
 
-def _quantity(milli: int) -> str:
-    return str(Quantity(milli * 10**6))
+def _quantity(milli: int, *, binary: bool = False) -> str:
+    """`binary` as memory is written."""
+    return str(Quantity(milli * 10**6, Format.BINARY_SI if binary else Format.DECIMAL_SI))
