@@ -236,6 +236,25 @@ def released_by_update(resource: Resource, new: Object) -> bool:
     return resource.strategy.held is None or not resource.strategy.held(new)
 
 
+def drop_repeated_owners(metadata: Object, warnings: list[str], *, when: str = "") -> None:
+    """Leaves of equal owner references the first, in place, and warns of the others."""
+    references = cast("list[Object]", metadata.get("ownerReferences") or [])
+    distinct: list[Object] = []
+    repeated: list[str] = []
+    for reference in references:
+        if reference in distinct:
+            repeated.append(reference.get("uid", ""))
+        else:
+            distinct.append(reference)
+    if repeated:
+        metadata["ownerReferences"] = distinct
+        warnings.append(
+            f".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, "
+            "and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: "
+            + ", ".join(repeated)
+        )
+
+
 def check_name_matches(url_name: str, metadata: Mapping[str, Any]) -> None:
     """Raises 400 where an object in a PUT has another name than the URL."""
     name = metadata.get("name") or ""

@@ -10,7 +10,7 @@ per manager, operation, subresource and (for updates) API version.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from types import MappingProxyType
@@ -137,12 +137,17 @@ def _decode(entries: Any, node: Node, *, sent: bool = False) -> Managers | None:
     return managers
 
 
-def _encode(managers: Managers) -> list[Object]:
-    def rank(item: tuple[Manager, Owned]) -> tuple[str, str, str, str, str]:
-        manager, owned = item
-        return manager.operation, owned.time or "", manager.name, owned.api_version, manager.subresource
+def in_order(entries: Iterable[Object]) -> list[Object]:
+    """Entries in the order in which the API shows them."""
 
-    return [_entry(manager, owned) for manager, owned in sorted(managers.items(), key=rank)]
+    def rank(entry: Object) -> tuple[str, ...]:
+        return tuple(entry.get(key, "") for key in ("operation", "time", "manager", "apiVersion", "subresource"))
+
+    return sorted(entries, key=rank)
+
+
+def _encode(managers: Managers) -> list[Object]:
+    return in_order(_entry(manager, owned) for manager, owned in managers.items())
 
 
 def _entry(manager: Manager, owned: Owned) -> Object:
@@ -244,15 +249,6 @@ def track_update(
     before, time = _without_entries(old or {}), timestamp(now)
     updated = _update(managers, before, bare, node, identity, time, api_version, ignored, elsewhere)
     return _with_entries(bare, _capped(updated))
-
-
-def timeless(obj: Object, subresource: str) -> Object:
-    """The object with entries of a subresource that tell no time: so the scale of custom resources writes them."""
-    entries = [
-        {key: value for key, value in entry.items() if key != "time" or entry.get("subresource") != subresource}
-        for entry in cast("list[Object]", _entries(obj) or [])
-    ]
-    return {**obj, "metadata": {**_metadata(obj), "managedFields": entries}}
 
 
 def _uid(obj: Object) -> str:

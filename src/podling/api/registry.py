@@ -48,6 +48,7 @@ _ATTEMPTS = 10
 """How often an update begins anew after a conflict; generated names are tried as often."""
 _DELETES_AT_ONCE = 256
 _NAMESPACES = "namespaces"
+_ADMITTED = " after mutating admission happens"
 _IMMORTAL_NAMESPACES = frozenset({"default", "kube-system", "kube-public"})
 
 Change = Callable[[Object], Object | Awaitable[Object]]
@@ -196,6 +197,7 @@ class Registry:
             raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         metadata.pop("resourceVersion", None)
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        lifecycle.drop_repeated_owners(metadata, call.warnings)
         prefix = cast(str, metadata.get("generateName") or "")
         generated = bool(prefix) and not metadata.get("name")
         if generated:
@@ -280,6 +282,7 @@ class Registry:
         metadata = _own_metadata(obj)
         lifecycle.check_name_matches(name, metadata)
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        lifecycle.drop_repeated_owners(metadata, call.warnings)
         expected = _parse_expected(metadata)
         obj = _ordered(resource, obj, metadata)
         key = Key(resource.storage_key, namespace, name)
@@ -293,7 +296,7 @@ class Registry:
         attempts = iter(range(_ATTEMPTS))
 
         def replacement(old: Object) -> Object:
-            _check_uid(resource, old, metadata)
+            check_uid(resource, old, metadata)
             return obj if next(attempts) == 0 else cast(Object, orjson.loads(body))
 
         entry = await self.modify(
@@ -590,7 +593,7 @@ class Registry:
         elsewhere: managed_fields.Elsewhere = MappingProxyType({}),
     ) -> Object:
         """`new` with the `managedFields` that this write gives it."""
-        tracked = managed_fields.track_update(
+        return managed_fields.track_update(
             old,
             new,
             self.node(resource),
@@ -601,7 +604,6 @@ class Registry:
             reset_fields=resource.strategy.resets.get(subresource, ()),
             elsewhere=elsewhere,
         )
-        return managed_fields.timeless(tracked, "scale") if resource.custom and subresource == "scale" else tracked
 
     async def ask(
         self, resource: Resource, subresource: str, operation: str, about: Resource, obj: Object, at: Place, call: Call
@@ -622,6 +624,7 @@ class Registry:
     async def _admit(self, write: Write) -> None:
         strategy = write.resource.strategy
         await self.admission.mutate(write)
+        lifecycle.drop_repeated_owners(write.new["metadata"], write.warnings, when=_ADMITTED)
         strategy.prepare(write)
         _set_generation(write)
         if strategy.allocate is not None:
@@ -651,7 +654,7 @@ def _needs_version(resource: Resource, subresource: str) -> bool:
     return not strategy.unconditional_update and (not subresource or strategy.strict_subresources)
 
 
-def _check_uid(resource: Resource, old: Object, metadata: Object) -> None:
+def check_uid(resource: Resource, old: Object, metadata: Object) -> None:
     """Raises 409 for a PUT of an object with another uid."""
     given, uid = metadata.get("uid"), old["metadata"]["uid"]
     if given and given != uid:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, cast
 
-from podling.api import meta
+from podling.api import managed_fields, meta
 from podling.api.ages import age
 from podling.api.errors import internal, invalid, invalid_value
 from podling.api.resources import Column, Resource, ScalePaths
@@ -84,17 +84,26 @@ def scale_with_owners(paths: ScalePaths, obj: Object) -> Object:
 
 
 def scale_applied(resource: Resource, paths: ScalePaths, obj: Object, scale: Object) -> Object:
-    """The workload with the replicas, and their owners, of a Scale that something was applied to."""
+    """The workload with the replicas, and their owners, of a Scale that was written (`ScaleHandler.ToParent`).
+
+    Updaters are told apart by version too, and that of a Scale is another: whoever still owns the replicas there gets
+    an entry of its own for them. Entries that come from a Scale tell no time.
+    """
     changed = scaled(paths, obj, scale)
     owners = {_owner(entry): entry for entry in _managed_fields(scale)}
     path = _field_path(paths)
     entries: list[Object] = []
     for entry in _managed_fields(obj):
-        keeps = not _owns(entry, path) or owners.pop(_owner(entry), None) is not None
-        entries += [entry] if keeps else _disowned(entry, path)
+        if entry["apiVersion"].rpartition("/")[0] == resource.group:
+            keeps = not _owns(entry, path) or owners.pop(_owner(entry), None) is not None
+            entries += [entry] if keeps else _disowned(entry, path)
     for entry in owners.values():
-        entries.append({**entry, "apiVersion": resource.api_version, "fieldsV1": _nested(path)})
-    return {**changed, "metadata": {**changed["metadata"], "managedFields": entries}}
+        if _owns(entry, _SCALE_FIELDS):
+            timeless = {key: value for key, value in entry.items() if key != "time"}
+            entries.append({**timeless, "apiVersion": resource.api_version, "fieldsV1": _nested(path)})
+    metadata = {key: value for key, value in changed["metadata"].items() if key != "managedFields"}
+    owned = {"managedFields": managed_fields.in_order(entries)} if entries else {}
+    return {**changed, "metadata": {**metadata, **owned}}
 
 
 _SCALE_FIELDS = ("f:spec", "f:replicas")
@@ -108,8 +117,10 @@ def _field_path(paths: ScalePaths) -> tuple[str, ...]:
     return tuple(f"f:{step}" for step in paths.spec_replicas.split(".") if step)
 
 
-def _owner(entry: Object) -> tuple[str, str, str]:
-    return entry["manager"], entry["operation"], entry.get("subresource", "")
+def _owner(entry: Object) -> tuple[str, ...]:
+    operation: str = entry["operation"]
+    version: str = "" if operation == "Apply" else entry["apiVersion"]
+    return entry["manager"], operation, version, entry.get("subresource", "")
 
 
 def _as_scale_owner(entry: Object) -> Object:

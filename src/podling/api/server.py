@@ -42,7 +42,7 @@ from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
 from podling.api.patching import APPLY_PATCH, check_patch_type, patched
-from podling.api.registry import Deleted, Registry
+from podling.api.registry import Deleted, Registry, check_uid
 from podling.api.requests import (
     EMPTY_QUERY,
     Attributes,
@@ -55,7 +55,7 @@ from podling.api.requests import (
     parse_path,
 )
 from podling.api.resources import Resource, User
-from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners, scaled
+from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners
 from podling.api.schema import Schemas
 from podling.api.served import Served
 from podling.api.streams.events import EventSocket, asks_for_websocket
@@ -622,13 +622,15 @@ class ApiServer:
             return
         call = self._call(request, user, query, info.verb)
         make = self._scale_maker(request, resource, info, call)
+
+        def change(old: Object) -> Object:
+            present = scale_with_owners(paths, old)
+            scale = make(present)
+            check_uid(resource, old, scale["metadata"])
+            return scale_applied(resource, paths, old, self.registry.track(SCALE, present, scale, call, "scale"))
+
         entry = await self.registry.modify(
-            resource,
-            info.namespace,
-            info.name,
-            lambda old: scaled(paths, old, make(scale_of(paths, old))),
-            call,
-            subresource="scale",
+            resource, info.namespace, info.name, change, call, subresource="scale", applied=True
         )
         self._answer_scale(request, resource, query, entry)
 

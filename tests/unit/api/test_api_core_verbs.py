@@ -625,3 +625,146 @@ def test_a_change_that_is_refused_gives_back_what_was_allocated_for_it(tmp_path:
         assert [obj["spec"]["replicas"] for obj in given_back] == [-1]
 
     run(tmp_path, scenario)
+
+
+def test_who_scales_owns_the_replicas_if_somebody_did(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        path = f"{DEPLOYMENTS}/d"
+
+        async def scaled(replicas: int) -> dict[str, Any]:
+            body = {"spec": {"replicas": replicas}}
+            answer = await world.request("PATCH", f"{path}/scale?fieldManager=scaler", body, Content_Type=MERGE)
+            assert answer.status == 200, answer.json
+            entries = (await world.request("GET", path)).json["metadata"]["managedFields"]
+            return {entry.get("subresource", entry["manager"]): entry for entry in entries}
+
+        config = {key: value for key, value in deployment("d").items() if key != "spec"}
+        spec = {key: value for key, value in deployment("d")["spec"].items() if key != "replicas"}
+        config |= {"apiVersion": "apps/v1", "kind": "Deployment", "spec": spec}
+        applied = await world.request("PATCH", f"{path}?fieldManager=m", config, Content_Type=APPLY)
+        assert applied.status == 201
+        assert "scale" not in await scaled(2)
+        config["spec"] = {**spec, "replicas": 2}
+        assert (await world.request("PATCH", f"{path}?fieldManager=m", config, Content_Type=APPLY)).status == 200
+        owners = await scaled(3)
+        assert owners["scale"]["fieldsV1"] == {"f:spec": {"f:replicas": {}}}
+        assert (owners["scale"]["apiVersion"], "time" in owners["scale"]) == ("apps/v1", False)
+        assert "f:replicas" not in owners["m"]["fieldsV1"]["f:spec"]
+        assert "scale" not in await scaled(0)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "query", "field", "message"),
+    [
+        (APPLY, "", "fieldManager", "Required value: is required for apply patch"),
+        (APPLY, "?fieldManager=", "fieldManager", "Required value: is required for apply patch"),
+        (MERGE, "?force=false", "force", "Forbidden: may not be specified for non-apply patch"),
+        (MERGE, f"?fieldManager={'m' * 129}", "fieldManager", "Too long: may not be more than 128 bytes"),
+        (MERGE, "?fieldManager=%C3%A4%07", "fieldManager",
+         'Invalid value: "ä\\a": invalid character U+0007 (at position 2)'),
+    ],
+)  # fmt: skip
+def test_the_options_of_a_patch_are_checked(tmp_path: Path, kind: str, query: str, field: str, message: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a{query}", config_map("a"), Content_Type=kind)
+        cause = answer.json["details"]["causes"][0]
+        assert (answer.status, cause["field"], cause["message"]) == (422, field, message)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "query", "code", "message"),
+    [
+        (STRATEGIC, b"[]", "", 400, "json: cannot unmarshal array into Go value of type map[string]interface {}"),
+        (STRATEGIC, b"{", "", 400, "unexpected end of JSON input"),
+        (MERGE, b"{", "", 400, "error decoding patch: unexpected end of JSON input"),
+        (MERGE, b"{", "?fieldValidation=Ignore", 400, "Invalid JSON Patch"),
+        (MERGE, b"3", "?fieldValidation=Ignore", 400, "Invalid JSON Patch"),
+        (JSON_PATCH, b"{}", "?fieldValidation=Ignore", 400, "json: cannot unmarshal object into Go value of type jsonpatch.Patch"),
+        (JSON_PATCH, b"[3]", "?fieldValidation=Ignore", 400, "json: cannot unmarshal number into Go value of type jsonpatch.Operation"),
+        (JSON_PATCH, b'[{"op":1}]', "?fieldValidation=Ignore", 422, "the server rejected our request due to an error in our request"),
+        (MERGE, b'{"metadata":{"namespace":"other","name":"b"}}', "", 400,
+         "the namespace of the provided object does not match the namespace sent on the request"),
+        (MERGE, b'{"metadata":{"name":null}}', "", 400,
+         "the name of the object (a based on URL) was undeterminable: name must be provided"),
+    ],
+)  # fmt: skip
+def test_a_patch_is_refused_in_the_words_of_who_reads_it_first(
+    tmp_path: Path, kind: str, body: bytes, query: str, code: int, message: str
+) -> None:
+    async def scenario(world: World) -> None:
+        missing = await world.request("PATCH", f"{CONFIG_MAPS}/a{query}", body, Content_Type=kind)
+        assert missing.status == 404
+        await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a{query}", body, Content_Type=kind)
+        assert (answer.status, answer.json["message"]) == (code, message)
+
+    run(tmp_path, scenario)
+
+
+def test_a_strategic_patch_of_null_changes_nothing(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        created = await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("PATCH", f"{CONFIG_MAPS}/a", b"null", Content_Type=STRATEGIC)
+        assert (answer.status, answer.json) == (200, created)
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "problem"),
+    [
+        (MERGE, b'{"data":{"k":"1","k":"2"}}', 'duplicate field "data.k"'),
+        (STRATEGIC, b'{"data":{"k":"1","k":"2"}}', 'duplicate field "data.k"'),
+        (JSON_PATCH, b'[{"op":"remove","op":"add","path":"/data/k","value":"2"}]', 'json patch duplicate field "[0].op"'),
+        (JSON_PATCH, b'[{"op":"add","path":"/data/k","value":"2","why":1}]', 'json patch unknown field "[0].why"'),
+    ],
+)  # fmt: skip
+def test_repeated_and_unknown_fields_of_a_patch_are_told(tmp_path: Path, kind: str, body: bytes, problem: str) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        path = f"{CONFIG_MAPS}/a"
+        strict = await world.request("PATCH", f"{path}?fieldValidation=Strict", body, Content_Type=kind)
+        assert strict.status == 422
+        assert strict.json["message"].endswith(f": strict decoding error: {problem}")
+        warned = await world.request("PATCH", path, body, Content_Type=kind)
+        quoted = problem.replace('"', '\\"')
+        assert (warned.status, warned.headers["Warning"]) == (200, f'299 - "{quoted}"')
+        assert warned.json["data"]["k"] == "2"
+        ignored = await world.request("PATCH", f"{path}?fieldValidation=Ignore", body, Content_Type=kind)
+        assert (ignored.status, "Warning" in ignored.headers) == (200, False)
+
+    run(tmp_path, scenario)
+
+
+def test_names_in_sent_managed_fields_are_checked(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = config_map("a")
+        entry = {"operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": {"f:immutable": {}}}
+        body["metadata"]["managedFields"] = [{**entry, "manager": "m" * 129, "subresource": "s" * 257}]
+        answer = await world.request("POST", CONFIG_MAPS, body)
+        fields = [cause["field"] for cause in answer.json["details"]["causes"]]
+        assert answer.status == 422
+        assert fields == ["metadata.managedFields[0].manager", "metadata.managedFields[0].subresource"]
+
+    run(tmp_path, scenario)
+
+
+def test_equal_owner_references_are_kept_once(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"}
+        body = config_map("a")
+        body["metadata"]["ownerReferences"] = [owner, {**owner, "uid": "w"}, owner, {**owner, "controller": True}]
+        created = await world.request("POST", CONFIG_MAPS, body)
+        assert created.headers["Warning"].endswith('duplicate UID(s) observed: u"')
+        kept = created.json["metadata"]["ownerReferences"]
+        assert kept == [owner, {**owner, "uid": "w"}, {**owner, "controller": True}]
+        change = [{"op": "add", "path": "/metadata/ownerReferences/-", "value": owner}]
+        patched = await world.request("PATCH", f"{CONFIG_MAPS}/a", change, Content_Type=JSON_PATCH)
+        assert "contains duplicate entries after mutating admission happens; " in patched.headers["Warning"]
+        assert patched.json["metadata"]["ownerReferences"] == kept
+
+    run(tmp_path, scenario)

@@ -321,3 +321,142 @@ def test_what_stands_for_a_list_without_being_one_has_no_items_to_own(value: Any
     pod = SCHEMAS.node("io.k8s.api.core.v1.Pod")
     change = field_sets.compare({}, {"spec": {"containers": value, "nodeName": "n"}}, pod)
     assert change.added["f:spec"]["f:nodeName"] == {}
+
+
+CUSTOM = SCHEMAS.custom(
+    {
+        "type": "object",
+        "properties": {
+            "items": {
+                "type": "array",
+                "x-kubernetes-list-type": "map",
+                "x-kubernetes-list-map-keys": ["k"],
+                "items": {"type": "object", "properties": {"k": {"type": "integer"}, "v": {"type": "string"}}},
+            },
+            "free": {"x-kubernetes-preserve-unknown-fields": True},
+            "whole": {"type": "object", "x-kubernetes-map-type": "atomic", "additionalProperties": {"type": "string"}},
+        },
+    }
+)
+
+
+def of_custom(old: Object | None, new: Object, **options: Any) -> Object:
+    return managed_fields.track_update(old, new, CUSTOM, manager="m", api_version="x/v1", now=NOW, **options)
+
+
+def custom(**fields: Any) -> Object:
+    return {"metadata": {"name": "n", "uid": "u"}, **fields}
+
+
+def test_items_that_share_their_keys_are_owned_as_one() -> None:
+    twice = [{"k": 1, "v": "a"}, {"k": 1, "v": "b"}, {"k": 2}]
+    created = of_custom(None, custom(items=twice))
+    owned = owners(created)["m Update"]["f:items"]
+    assert owned == {".": {}, 'k:{"k":1}': {}, 'k:{"k":2}': {".": {}, "f:k": {}}}
+    once = field_sets.compare(custom(items=twice), custom(items=[{"k": 1, "v": "a"}]), CUSTOM)
+    assert once.added == {"f:items": {'k:{"k":1}': {".": {}, "f:k": {}, "f:v": {}}}}
+    assert once.removed["f:items"]['k:{"k":1}'] == {}
+    changed = field_sets.compare(custom(items=twice), custom(items=[*twice[1::-1], twice[2]]), CUSTOM)
+    assert (changed.added, changed.modified, changed.removed) == ({}, {"f:items": {'k:{"k":1}': {}}}, {})
+
+
+def test_an_applied_item_takes_the_place_of_those_that_share_its_keys() -> None:
+    live = custom(items=[{"k": 1, "v": "a"}, {"k": 2}, {"k": 1, "v": "b"}])
+    merged = field_sets.merge(live, {"items": [{"k": 1, "v": "c"}]}, CUSTOM)
+    assert merged["items"] == [{"k": 1, "v": "c"}, {"k": 2}]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "added", "modified", "removed"),
+    [
+        ({"a": 1}, "text", {}, {"f:free": {}}, {"f:free": {"f:a": {}}}),
+        ("text", {"a": 1}, {"f:free": {"f:a": {}}}, {"f:free": {}}, {}),
+        ({"a": 1}, None, {}, {}, {"f:free": {"f:a": {}}}),
+        (None, {"a": 1}, {"f:free": {"f:a": {}}}, {}, {}),
+        ({}, None, {}, {"f:free": {}}, {}),
+        ([1], {}, {}, {"f:free": {}}, {}),
+    ],
+)
+def test_a_value_without_schema_may_change_its_type(
+    old: Any, new: Any, added: Any, modified: Any, removed: Any
+) -> None:
+    change = field_sets.compare(custom(free=old), custom(free=new), CUSTOM)
+    assert (change.added, change.modified, change.removed) == (added, modified, removed)
+
+
+def test_null_applied_over_a_map_without_schema_keeps_it() -> None:
+    assert field_sets.merge({"free": {"a": 1}}, {"free": None}, CUSTOM) == {"free": {"a": 1}}
+    assert field_sets.merge({"free": {}}, {"free": None}, CUSTOM) == {"free": None}
+
+
+def test_conflicts_are_listed_by_the_size_of_numbers() -> None:
+    members = {f'k:{{"k":{number}}}': {} for number in (443, 80, 8080)} | {"f:b": {}, "f:a": {}, 'v:"x"': {}, "v:1": {}}
+    listed = [field_sets.path_text(path) for path in field_sets.paths(members)]
+    assert listed == [".a", ".b", "[k=80]", "[k=443]", "[k=8080]", "[=1]", '[="x"]']
+
+
+def test_sent_sets_are_brought_into_form() -> None:
+    sent = {'k:{"b": 1, "a": 2}': {".": {}}, "x:new": {}, "f:a": {"x:new": {}}, "f:b": {".": {}, "f:c": {}}}
+    assert field_sets.decoded(sent) == {'k:{"a":2,"b":1}': {}, "f:a": {}, "f:b": {".": {}, "f:c": {}}}
+
+
+@pytest.mark.parametrize("sent", [{"a": {}}, {"v:{": {}}, {"k:3": {}}, {"f:a": 3}, [1]])
+def test_a_set_that_is_none_leaves_the_owners_as_they_were(sent: Any) -> None:
+    with pytest.raises(ValueError):
+        field_sets.decoded(sent)
+    old = of_custom(None, custom(free={"a": 1}))
+    entry = {**old["metadata"]["managedFields"][0], "manager": "other", "fieldsV1": sent}
+    new = {**old, "metadata": {**old["metadata"], "managedFields": [entry]}}
+    assert owners(of_custom(old, new)) == owners(old)
+
+
+def test_what_became_atomic_is_owned_as_a_whole() -> None:
+    old = custom(whole={"a": "1"}, free=1)
+    entry = {
+        "manager": "o",
+        "operation": "Apply",
+        "apiVersion": "x/v1",
+        "fieldsType": "FieldsV1",
+        "fieldsV1": {"f:whole": {"f:a": {}}},
+    }
+    old["metadata"]["managedFields"] = [entry]
+    new = {**old, "free": 2}
+    assert owners(of_custom(old, new))["o Apply"] == {"f:whole": {}}
+
+
+def test_what_a_version_owns_that_is_gone_is_forgotten() -> None:
+    old = of_custom(None, custom(free=1))
+    entry = {**old["metadata"]["managedFields"][0], "manager": "old", "apiVersion": "x/v0"}
+    old["metadata"]["managedFields"].append(entry)
+    kept = of_custom(old, {**old, "free": 2}, elsewhere={"x/v0": None})
+    assert owners(kept) == {"m Update": {"f:free": {}}}
+    applied = managed_fields.apply(
+        old, {"free": 3}, CUSTOM, manager="m", force=True, api_version="x/v1", now=NOW, elsewhere={"x/v0": None}
+    )
+    assert owners(applied) == {"m Apply": {"f:free": {}}}
+
+
+def test_what_is_emptied_stays_empty() -> None:
+    gone = {"f:items": {'k:{"k":1}': {}}, "f:free": {"f:a": {}}, "f:whole": {"f:a": {}}}
+    value = {"items": [{"k": 1}], "free": {"a": 1}, "whole": {"a": "1"}}
+    assert field_sets.remove(value, gone, CUSTOM) == {"items": [], "free": {}, "whole": {}}
+
+
+def test_the_annotation_of_client_side_apply_is_written_as_go_does_and_dropped_when_too_large() -> None:
+    live = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "uid": "u"}}
+    live["metadata"]["annotations"] = {managed_fields.LAST_APPLIED: "{}"}
+
+    def annotations(value: str) -> Object:
+        config = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "annotations": {"v": value}}}
+        applied = managed_fields.apply(
+            live, config, DEPLOYMENT, manager="kubectl", force=True, api_version="apps/v1", now=NOW
+        )
+        return applied["metadata"]["annotations"]
+
+    assert '"v":"a\\u003cb"' in annotations("a<b")[managed_fields.LAST_APPLIED]
+    assert managed_fields.LAST_APPLIED not in annotations("x" * (200 << 10))
+
+
+def test_a_client_is_named_by_what_can_be_printed_of_its_user_agent() -> None:
+    assert managed_fields.manager_of("curl\x07y/8.0 (x)") == "curly"
+    assert managed_fields.manager_of("ä" * 100) == "ä" * 64
