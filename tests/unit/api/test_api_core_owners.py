@@ -10,7 +10,6 @@ from apicore import APPLY, MERGE, World, run
 
 from podling.kinds import builtin
 
-
 HPA = "namespaces/default/horizontalpodautoscalers"
 
 
