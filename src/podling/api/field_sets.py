@@ -249,6 +249,10 @@ def item_key(item: Any, node: Node) -> str:
         kind = "a null element" if item is None else "non-map elements"
         raise UnidentifiedItem(f"associative list with keys may not have {kind}")
     members = cast(Object, item)
+    if len(node.keys) == 1:
+        value = members.get(node.keys[0])
+        if type(value) is str and value.isprintable() and '"' not in value and "\\" not in value:
+            return f'k:{{"{node.keys[0]}":"{value}"}}'  # by far most of them, at a third of the time
     keys = {name: members[name] for name in node.keys if name in members}
     for name, default in node.key_defaults.items():
         keys.setdefault(name, default)
@@ -691,17 +695,19 @@ def _list_problems(value: Any, node: Node) -> list[_Problem]:
     found: list[_Problem] = []
     seen: set[str] = set()
     for index, item in enumerate(cast(list[Any], value)):
-        element = f"[{index}]"
+        key = ""
         if not node.atomic:
             try:
                 key = item_key(item, node)
             except UnidentifiedItem as error:
                 return [*found, ("", f"element {index}: {error}")]
-            element = element_text(key)
             if key in seen:
-                found.append(("", f"duplicate entries for key {element}"))
+                found.append(("", f"duplicate entries for key {element_text(key)}"))
             seen.add(key)
-        found += [(element + path, message) for path, message in _problems(item, node.element)]
+        below = _problems(item, node.element)
+        if below:
+            element = element_text(key) if key else f"[{index}]"
+            found += [(element + path, message) for path, message in below]
     return found
 
 

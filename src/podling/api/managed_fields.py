@@ -140,8 +140,9 @@ def _decode(entries: Any, node: Node, *, sent: bool = False) -> Managers | None:
 def in_order(entries: Iterable[Object]) -> list[Object]:
     """Entries in the order in which the API shows them."""
 
-    def rank(entry: Object) -> tuple[str, ...]:
-        return tuple(entry.get(key, "") for key in ("operation", "time", "manager", "apiVersion", "subresource"))
+    def rank(entry: Object) -> tuple[str, str, str, str, str]:
+        of = entry.get
+        return of("operation", ""), of("time", ""), of("manager", ""), of("apiVersion", ""), of("subresource", "")
 
     return sorted(entries, key=rank)
 
