@@ -141,11 +141,12 @@ def _typed(
         obj, strict = shape(parsed.value if parsed.value is not None else {}, node)
     except DecodeError as error:
         raise refusal(str(error)) from None
-    problems = [*_yaml_problems(parsed.repeated), *strict] if field_validation != "Ignore" else []
-    if problems and field_validation == "Strict":
+    repeated, strict = (parsed.repeated, strict) if field_validation != "Ignore" else ([], [])
+    if (repeated or strict) and field_validation == "Strict":
+        problems = [_yaml_problem(repeated), *strict] if repeated else strict
         raise refusal("strict decoding error: " + ", ".join(problems))
     _check_type(version, named, resource, refusal)
-    return Decoded(_whole(version, named, obj), problems)
+    return Decoded(_whole(version, named, obj), [*repeated, *strict])
 
 
 def _whole(version: str, named: str, obj: Object) -> Object:
@@ -156,8 +157,8 @@ def _without_type(obj: Object) -> Object:
     return {name: value for name, value in obj.items() if name not in {"kind", "apiVersion"}}
 
 
-def _yaml_problems(repeated: list[str]) -> list[str]:
-    return ["yaml: unmarshal errors:\n  " + "\n  ".join(repeated)] if repeated else []
+def _yaml_problem(repeated: list[str]) -> str:
+    return "yaml: unmarshal errors:\n  " + "\n  ".join(repeated)
 
 
 def _node_of(version: str, named: str, resource: Resource, schemas: Schemas) -> Node | None:
@@ -238,14 +239,14 @@ def _decode_apply(body: bytes, resource: Resource, field_validation: str) -> Dec
         problem = unmarshal_error(value, "map[string]interface {}")
         raise bad_request(f"error decoding YAML: error unmarshaling JSON: while decoding JSON: {problem}")
     config = cast(Object, value or {})
-    version, named = config.get("apiVersion") or "", config.get("kind") or ""
+    version, named = (text if isinstance(text := config.get(key), str) else "" for key in ("apiVersion", "kind"))
     if (version, named) != (resource.api_version, resource.kind):
-        group, _, short = str(version).rpartition("/")
+        group, _, short = version.rpartition("/")
         raise bad_request(f"invalid object type: {group}/{short}, Kind={named}")
-    problems = [f"error converting YAML to JSON: {problem}" for problem in _yaml_problems(document.repeated)]
-    if problems and field_validation == "Strict":
-        raise bad_request(f"error strict decoding YAML: {problems[0]}")
-    return Decoded(config, problems if field_validation == "Warn" else [])
+    repeated = document.repeated
+    if repeated and field_validation == "Strict":
+        raise bad_request(f"error strict decoding YAML: error converting YAML to JSON: {_yaml_problem(repeated)}")
+    return Decoded(config, repeated if field_validation == "Warn" else [])
 
 
 # --- protobuf

@@ -51,7 +51,8 @@ def _patch_error(text: str, why: str) -> Any:
 def patched_json(live: Any, patched: Any, node: Node | None = None) -> str:
     """The outcome of a JSON or merge patch as its error shows it.
 
-    What the patch touched has its keys sorted; the rest stands as Go wrote it, in the order of the struct's fields.
+    What the patch touched has its keys sorted; the rest stands as Go wrote it, in the order of the struct's fields and
+    of a map's sorted keys.
     A custom resource, which no struct orders, is sorted throughout.
     """
     if node is not None and node.structural:
@@ -77,9 +78,11 @@ def _encode(live: Any, patched: Any, node: Node | None) -> bytes:
 def _in_go_order(value: Any, node: Node | None) -> Any:
     if isinstance(value, list) and node is not None and node.kind is Kind.LIST:
         return [_in_go_order(item, node.element) for item in cast(Items, value)]
-    if not isinstance(value, dict) or node is None or node.kind is not Kind.STRUCT:
+    if not isinstance(value, dict) or node is None or node.kind not in {Kind.STRUCT, Kind.MAP}:
         return value  # pyright: ignore[reportUnknownVariableType]
     members = cast(Object, value)
+    if node.kind is Kind.MAP:
+        return {name: _in_go_order(members[name], node.element) for name in sorted(members)}
     names = [*(name for name in node.fields if name in members), *(name for name in members if name not in node.fields)]
     return {name: _in_go_order(members[name], node.child(name)) for name in names}
 

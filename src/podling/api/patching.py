@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from podling.api import gojson, patch
-from podling.api.decode import media_type
 from podling.api.errors import ApiError, bad_request, unsupported_media_type
 from podling.api.resources import Resource
 from podling.api.schema import Node
@@ -21,8 +20,8 @@ APPLY_PATCH = "application/apply-patch+yaml"
 
 
 def check_patch_type(resource: Resource, content_type: str) -> str:
-    """The patch type of a request. Raises 415."""
-    kind = media_type(content_type)
+    """The patch type of a request, which (unlike other media types) is written in lower case. Raises 415."""
+    kind = content_type.partition(";")[0].strip()
     if kind not in (JSON_PATCH, MERGE_PATCH, STRATEGIC_MERGE_PATCH, APPLY_PATCH):
         raise ApiError(415, "UnsupportedMediaType", "415: Unsupported Media Type", {})
     if kind == STRATEGIC_MERGE_PATCH and resource.custom:

@@ -398,12 +398,14 @@ class Registry:
         self, resource: Resource, namespace: str, name: str, config: Object, call: Call, *, subresource: str = ""
     ) -> tuple[Entry, bool]:
         """Applies a configuration. Gives the object as stored and whether it was created."""
+        exists = self.store.latest(Key(resource.storage_key, namespace, name)) is not None
+        if subresource and not exists:
+            raise not_found(resource.plural, resource.group, name)
         metadata = _own_metadata(config)
-        lifecycle.check_name_matches(name, metadata)
+        if metadata.get("name") or not exists:
+            lifecycle.check_name_matches(name, metadata)
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
-        if self.store.latest(Key(resource.storage_key, namespace, name)) is None:
-            if subresource:
-                raise not_found(resource.plural, resource.group, name)
+        if not exists:
             return await self._create_applied(resource, namespace, name, config, call), True
 
         entry = await self.modify(

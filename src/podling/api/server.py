@@ -29,6 +29,7 @@ from podling.api.errors import (
     ApiError,
     FieldError,
     bad_request,
+    conflict,
     forbidden_field,
     internal,
     invalid,
@@ -626,7 +627,6 @@ class ApiServer:
         def change(old: Object) -> Object:
             present = scale_with_owners(paths, old)
             scale = make(present)
-            check_uid(resource, old, scale["metadata"])
             return scale_applied(resource, paths, old, self.registry.track(SCALE, present, scale, call, "scale"))
 
         entry = await self.registry.modify(
@@ -655,9 +655,21 @@ class ApiServer:
         if info.verb == "update":
             scale = self.decoded(request, SCALE, call)
             _check_scale_name(scale, info.name)
-            return lambda _present: scale
+
+            def replaced(present: Object) -> Object:
+                check_uid(resource, present, scale["metadata"])
+                return scale
+
+            return replaced
         kind = check_patch_type(resource, request.header(b"content-type"))
-        return lambda present: self._patched(present, kind, request.body, SCALE, call)[0]
+
+        def patched_scale(present: Object) -> Object:
+            scale, call.warnings[:] = self._patched(present, kind, request.body, SCALE, call)
+            _check_scale_name(scale, info.name)
+            _check_scale_uid(resource, present, scale)
+            return scale
+
+        return patched_scale
 
     # What is no resource
 
@@ -781,3 +793,10 @@ def _check_write_options(verb: str, query: Query) -> None:
 
 def _check_scale_name(scale: Object, url_name: str) -> None:
     check_name_matches(url_name, scale.get("metadata") or {})
+
+
+def _check_scale_uid(resource: Resource, present: Object, scale: Object) -> None:
+    given, uid = scale["metadata"].get("uid"), present["metadata"]["uid"]
+    if given and given != uid:
+        why = f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
+        raise conflict(f"{resource.plural}/scale", resource.group, present["metadata"]["name"], why)
