@@ -768,3 +768,58 @@ def test_equal_owner_references_are_kept_once(tmp_path: Path) -> None:
         assert patched.json["metadata"]["ownerReferences"] == kept
 
     run(tmp_path, scenario)
+
+
+def test_an_apply_configuration_needs_no_name_for_what_is_there(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        config = {"apiVersion": "v1", "kind": "ConfigMap"}
+        path = f"{CONFIG_MAPS}/a?fieldManager=m"
+        refused = await world.request("PATCH", path, config, Content_Type=APPLY)
+        assert (refused.status, "undeterminable" in refused.json["message"]) == (400, True)
+        await world.create(CONFIG_MAP, config_map("a"))
+        assert (await world.request("PATCH", path, config, Content_Type=APPLY)).status == 200
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "code", "message"),
+    [
+        ({"name": "e"}, 400, "the name of the object (e) does not match the name on the URL (d)"),
+        ({"uid": "e"}, 409, 'Operation cannot be fulfilled on deployments/scale.apps "d": Precondition failed: UID in'),
+    ],
+)
+def test_a_patch_of_the_scale_of_another_is_refused(
+    tmp_path: Path, metadata: dict[str, str], code: int, message: str
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.request("POST", DEPLOYMENTS, deployment("d"))
+        answer = await world.request("PATCH", f"{DEPLOYMENTS}/d/scale", {"metadata": metadata}, Content_Type=MERGE)
+        assert (answer.status, answer.json["message"][: len(message)]) == (code, message)
+
+    run(tmp_path, scenario)
+
+
+def test_the_type_of_a_patch_is_written_in_lower_case(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        for kind, code in ((f"{MERGE}; charset=utf-8", 200), (MERGE.title(), 415)):
+            answer = await world.request("PATCH", f"{CONFIG_MAPS}/a", {}, Content_Type=kind)
+            assert answer.status == code
+
+    run(tmp_path, scenario)
+
+
+def test_a_repeated_key_of_a_yaml_configuration_is_told_with_its_line(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = b'apiVersion: v1\nkind: ConfigMap\ndata: {a: "1", a: "2"}\nmetadata: {name: a}\n'
+        path = f"{CONFIG_MAPS}/a?fieldManager=m"
+        warned = await world.request("PATCH", path, body, Content_Type=APPLY)
+        assert warned.headers["Warning"] == '299 - "line 3: key \\"a\\" already set in map"'
+        strict = await world.request("PATCH", f"{path}&fieldValidation=Strict", body, Content_Type=APPLY)
+        assert strict.json["message"] == (
+            "error strict decoding YAML: error converting YAML to JSON: yaml: unmarshal errors:\n"
+            '  line 3: key "a" already set in map'
+        )
+
+    run(tmp_path, scenario)
