@@ -61,6 +61,10 @@ def forbidden_field(field: str, detail: str = "") -> FieldError:
     return FieldError("FieldValueForbidden", field, "Forbidden" + (f": {detail}" if detail else ""))
 
 
+def internal_field(field: str, detail: str) -> FieldError:
+    return FieldError("InternalError", field, f"Internal error: {detail}")
+
+
 def duplicate(field: str, value: Any, detail: str = "") -> FieldError:
     text = f"Duplicate value: {go_value(value)}" + (f": {detail}" if detail else "")
     return FieldError("FieldValueDuplicate", field, text)

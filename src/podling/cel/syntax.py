@@ -34,6 +34,14 @@ class CompileError(Exception):
         super().__init__("\n".join(shown))
 
 
+class InstantiationError(CompileError):
+    """An expression that is well typed, but calls a function with a constant that it has no value for."""
+
+    def __init__(self, why: str) -> None:
+        Exception.__init__(self, why)
+        self.problems = []
+
+
 def _shown(source: str, problem: Problem) -> str:
     if problem.position < 0:
         return f"ERROR: <input>:-1:0: {problem.message}"
@@ -102,6 +110,7 @@ RESERVED: Final = frozenset(
         "while",
     ]
 )
+_WORDS: Final = frozenset({"true", "false", "null", "in"})
 _RELATIONS: Final = ("==", "!=", "<=", ">=", "<", ">", "in")
 _OPERATORS: Final = {
     **{symbol: f"_{symbol}_" for symbol in ("==", "!=", "<=", ">=", "<", ">", "+", "-", "*", "/", "%", "&&", "||")},
@@ -290,7 +299,12 @@ class _Parser:
             if dot := self._takes("."):
                 optional = self._takes("?") is not None
                 name = self._next()
-                if name.kind not in ("name", "escaped"):
+                if name.kind == "name" and name.text in _WORDS:
+                    self._at -= 1
+                    raise self._fail(f"mismatched input '{name.text}' expecting IDENTIFIER", name.position)
+                if name.kind == "escaped":
+                    self._problems.append(Problem(name.position, "unsupported syntax: '`'"))
+                elif name.kind != "name":
                     self._at -= 1
                     raise self._fail(f"no viable alternative at input '.{name.text}'", name.position)
                 if name.kind == "name" and (opening := self._takes("(")):
@@ -370,10 +384,11 @@ class _Parser:
     def _map(self, position: int) -> Node:
         parts: list[Node] = []
         while self._takes("}") is None:
-            self._takes("?")
+            optional = self._takes("?") is not None
             parts.append(self.expression())
             self._expect(":")
             parts.append(self.expression())
+            parts[-1].optional = parts[-1].optional or optional
             if self._takes(",") is None:
                 self._expect("}")
                 break
@@ -429,6 +444,7 @@ _MACROS: Final = {
     "transformList": ((2, 1), (2, 2)),
     "transformMap": ((2, 1), (2, 2)),
     "transformMapEntry": ((2, 1), (2, 2)),
+    "sortBy": ((1, 1),),
     "optMap": ((1, 1),),
     "optFlatMap": ((1, 1),),
 }

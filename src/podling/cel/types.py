@@ -15,8 +15,8 @@ class Type:
     parts: tuple[Type, ...] = ()
     fields: Mapping[str, Type] = field(default_factory=dict[str, "Type"], compare=False)
     """Of objects: what they have; compared by name."""
-    size: int | None = field(default=None, compare=False)
-    """The most characters, items or members that a value can have; `None`: as many as fit into a request."""
+    size: int = field(default=0, compare=False)
+    """The most characters, items or members that a value can have by its schema; of other types 0."""
     smallest: int = field(default=1, compare=False)
     """The fewest bytes of JSON that a value takes."""
 
@@ -27,10 +27,8 @@ class Type:
     def __str__(self) -> str:
         if self.is_object:
             return self.name.partition(":")[2] or "object"
-        if self.name == "optional":
-            return f"optional_type({self.parts[0]})"
         if not self.parts:
-            return self.name
+            return "null" if self.name == "null_type" else self.name
         return f"{self.name}({', '.join(map(str, self.parts))})"
 
 
@@ -47,16 +45,16 @@ TIMESTAMP: Final = Type("google.protobuf.Timestamp")
 TYPE: Final = Type("type")
 
 
-def list_of(element: Type, size: int | None = None) -> Type:
+def list_of(element: Type, size: int = 0) -> Type:
     return Type("list", (element,), size=size, smallest=2)
 
 
-def map_of(key: Type, value: Type, size: int | None = None) -> Type:
+def map_of(key: Type, value: Type, size: int = 0) -> Type:
     return Type("map", (key, value), size=size, smallest=2)
 
 
 def optional_of(inner: Type) -> Type:
-    return Type("optional", (inner,))
+    return Type("optional_type", (inner,))
 
 
 def object_of(name: str, fields: Mapping[str, Type], smallest: int = 2) -> Type:
@@ -90,14 +88,6 @@ def bound(type_: Type, bindings: Bindings) -> Type:
     if not type_.parts:
         return type_
     return Type(type_.name, tuple(bound(part, bindings) for part in type_.parts), size=type_.size)
-
-
-def joined(types: list[Type]) -> Type:
-    """The type of the items of a list."""
-    if not types:
-        return DYN
-    first = types[0]
-    return first if all(fits(first, other, {}) for other in types) else DYN
 
 
 _SHORT: Final = {

@@ -294,7 +294,7 @@ class _Validation:
     def _rule_errors(self, rules: Rules, write: Write, found: list[FieldError]) -> list[FieldError]:
         if any(error.type in _BLOCKING for error in found):
             return [invalid_value("<nil>", None, _UNCHECKED)]
-        return rules.problems(write.new, write.old)
+        return rules.problems(write.new, write.old, write.warnings)
 
     def _scale_errors(self, obj: Object) -> list[FieldError]:
         if self._scale is None:

@@ -202,7 +202,7 @@ def _check_names(value: Any, path: str) -> None:
 
 def plain(value: Any) -> Any:
     """A value of CEL as JSON."""
-    from podling.cel.library import to_string
+    from podling.cel.values import to_string
 
     match value:
         case dict():

@@ -1,30 +1,58 @@
 """x-kubernetes-validations at work: the rules on the values of custom resources, in CEL.
 
-A rule that speaks of `oldSelf` is asked only where there is an old value to compare with; a value that has not changed
-is not judged anew (`apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go`).
+A rule that speaks of `oldSelf` is asked only where there is an old value to compare with. What has not changed may
+break a rule that came later: that is warned of, not refused
+(`apiextensions-apiserver/pkg/apiserver/schema/cel/validation.go`).
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, cast
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
-from podling.extensions.values import MISSING, corresponding
-from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type, field_steps
+from podling.extensions.values import MISSING, corresponding, json_equal
+from podling.kinds.apiextensions import fieldpaths
+from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type
 from podling.kinds.validation.fields import text
 from podling.store.types import Object
 
 if TYPE_CHECKING:
+    from podling.cel.types import Type
     from podling.cel.values import Budget, EvaluationError
 
 _ROOT: Final = "<nil>"
+_MOST_WORDS: Final = 5 * 1024
+"""Bytes of what a message expression may give."""
+_NO_MORE: Final = "no further validation rules will be run"
 
 
-def compile_rules(schema: Object) -> Rules | None:
+def compile_rules(schema: Object, *, root: bool = True) -> Rules | None:
     """The rules of a schema and of what is in it; `None` where it has none."""
-    return Rules.of(schema, root=True)
+    return Rules.of(schema, root=root)
+
+
+@dataclass(slots=True)
+class _Asking:
+    """One object's asking: what it may still cost, and the warnings."""
+
+    budget: Budget
+    warnings: list[str] = field(default_factory=list[str])
+
+
+class _Values(NamedTuple):
+    """A value and where it is, with the old one there."""
+
+    new: Any
+    old: Any
+    path: str
+    same: bool
+    """Whether it, or something around it that can be told from what it was, has not changed."""
+
+    def below(self, new: Any, old: Any, path: str) -> _Values:
+        return _Values(new, old, path, self.same or (old is not MISSING and json_equal(new, old)))
 
 
 class Rules:
@@ -33,11 +61,12 @@ class Rules:
     def __init__(
         self,
         schema: Object,
-        rules: list[Rule],
+        rules: list[tuple[Rule, str]],
         fields: Mapping[str, Rules],
         element: Rules | None,
     ) -> None:
         self._schema = schema
+        self._kind: str = schema.get("type") or ""
         self._rules = rules
         self._fields = fields
         self._element = element
@@ -45,73 +74,107 @@ class Rules:
 
     @classmethod
     def of(cls, schema: Object, *, root: bool = False) -> Rules | None:
-        from podling.cel.syntax import CompileError
-
-        compiled: list[Rule] = []
-        for declared in cast("list[Object]", schema.get(VALIDATIONS) or []):
-            try:
-                compiled.append(compile_rule(declared, declared_type(schema, root=root)))
-            except CompileError:
-                continue  # refused when the definition was written; one from before our time is passed over
+        declared: list[Object] = schema.get(VALIDATIONS) or []
+        type_ = declared_type(schema, root=root) if declared else None
+        compiled = list(_compiled(schema, declared, type_)) if type_ is not None else []
         properties = cast("dict[str, Object]", schema.get("properties") or {})
-        fields = {name: rules for name, field in properties.items() if (rules := cls.of(field)) is not None}
+        fields = {name: rules for name, inner in properties.items() if (rules := cls.of(inner)) is not None}
         inner: Any = schema.get("items") or schema.get("additionalProperties")
         element = cls.of(cast(Object, inner)) if isinstance(inner, dict) else None
         return cls(schema, compiled, fields, element) if compiled or fields or element else None
 
-    def problems(self, new: Object, old: Object | None) -> list[FieldError]:
+    def problems(
+        self, new: Any, old: Any, warnings: list[str] | None = None, path: str = "", *, budget: Budget | None = None
+    ) -> list[FieldError]:
+        """`old` is `None` where there is no old value. What is only warned of is added to `warnings`."""
         from podling.cel.values import Budget
 
+        before = MISSING if old is None else old
+        asking = _Asking(budget or Budget())
+        values = _Values(new, before, path, before is not MISSING and json_equal(new, before))
         errors: list[FieldError] = []
         with contextlib.suppress(_Ended):
-            errors.extend(self._at(new, MISSING if old is None else old, "", Budget()))
+            errors.extend(self._at(values, asking))
+        if warnings is not None:
+            warnings += asking.warnings
         return errors
 
-    def _at(self, value: Any, old: Any, path: str, budget: Budget) -> Iterator[FieldError]:
+    def _at(self, values: _Values, asking: _Asking) -> Iterator[FieldError]:
         """The problems of a value and of what is in it. Raises _Ended behind the last where asking takes too long."""
+        value, old, path, _ = values
         if value is None:
             return
         if self._rules:
-            yield from self._judged(value, old, path, budget)
+            yield from self._judged(values, asking)
         if isinstance(value, dict):
             before = cast(Object, old) if isinstance(old, dict) else {}
-            prefix = f"{path}." if path else ""
             declared = self._schema.get("properties") or ()
             for name, member in cast(Object, value).items():
                 rules = self._fields.get(name) if name in declared else self._element
                 if rules is not None:
-                    yield from rules._at(member, before.get(name, MISSING), prefix + name, budget)
+                    at = f"{path}[{name}]" if rules is self._element else f"{path}.{name}" if path else name
+                    yield from rules._at(values.below(member, before.get(name, MISSING), at), asking)
         elif isinstance(value, list) and self._element is not None:
             for index, (item, before) in enumerate(corresponding(self._schema, cast("list[Any]", value), old)):
-                yield from self._element._at(item, before, f"{path}[{index}]", budget)
+                yield from self._element._at(values.below(item, before, f"{path}[{index}]"), asking)
 
-    def _judged(self, value: Any, old: Any, path: str, budget: Budget) -> Iterator[FieldError]:
-        same = old is not MISSING and old == value
-        has_old = old is not MISSING and old is not None
-        asked = [rule for rule in self._rules if (has_old if rule.transition else not same)]
-        if not asked:
-            return
-        convert = self._convert or _same
-        current = convert(value)
-        before = convert(old) if has_old else None
-        for rule in asked:
-            yield from self._verdict(rule, value, current, before, has_old, path, budget)
-
-    def _verdict(
-        self, rule: Rule, value: Any, current: Any, before: Any, has_old: bool, path: str, budget: Budget
-    ) -> Iterator[FieldError]:
+    def _judged(self, values: _Values, asking: _Asking) -> Iterator[FieldError]:
         from podling.cel.values import CostExceeded, EvaluationError, Optional, OutOfBudget
 
-        optional = bool(rule.declared.get("optionalOldSelf"))
-        old_self = (Optional(before, True) if has_old else Optional()) if optional else before
-        variables = {"self": current, "oldSelf": old_self}
-        try:
-            if rule.program.run(variables, budget) is not True:
-                yield _refusal(rule, value, path, _message(rule, variables, budget))
-        except EvaluationError as error:
-            yield invalid_value(path or _ROOT, self._schema.get("type") or "", _unanswered(rule, error))
-            if isinstance(error, CostExceeded | OutOfBudget):
-                raise _Ended from None
+        has_old = values.old is not MISSING and values.old is not None
+        convert = self._convert or _same
+        current = convert(values.new)
+        before = convert(values.old) if has_old else None
+        for rule, below in self._rules:
+            if rule.transition and not has_old:
+                continue
+            optional = bool(rule.declared.get("optionalOldSelf"))
+            old_self = (Optional(before, True) if has_old else Optional()) if optional else before
+            variables = {"self": current, "oldSelf": old_self}
+            try:
+                if rule.program.run(variables, asking.budget) is True:
+                    continue
+            except EvaluationError as error:
+                yield invalid_value(values.path or _ROOT, self._kind, _unanswered(rule, error))
+                if isinstance(error, CostExceeded | OutOfBudget):
+                    raise _Ended from None
+                continue
+            at = ".".join(filter(None, (values.path, below))) or _ROOT
+            message, last = _message(rule, variables, asking.budget)
+            refusal = invalid_value(at, self._kind, message) if last else self._refusal(rule, values.new, at, message)
+            if values.same and "oldSelf" not in rule.program.names:
+                asking.warnings.append(str(refusal))
+            else:
+                yield refusal
+            if last:
+                raise _Ended
+
+    def _refusal(self, rule: Rule, value: Any, at: str, message: str) -> FieldError:
+        whole = self._kind in ("object", "array")
+        match rule.declared.get("reason"):
+            case "FieldValueForbidden":
+                return forbidden_field(at, message)
+            case "FieldValueRequired":
+                return required(at, message)
+            case "FieldValueDuplicate":
+                return FieldError("FieldValueDuplicate", at, "Duplicate value") if whole else duplicate(at, value)
+            case _:
+                if whole:
+                    return FieldError("FieldValueInvalid", at, f"Invalid value: {message}")
+                return invalid_value(at, value, message)
+
+
+def _compiled(schema: Object, declared: list[Object], type_: Type) -> Iterator[tuple[Rule, str]]:
+    """Each rule, and the field below the value that its refusals are about."""
+    from podling.cel.syntax import CompileError
+
+    for one in declared:
+        below = ""
+        with contextlib.suppress(fieldpaths.PathError):
+            below = fieldpaths.follow(text(one, "fieldPath"), schema).path
+        # A rule that does not compile was refused with the definition; one from before our time is passed over.
+        with contextlib.suppress(CompileError):
+            yield compile_rule(one, type_), below
 
 
 class _Ended(Exception):
@@ -123,10 +186,9 @@ def _unanswered(rule: Rule, error: EvaluationError) -> str:
 
     if isinstance(error, OutOfBudget):
         return str(error)
-    shown = text(rule.declared, "message") or rule.declared["rule"].strip()
+    shown = (text(rule.declared, "message") or rule.declared["rule"]).strip()
     if isinstance(error, CostExceeded):
-        words = "no further validation rules will be run due to call cost exceeding limit for rule"
-        return f"'{error}': {words}: {shown}"
+        return f"'{error}': {_NO_MORE} due to call cost exceeds limit for rule: {shown}"
     if str(error).startswith("no such overload"):
         words = "call arguments did not match a supported operator, function or macro signature for rule"
         return f"'{error}': {words}: {shown}"
@@ -137,31 +199,21 @@ def _same(value: Any) -> Any:
     return value
 
 
-def _message(rule: Rule, variables: Object, budget: Budget) -> str:
-    from podling.cel.values import EvaluationError
+def _message(rule: Rule, variables: Object, budget: Budget) -> tuple[str, bool]:
+    """What is said of a value that breaks a rule, and whether nothing more is asked."""
+    from podling.cel.values import CostExceeded, EvaluationError, OutOfBudget, go_quoted
 
-    fallback = text(rule.declared, "message") or f"failed rule: {rule.declared['rule'].strip()}"
+    fallback = text(rule.declared, "message").strip() or f"failed rule: {rule.declared['rule'].strip()}"
     if rule.message is None:
-        return fallback
+        return fallback, False
     try:
-        message: Any = rule.message.run(variables, budget)
+        message = cast(str, rule.message.run(variables, budget)).strip()
+    except OutOfBudget:
+        return f"messageExpression evaluation failed due to running out of cost budget, {_NO_MORE}", True
+    except CostExceeded:
+        source = go_quoted(rule.declared["messageExpression"])
+        return f"{_NO_MORE} due to call cost exceeds limit for messageExpression: {source}", True
     except EvaluationError:
-        return fallback
-    usable = isinstance(message, str) and message.strip() and "\n" not in message.strip()
-    return cast(str, message).strip() if usable else fallback
-
-
-def _refusal(rule: Rule, value: Any, path: str, message: str) -> FieldError:
-    steps = field_steps(text(rule.declared, "fieldPath")) or []
-    at = ".".join(filter(None, (path, *steps))) or _ROOT
-    match rule.declared.get("reason"):
-        case "FieldValueForbidden":
-            return forbidden_field(at, message)
-        case "FieldValueRequired":
-            return required(at, message)
-        case "FieldValueDuplicate":
-            return duplicate(at, value)
-        case _:
-            if isinstance(value, dict | list):
-                return FieldError("FieldValueInvalid", at, f"Invalid value: {message}")
-            return invalid_value(at, value, message)
+        return fallback, False
+    usable = message and "\n" not in message and len(message.encode()) <= _MOST_WORDS
+    return (message if usable else fallback), False

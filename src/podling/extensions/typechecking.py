@@ -99,11 +99,13 @@ class _Fields(Mapping[str, "Type"]):
     """The fields of a struct, each with its type when it is asked for: shapes may hold themselves."""
 
     def __init__(self, node: Node, name: str) -> None:
-        from podling.cel.compiler import escaped
+        from podling.cel.access import escaped
 
         self._name = name
         self._fields: dict[str, Callable[[], Node]] = {
-            escaped(key): lambda field=field: field.node for key, field in node.fields.items()
+            called: lambda field=field: field.node
+            for key, field in node.fields.items()
+            if (called := escaped(key)) is not None
         }
 
     def __getitem__(self, key: str) -> Type:

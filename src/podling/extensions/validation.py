@@ -15,7 +15,7 @@ from typing import Any, Final, cast
 from podling.api.errors import FieldError, invalid_value, not_supported, required, too_long, too_many, type_invalid
 from podling.api.regexp import regexp
 from podling.extensions.formats import FORMATS
-from podling.extensions.values import MISSING, corresponding
+from podling.extensions.values import MISSING, corresponding, json_equal
 from podling.kinds.validation.fields import part
 from podling.store.types import Object
 
@@ -49,7 +49,7 @@ def compile_schema(schema: Object) -> Check:
     nullable = bool(schema.get("nullable"))
 
     def check(value: Any, path: str, old: Any) -> _Result:
-        if old is not MISSING and _equal(old, value):
+        if old is not MISSING and json_equal(old, value):
             return _Result(made=1)
         result = _Result(made=1)
         if value is None:
@@ -88,21 +88,6 @@ def _plain(simple: _Simple) -> Check:
         return _Result([error] if error else [])
 
     return check
-
-
-def _equal(one: Any, other: Any) -> bool:
-    """JSON equality: Python holds `1`, `1.0` and `true` for the same."""
-    if one is other:
-        return True
-    if type(one) is not type(other):
-        return False
-    if isinstance(one, dict):
-        left, right = cast(Object, one), cast(Object, other)
-        return left.keys() == right.keys() and all(_equal(item, right[key]) for key, item in left.items())
-    if isinstance(one, list):
-        first, second = cast("list[Any]", one), cast("list[Any]", other)
-        return len(first) == len(second) and all(map(_equal, first, second))
-    return bool(one == other)
 
 
 def _at(path: str) -> str:
@@ -332,7 +317,7 @@ def _enum_check(schema: Object) -> _Simple | None:
     names = [value if isinstance(value, str) else _json(value) for value in allowed]
 
     def check(value: Any, path: str) -> FieldError | None:
-        if any(_equal(value, one) for one in allowed):
+        if any(json_equal(value, one) for one in allowed):
             return None
         return not_supported(_at(path), value, names)
 

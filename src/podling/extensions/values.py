@@ -29,3 +29,18 @@ def item_key(schema: Object, item: Any) -> bytes:
 def item_keys(schema: Object, item: Any) -> Object:
     fields = cast(Object, item) if isinstance(item, dict) else {}
     return {key: fields[key] for key in cast("list[str]", schema["x-kubernetes-list-map-keys"]) if key in fields}
+
+
+def json_equal(one: Any, other: Any) -> bool:
+    """JSON equality: Python holds `1`, `1.0` and `true` for the same."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, dict):
+        left, right = cast(Object, one), cast(Object, other)
+        return left.keys() == right.keys() and all(json_equal(item, right[key]) for key, item in left.items())
+    if isinstance(one, list):
+        first, second = cast("list[Any]", one), cast("list[Any]", other)
+        return len(first) == len(second) and all(map(json_equal, first, second))
+    return bool(one == other)

@@ -110,7 +110,7 @@ def test_rules_judge_values_and_transitions(tmp_path: Path) -> None:
         async with world(tmp_path) as here:
             schema = spec_schema(low=INTEGER, high=INTEGER)
             schema["properties"]["spec"]["x-kubernetes-validations"] = [
-                {"rule": "self.low <= self.high", "messageExpression": "'low is ' + string(self.low)"},
+                {"rule": "self.low <= self.high", "messageExpression": "'low is %d'.format([self.low])"},
                 {"rule": "self.high >= oldSelf.high", "message": "high may only grow", "fieldPath": ".high"},
             ]
             await serve(here, definition(schema))

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from podling.kinds.apiextensions import rules, structural
+from podling.kinds.apiextensions import structural
 
 NAMES = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
 VERSION = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
@@ -93,7 +93,7 @@ def test_a_number_or_a_text_is_structural() -> None:
     ],
 )
 def test_a_rule_is_told_what_it_cannot_say(schema, said) -> None:
-    found = [str(e) for e in rules.check(of(a=schema), "s")]
+    found = [str(e) for e in structural.schema(of(a=schema), "s")]
     assert [line for line in found if line.endswith(said)], found
 
 

@@ -9,7 +9,7 @@ from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_v
 from podling.api.meta import find_condition
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration.webhooks import client_config
-from podling.kinds.apiextensions import rules, structural
+from podling.kinds.apiextensions import fieldpaths, structural
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import created_columns, created_row
@@ -259,8 +259,7 @@ def _parts(version: Object, whole: Object, path: str, schema_key: str) -> list[F
     if part(version, "schema").get("openAPIV3Schema") is not None:
         at = f"{path}.{schema_key}.openAPIV3Schema"
         with_status = part(whole, "subresources").get("status") is not None
-        wrong = structural.schema(schema, at, with_status=with_status)
-        errors += wrong or rules.check(schema, at)
+        errors += structural.schema(schema, at, with_status=with_status)
     errors += _subresources(part(version, "subresources"), f"{path}.subresources")
     for at, column in each(f"{path}.additionalPrinterColumns", version.get("additionalPrinterColumns")):
         errors += _column(column, at)
@@ -275,22 +274,22 @@ def _selectable(selectable: list[Object], schema: Object, path: str) -> list[Fie
         if not json_path:
             errors.append(required(f"{at}.jsonPath"))
             continue
-        found = structural.value_at(schema, json_path)
-        if found is None:
-            detail = "is an invalid path: does not refer to a valid field"
-            errors.append(invalid_value(f"{at}.jsonPath", json_path, detail))
+        try:
+            followed = fieldpaths.follow(json_path, schema, brackets=False)
+        except fieldpaths.PathError as error:
+            errors.append(invalid_value(f"{at}.jsonPath", json_path, f"is an invalid path: {error}"))
             continue
-        if json_path.startswith(".metadata"):
+        if followed.path.split(".")[0].split("[")[0] == "metadata":
             errors.append(invalid_value(f"{at}.jsonPath", json_path, "must not point to fields in metadata"))
-        if text(found, "type") not in ("string", "boolean", "integer"):
+        if text(followed.schema, "type") not in ("string", "boolean", "integer"):
             detail = (
                 "must point to a field of type string, boolean or integer. "
                 "Enum string fields and strings with formats are allowed."
             )
             errors.append(invalid_value(f"{at}.jsonPath", json_path, detail))
-        if json_path in seen:
+        if followed.path in seen:
             errors.append(duplicate(f"{at}.jsonPath", json_path))
-        seen.add(json_path)
+        seen.add(followed.path)
     if len(seen) > _MAX_SELECTABLE:
         errors.append(too_many(path, len(seen), _MAX_SELECTABLE))
     return errors

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.regexp import RegexpError, regexp
+from podling.kinds.apiextensions import rootfields, rules
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
 
@@ -53,16 +54,32 @@ _NESTED_ONLY: Final = (
 
 def schema(root: Object, path: str, *, with_status: bool = False) -> list[FieldError]:
     """The problems of `openAPIV3Schema`; `with_status` says that `/status` is served, which asks more of the root."""
-    errors: list[FieldError] = []
-    kind = text(root, "type")
-    if with_status and kind not in ("", "object"):
-        detail = 'only "object" is allowed as the type at the root of the schema if the status subresource is enabled'
-        errors.append(invalid_value(f"{path}.type", kind, detail))
+    errors = rootfields.check(root, path) if with_status else []
     if root.get("nullable"):
         errors.append(forbidden_field(f"{path}.nullable", "nullable cannot be true at the root"))
-    form = sorted(_invariants(root, path, "root") + _completeness(root, root, path, path), key=str)
-    errors += form or _defaults(root, path)
-    return errors + _openapi(root, path, root=True)
+    formless = _formless(root)
+    form: list[FieldError] = []
+    if not formless:
+        form = sorted(_invariants(root, path, "root") + _completeness(root, root, path, path), key=str)
+        form = form or _defaults(root, path)
+    own = _openapi(root, path, root=True)
+    errors += form + own
+    if formless and not errors:
+        return [invalid_value(path, "", formless)]
+    return errors if form or formless else errors + rules.check(root, path, own)
+
+
+def _formless(node: Object) -> str:
+    """Why a schema cannot be looked at as a structural one at all; `""`: it can."""
+    for key in ("id", "$schema", "$ref", "patternProperties", "dependencies", "additionalItems", "definitions"):
+        if node.get(key):
+            return f"OpenAPIV3Schema '{'schema' if key == '$schema' else key}' is not supported"
+    if node.get(_ANY) is False:
+        return f"internal error: '{_ANY}' must be true or undefined"
+    if isinstance(node.get("items"), list) and node["items"]:
+        return "OpenAPIV3Schema 'items' must be a schema, but is an array"
+    below = [child for _, child, _ in _below(node)] + [child for _, child in _junctors(node)]
+    return next((why for child in below if (why := _formless(child))), "")
 
 
 def _below(node: Object) -> Iterator[tuple[str, Object, str]]:
@@ -287,7 +304,7 @@ def _openapi(
         errors += _openapi(child, f"{path}.{step}", no_default=no_default, in_meta=in_meta)
     if isinstance(node.get("items"), dict):
         errors += _openapi(part(node, "items"), f"{path}.items", no_default=no_default, in_meta=in_meta)
-    return errors + _extensions(node, path)
+    return errors + _extensions(node, path) + rules.forms(node, path)
 
 
 def _supported(node: Object, path: str, no_default: str | None, in_meta: bool) -> list[FieldError]:
@@ -400,14 +417,3 @@ def _json_type(value: Any) -> str:
             return "array"
         case _:
             return "object"
-
-
-def value_at(root: Object, json_path: str) -> Object | None:
-    """The schema of the value that a simple path (`.spec.x`) leads to."""
-    node = root
-    for step in json_path.removeprefix(".").split("."):
-        child = part(node, "properties").get(step)
-        if child is None:
-            return None
-        node = child
-    return node
