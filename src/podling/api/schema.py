@@ -123,7 +123,6 @@ class Node:
         self.structural = structural
         """Whether this is (a part of) a custom resource, whose values no Go struct normalises."""
         self.preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
-        self.nullable = bool(schema.get("nullable"))
         self.bits = 32 if schema.get("format") == "int32" else 64
         self.keys: tuple[str, ...] = tuple(schema.get("x-kubernetes-list-map-keys", ()))
         self.key_defaults: Object = {}

@@ -18,12 +18,13 @@ from podling.api.resources import STATUS_ALONE, Conversion, Reader, Resource, Sc
 from podling.api.scale import at_path
 from podling.api.schema import Node, Schemas
 from podling.api.structs import shape
-from podling.extensions import structure
 from podling.extensions.columns import columns_and_row
 from podling.extensions.conversion import ConversionWebhook, Form, WebhookConversion
-from podling.extensions.defaulting import Fill, compile_defaults, filled
-from podling.extensions.rules import Rules, compile_rules
-from podling.extensions.validation import Check, compile_schema, problems
+from podling.extensions.defaulting import Fill, compile_defaults, compile_filling, filled
+from podling.kinds.apiextensions.instances import structure
+from podling.kinds.apiextensions.instances.rules import Rules, compile_rules
+from podling.kinds.apiextensions.instances.schema import Check, compile_schema, problems
+from podling.kinds.validation import names
 from podling.kinds.validation.fields import entries, part, text
 from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
@@ -231,18 +232,15 @@ def _read(obj: Object, *, api_version: str, fill: Fill | None) -> Object:
 def _strategy(schema: Object, subresources: Object) -> Strategy:
     has_status = "status" in subresources
     return Strategy(
-        default=compile_defaults(schema) or _no_defaults,
+        default=compile_filling(schema),
         prepare=_prepare if has_status else _no_change,
         validate=_Validation(schema, _scale_paths(subresources)),
+        warn=_warn,
         generation=partial(_generation_differs, has_status=has_status),
         unconditional_update=False,
         strict_subresources=True,
         resets=STATUS_ALONE if has_status else {},
     )
-
-
-def _no_defaults(_obj: Object) -> None:
-    """The schema has none."""
 
 
 def _no_change(_write: Write) -> None:
@@ -263,6 +261,20 @@ def _generation_differs(old: Object, new: Object, *, has_status: bool) -> bool:
     return any(old.get(key) != new.get(key) for key in (old.keys() | new.keys()) - ignored)
 
 
+_STANDARD_FINALIZERS: Final = frozenset({"orphan", "foregroundDeletion", "kubernetes"})
+
+
+def _warn(write: Write) -> None:
+    """Of new finalizers that others might choose as well."""
+    before = entries(part(write.old or {}, "metadata"), "finalizers")
+    path, others = "metadata.finalizers", "to avoid accidental conflicts with other finalizer writers"
+    for name in sorted({*entries(part(write.new, "metadata"), "finalizers")} - {*before}):
+        write.warnings += [f'{path}: "{name}": {said}' for said in names.qualified_name(name)]
+        if "/" not in name and name not in _STANDARD_FINALIZERS:
+            path_too = " including a path (/)" if "." in name else ""
+            write.warnings.append(f'{path}: "{name}": prefer a domain-qualified finalizer name{path_too} {others}')
+
+
 class _Validation:
     """All that a custom resource is checked for; compiled when the first object is written."""
 
@@ -281,7 +293,7 @@ class _Validation:
         errors += self._scale_errors(obj)
         if self._embeds:
             errors += structure.embedded(self._schema, obj)
-        if self._lists:
+        if self._lists and not (write.old and structure.list_types(self._schema, write.old)):
             errors += structure.list_types(self._schema, obj)
         if rules is not None:
             errors += self._rule_errors(rules, write, errors)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
@@ -26,7 +26,7 @@ def compile_defaults(schema: Object, *, root: bool = True) -> Fill | None:
     """What fills in the defaults of a structural schema; `None` where it has none."""
     fields: dict[str, Object] = schema.get("properties") or {}
     if root:
-        fields = {name: field for name, field in fields.items() if name not in ("apiVersion", "kind", "metadata")}
+        fields = {name: field for name, field in fields.items() if name not in _OWN}
     defaults = {name: orjson.dumps(field["default"]) for name, field in fields.items() if _has_default(field)}
     dropped = {name for name, field in fields.items() if _has_default(field) and not field.get("nullable")}
     compiled = {name: compile_defaults(field, root=False) for name, field in fields.items()}
@@ -53,6 +53,53 @@ def compile_defaults(schema: Object, *, root: bool = True) -> Fill | None:
                 each(item)
 
     return fill
+
+
+def compile_filling(schema: Object) -> Fill:
+    """What is done to an object that a client sent: a null where there may be none is as if nothing had been sent,
+    and then the defaults are filled in."""
+    fill, forget = compile_defaults(schema), _compile_nulls(schema, root=True)
+
+    def default(value: Any) -> None:
+        if forget is not None:
+            forget(value)
+        if fill is not None:
+            fill(value)
+
+    return default
+
+
+def _compile_nulls(schema: Object, *, root: bool = False) -> Fill | None:
+    own = _OWN if root else ()
+    properties: dict[str, Object] = schema.get("properties") or {}
+    fields = {name: field for name, field in properties.items() if name not in own}
+    inner = {name: made for name, field in fields.items() if (made := _compile_nulls(field)) is not None}
+    others: Any = schema.get("items") or schema.get("additionalProperties")
+    element = cast(Object, others) if isinstance(others, dict) else None
+    each = _compile_nulls(element) if element is not None else None
+    dropped = {name for name, field in fields.items() if not (field.get("nullable") or _has_default(field))}
+    drops_others = element is not None and not (element.get("nullable") or _has_default(element))
+    if not dropped and not inner and each is None and not drops_others:
+        return None
+
+    def forget(value: Any) -> None:
+        if isinstance(value, dict):
+            members = cast(Object, value)
+            for name in [n for n, m in members.items() if m is None]:
+                if name in dropped or (drops_others and name not in fields and name not in own):
+                    del members[name]
+            for name, member in members.items():
+                below = inner.get(name) if name in fields else None if name in own else each
+                if below is not None and member is not None:
+                    below(member)
+        elif isinstance(value, list) and each is not None:
+            for item in cast("list[Any]", value):
+                each(item)
+
+    return forget
+
+
+_OWN: Final = ("apiVersion", "kind", "metadata")
 
 
 def _has_default(field: Object) -> bool:

@@ -75,7 +75,22 @@ def test_defaults_are_filled_in_and_a_null_without_meaning_counts_as_absent(tmp_
         (INTEGER | {"multipleOf": 5}, 7, "Invalid value: 7: spec.f in body should be a multiple of 5"),
         ({"type": "array", "items": INTEGER, "maxItems": 1}, [1, 2], "Too many: 2: must have at most 1 items"),
         ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "a"], 'Duplicate value: "a"'),
-        (TEXT, None, 'Invalid value: "null": spec.f in body must be of type string: "null"'),
+        (
+            {"type": "array", "items": TEXT},
+            [None],
+            'Invalid value: "null": spec.f[0] in body must be of type string: "null"',
+        ),
+        (
+            TEXT | {"format": "date-time"},
+            5,
+            'Invalid value: "int64": spec.f in body must be of type date-time: "int64"',
+        ),
+        (
+            INTEGER | {"format": "int32"},
+            1 << 31,
+            "Checked value must be of type integer with format int32 in spec.f",
+        ),
+        (TEXT | {"pattern": r"^\pL+\z"}, "a1", r"spec.f in body should match '^\pL+\z'"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused_in_kubernetes_words(
@@ -85,6 +100,17 @@ def test_a_value_that_does_not_fit_is_refused_in_kubernetes_words(
         async with world(tmp_path) as here:
             await serve(here, definition(spec_schema(f=schema)))
             assert (await refusal(here, widget("one", f=value))).endswith(message)
+
+    asyncio.run(story())
+
+
+def test_a_null_where_there_may_be_none_is_as_if_nothing_had_been_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            fields = {"a": TEXT, "b": TEXT | {"default": "x"}, "c": TEXT | {"nullable": True}}
+            await serve(here, definition(spec_schema(**fields)))
+            made = await here.client.create(WIDGETS, widget("one", a=None, b=None, c=None))
+            assert made["spec"] == {"b": "x", "c": None}
 
     asyncio.run(story())
 

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 
-from podling.kinds.apiextensions import structural
+from podling.kinds.apiextensions import fieldpaths, structural
 
 NAMES = {"plural": "things", "singular": "thing", "kind": "Thing", "listKind": "ThingList"}
 VERSION = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
@@ -140,3 +140,77 @@ def test_a_version_that_was_stored_stays(kinds, writes, problems) -> None:
     assert said.startswith(
         'status.storedVersions[0]: Invalid value: "v1": missing from spec.versions; v1 was previously'
     )
+
+
+@pytest.mark.parametrize(
+    ("schema", "said"),
+    [
+        ({**TEXT, "maxLength": 2, "default": "abc"}, "s.properties[a].default: Too long: may not be more than 2 bytes"),
+        (
+            {**TEXT, "default": 1},
+            's.properties[a].default: Invalid value: "integer":  in body must be of type string: "integer"',
+        ),
+        (
+            {**of(b={**TEXT, "enum": ["x"]}), "default": {"b": "y"}},
+            's.properties[a].default.b: Unsupported value: "y": supported values: "x"',
+        ),
+        (
+            {**ruled({"rule": "self > 1", "message": "small"}), "default": 1},
+            "s.properties[a].default: Invalid value: 1: small",
+        ),
+        (
+            {**LIST, "x-kubernetes-preserve-unknown-fields": True, "default": [{"k": "x", "b": 1}]},
+            "",
+        ),
+        (
+            {**of(b=TEXT), "x-kubernetes-embedded-resource": True, "default": {"kind": "K", "b": "x"}},
+            "s.properties[a].default.apiVersion: Required value",
+        ),
+    ],
+)
+def test_a_default_is_a_value_that_could_have_been_given(schema, said) -> None:
+    assert [str(e) for e in structural.schema(of(a=schema), "s")] == ([said] if said else [])
+
+
+def test_where_a_status_is_served_the_root_says_little() -> None:
+    root = of(a=TEXT) | {"minProperties": 1}
+    assert structural.schema(root, "s") == []
+    (error,) = structural.schema(root, "s", with_status=True)
+    assert str(error).startswith('s: Invalid value: {"ID":"","Schema":"","Ref":null,')
+    assert str(error).endswith(
+        "XValidations] fields are allowed at the root of the schema if the status subresource is enabled"
+    )
+
+
+def test_a_schema_of_a_kind_that_is_not_supported_is_not_looked_at_further() -> None:
+    root = of(a={"type": "array", "items": [TEXT]}, b={})
+    found = [str(e) for e in structural.schema(root, "s")]
+    assert found == ["s.properties[a].items: Forbidden: items must be a schema object and not an array"]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"),
+    [
+        (".spec.app", "spec.app"),
+        (".labels['a.b']", "labels[a.b]"),
+        (".labels.x", "labels[x]"),
+        ("spec", "expected [ or . but got: spec"),
+        (".spec.none", "does not refer to a valid field"),
+        (".labels[0]", "expected single quoted string but got 0"),
+        (".spec.", "unexpected end of JSON path"),
+    ],
+)
+def test_a_path_leads_through_fields_and_members(path, shown) -> None:
+    schema = of(spec=of(app=TEXT), labels={"type": "object", "additionalProperties": TEXT})
+    try:
+        found = fieldpaths.follow(path, schema).path
+    except fieldpaths.PathError as error:
+        found = str(error)
+    assert found == shown
+
+
+def test_formats_that_mean_nothing_where_they_stand_are_told() -> None:
+    schema = of(
+        a={**TEXT, "format": "int32"}, b={"type": "integer", "format": "int64"}, c={**TEXT, "format": "k8s-short-name"}
+    )
+    assert list(structural.unknown_formats(schema)) == ["int32"]

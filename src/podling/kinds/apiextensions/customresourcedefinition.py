@@ -84,6 +84,20 @@ def held(obj: Object) -> bool:
     return not part(obj, "metadata").get("deletionTimestamp")
 
 
+def warn(write: Write) -> None:
+    """Of formats that mean nothing, where an update brings them."""
+    known = set(_unknown_formats(write.old or {}))
+    write.warnings += [f'unrecognized format "{form}"' for form in _unknown_formats(write.new) if form not in known]
+
+
+def _unknown_formats(definition: Object) -> list[str]:
+    versions: list[Object] = entries(part(definition, "spec"), "versions")
+    schemas = [part(version, "schema", "openAPIV3Schema") for version in versions]
+    if len(schemas) > 1 and all(schema == schemas[0] for schema in schemas):
+        schemas = schemas[:1]
+    return [form for schema in schemas for form in structural.unknown_formats(schema)]
+
+
 def _name(spec: Object) -> names.NameRule:
     wanted = f"{text(part(spec, 'names'), 'plural')}.{text(spec, 'group')}"
 
@@ -422,6 +436,7 @@ def resource() -> Resource:
             default=default,
             prepare=prepare,
             validate=validate,
+            warn=warn,
             deleting=deleting,
             held=held,
         ),

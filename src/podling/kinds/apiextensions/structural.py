@@ -8,13 +8,20 @@ Two sets of rules, in the order in which Kubernetes tells them: those of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Final, cast
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.regexp import RegexpError, regexp
 from podling.kinds.apiextensions import rootfields, rules
+from podling.kinds.apiextensions.instances import structure
+from podling.kinds.apiextensions.instances.rules import compile_rules
+from podling.kinds.apiextensions.instances.schema import compile_schema, known_format, problems
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
+
+if TYPE_CHECKING:
+    from podling.cel.values import Budget
 
 _TYPES: Final = ("array", "boolean", "integer", "number", "object", "string")
 _UNSUPPORTED: Final = ("id", "additionalItems", "patternProperties", "definitions", "dependencies", "$ref")
@@ -238,31 +245,79 @@ def _has_form(node: Object, form: Object | None, form_path: str, path: str) -> l
     return errors
 
 
-def _defaults(node: Object, path: str) -> list[FieldError]:
-    """A default has to be of the type that it is a default of, and to have no fields that would be pruned."""
-    errors: list[FieldError] = []
-    if "default" in node:
-        errors += _default(node["default"], node, f"{path}.default")
+def _defaults(root: Object, path: str) -> list[FieldError]:
+    """A default is a value that could have been given: it fits the whole schema, and nothing of it would be pruned."""
+    from podling.cel.values import Budget
+
+    return list(_defaults_below(root, path, _Around(root, ()), Budget()))
+
+
+class _Around(NamedTuple):
+    """The object that a default is a part of."""
+
+    root: Object
+    steps: tuple[str, ...]
+    in_meta: bool = False
+
+    def below(self, node: Object, step: str, name: str) -> _Around:
+        own = step.startswith("properties") and name in _META and (node is self.root or node.get(_EMBEDDED))
+        return _Around(self.root, (*self.steps, name), self.in_meta or bool(own))
+
+    def holding(self, value: Any) -> Object:
+        for step in reversed(self.steps):
+            value = [value] if step == _ITEM else {step: value}
+        return {"apiVersion": "validation/v1", "kind": "Validation", **cast(Object, value)}
+
+
+_ITEM: Final = "*"
+
+
+def _defaults_below(node: Object, path: str, around: _Around, budget: Budget) -> Iterator[FieldError]:
+    if node.get(_EMBEDDED):
+        around = _Around(node, ())
+    if node.get("default") is not None:
+        yield from _default(node["default"], node, f"{path}.default", around, budget)
     for step, child, _ in _below(node):
-        errors += _defaults(child, f"{path}.{step}")
-    return errors
+        if step != "additionalProperties":
+            name = step.removeprefix("properties[").removesuffix("]") if step != "items" else _ITEM
+            yield from _defaults_below(child, f"{path}.{step}", around.below(node, step, name), budget)
 
 
-def _default(value: Any, node: Object, path: str) -> list[FieldError]:
-    if not _is_pruned(value, node):
-        return [invalid_value(path, value, "must not have unknown fields")]
-    wanted, given = text(node, "type"), _json_type(value)
-    if not wanted or value is None or given == wanted or (wanted == "number" and given == "integer"):
+def _default(value: Any, node: Object, path: str, around: _Around, budget: Budget) -> list[FieldError]:
+    if around.in_meta:
+        root = {**around.root, _EMBEDDED: True}
+        wrong = structure.embedded(root, around.holding(value), root=False)
+        if wrong:
+            said = wrong[0] if len(wrong) == 1 else f"[{', '.join(map(str, wrong))}]"
+            return [invalid_value(path, value, f"must result in valid metadata: {said}")]
+        return _as_given(value, node, path, budget, root=False)
+    errors = [] if _is_pruned(value, node) else [invalid_value(path, value, "must not have unknown fields")]
+    return errors + (
+        structure.embedded(node, value, path, root=False)
+        or _as_given(value, node, path, budget, root=node is around.root)
+    )
+
+
+def _as_given(value: Any, node: Object, path: str, budget: Budget, *, root: bool) -> list[FieldError]:
+    """What would be said of a default if a client had sent it, as a new value and as one that has not changed."""
+    if found := problems(compile_schema(node), value, None):
+        return [replace(e, field=f"{path}.{e.field}" if e.field != _NOWHERE else path) for e in found]
+    compiled = compile_rules(node, root=root)
+    if compiled is None:
         return []
-    message = f'Invalid value: "{given}":  in body must be of type {wanted}: "{given}"'
-    return [FieldError("FieldValueTypeInvalid", path, message)]
+    return compiled.problems(value, value, path=path, budget=budget, ratchets=False) or compiled.problems(
+        value, None, path=path, budget=budget
+    )
+
+
+_NOWHERE: Final = "<nil>"
 
 
 def _is_pruned(value: Any, node: Object) -> bool:
-    if node.get(_ANY):
-        return True
     if isinstance(value, list):
-        return all(_is_pruned(item, part(node, "items")) for item in cast("list[Any]", value))
+        items = part(node, "items") if isinstance(node.get("items"), dict) else {_ANY: node.get(_ANY)}
+        inner = {**items, _ANY: True} if node.get(_ANY) else items
+        return all(_is_pruned(item, inner) for item in cast("list[Any]", value))
     if not isinstance(value, dict):
         return True
     others: Any = node.get("additionalProperties")
@@ -270,7 +325,9 @@ def _is_pruned(value: Any, node: Object) -> bool:
     own = _META if node.get(_EMBEDDED) else ()
     for name, member in cast(Object, value).items():
         inner = known.get(name) or (cast(Object, others) if isinstance(others, dict) else None)
-        if inner is None and others is not True and name not in own:
+        if name in own:
+            continue
+        if inner is None and others is not True and not node.get(_ANY):
             return False
         if inner is not None and not _is_pruned(member, inner):
             return False
@@ -403,17 +460,9 @@ def _item_keys(kind: str, items: Object, keys: list[str], path: str) -> list[Fie
     return errors
 
 
-def _json_type(value: Any) -> str:
-    match value:
-        case bool():
-            return "boolean"
-        case int():
-            return "integer"
-        case float():
-            return "number"
-        case str():
-            return "string"
-        case list():
-            return "array"
-        case _:
-            return "object"
+def unknown_formats(node: Object) -> Iterator[str]:
+    """The formats in a schema that are not checked, because they mean nothing where they stand."""
+    if node.get("format") and not known_format(node):
+        yield node["format"]
+    for child in (*(child for _, child, _ in _below(node)), *(child for _, child in _junctors(node))):
+        yield from unknown_formats(child)

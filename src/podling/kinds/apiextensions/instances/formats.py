@@ -138,9 +138,8 @@ FORMATS: Final[dict[str, Callable[[str], bool]]] = {
     "password": lambda _text: True,
     "date": _parses(date.fromisoformat),
     "duration": _duration,
-    "date-time": _date_time,
     "datetime": _date_time,
-    "k8s-short-name": _matches(_SHORT_NAME),
-    "k8s-long-name": lambda text: len(text) <= _LONGEST_NAME and _LONG_NAME.fullmatch(text) is not None,
+    "k8sshortname": _matches(_SHORT_NAME),
+    "k8slongname": lambda text: len(text) <= _LONGEST_NAME and _LONG_NAME.fullmatch(text) is not None,
 }
-"""Whether a text has the format; formats that are not named here are not checked."""
+"""Whether a text has the format, by its name without dashes; formats that are not named here are not checked."""

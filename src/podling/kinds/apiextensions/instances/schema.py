@@ -14,8 +14,8 @@ from typing import Any, Final, cast
 
 from podling.api.errors import FieldError, invalid_value, not_supported, required, too_long, too_many, type_invalid
 from podling.api.regexp import regexp
-from podling.extensions.formats import FORMATS
-from podling.extensions.values import MISSING, corresponding, json_equal
+from podling.kinds.apiextensions.instances.formats import FORMATS
+from podling.kinds.apiextensions.instances.values import MISSING, corresponding, json_equal
 from podling.kinds.validation.fields import part
 from podling.store.types import Object
 
@@ -120,22 +120,36 @@ def json_type(value: Any) -> str:
 
 
 def _type_check(schema: Object) -> _Simple | None:
-    if schema.get("x-kubernetes-int-or-string"):
-        wanted = ("integer", "string")
-    elif schema.get("type"):
-        wanted = (cast(str, schema["type"]),)
-    else:
+    kind, either = cast(str, schema.get("type") or ""), schema.get("x-kubernetes-int-or-string")
+    wanted = ("integer", "string") if either else (kind,) if kind else ()
+    if not wanted:
         return None
     accepted = {*wanted, "integer"} if "number" in wanted else {*wanted}
     whole_numbers = "integer" in wanted
+    form = "" if either else known_format(schema)
 
     def check(value: Any, path: str) -> FieldError | None:
         given = json_type(value)
         if given in accepted or (whole_numbers and given == "number" and cast(float, value).is_integer()):
             return None
+        if form and given not in ("string", "array", "null"):
+            return type_error(path, form, _NATIVE.get(given, ""))
         return type_error(path, ",".join(wanted), given)
 
     return check
+
+
+_NATIVE: Final = {"integer": "int64", "number": "float64"}
+"""What Kubernetes calls a number that is given where something with a format is wanted."""
+_NUMBER_FORMATS: Final = {"integer": ("int32", "int64"), "number": ("float", "double")}
+
+
+def known_format(schema: Object) -> str:
+    """The format of a schema, if it is one that is checked there; else `""`."""
+    form, kind = cast(str, schema.get("format") or ""), schema.get("type") or "string"
+    if kind in _NUMBER_FORMATS:
+        return form if form in _NUMBER_FORMATS[kind] else ""
+    return form if kind == "string" and form.replace("-", "") in FORMATS else ""
 
 
 def type_error(path: str, wanted: str, given: str) -> FieldError:
@@ -231,7 +245,8 @@ def _string_checks(schema: Object) -> list[_Simple]:
         compiled = regexp(pattern)
         words = f"should match '{pattern}'"
         checks.append(_of(str, lambda text, path: None if compiled.matches(text) else _wrong(path, text, words)))
-    if named := FORMATS.get(cast(str, schema.get("format") or "")):
+    named = FORMATS.get(known_format(schema).replace("-", ""))
+    if named:
         checks.append(_of(str, _format_check(schema["format"], named)))
     # Of a string's own checks the first that fails is told; a format is a check of its own.
     return [_first(checks[:-1]), checks[-1]] if named and len(checks) > 1 else [_first(checks)] if checks else []
@@ -276,22 +291,22 @@ def _number_checks(schema: Object) -> list[_Simple]:
         else:
             words = f"should be greater than or equal to {_number(lowest)}"
             checks.append(_numeric(lambda value: value >= lowest, words))
-    wrong_size = _WIDTHS.get(cast(str, schema.get("format") or ""))
-    if wrong_size is not None and schema.get("type") == "integer":
-        checks.append(_width_check(schema["format"], wrong_size))
+    if (fits := _WIDTHS.get(known_format(schema))) is not None:
+        checks.append(_width_check(schema["type"], schema["format"], fits))
     return checks
 
 
-_WIDTHS: Final = {"int32": 31, "uint32": 32}
+_WIDTHS: Final[dict[str, Callable[[float], bool]]] = {
+    "int32": lambda value: -(1 << 31) <= value < 1 << 31,
+    "float": lambda value: abs(value) <= 3.4028235677973366e38,
+}
 
 
-def _width_check(name: str, bits: int) -> _Simple:
-    low = -(1 << bits) if bits == 31 else 0
-
+def _width_check(kind: str, name: str, fits: Callable[[float], bool]) -> _Simple:
     def check(value: Any, path: str) -> FieldError | None:
-        if isinstance(value, bool) or not isinstance(value, int) or low <= value < 1 << bits:
+        if isinstance(value, bool) or not isinstance(value, int | float) or fits(value):
             return None
-        detail = f"Checked value must be of type integer with format {name} in {path}"
+        detail = f"Checked value must be of type {kind} with format {name} in {path}"
         return invalid_value(_NOWHERE, "", detail)
 
     return check
@@ -371,9 +386,9 @@ def _object_checks(schema: Object) -> list[Check]:
             return result
         members = cast(Object, value)
         if least is not None and len(members) < least:
-            return _Result([_wrong(path, len(members), f"should have at least {least} properties")])
+            result.errors.append(_wrong(path, len(members), f"should have at least {least} properties"))
         if most is not None and len(members) > most:
-            return _Result([too_many(_at(path), len(members), most)])
+            result.errors.append(too_many(_at(path), len(members), most))
         before = cast(Object, old) if isinstance(old, dict) else {}
         prefix = f"{path}." if path else ""
         if other_check is not None:
@@ -389,6 +404,6 @@ def _object_checks(schema: Object) -> list[Check]:
     return [check]
 
 
-def problems(check: Check, value: Object, old: Object | None) -> list[FieldError]:
-    """All that is wrong with a whole object; `old` is what it was before an update."""
+def problems(check: Check, value: Any, old: Any) -> list[FieldError]:
+    """All that is wrong with a value; `old` is what it was before an update, `None` for a new one."""
     return check(value, "", old if old is not None else MISSING).errors

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
-from podling.extensions.values import MISSING, corresponding, json_equal
 from podling.kinds.apiextensions import fieldpaths
+from podling.kinds.apiextensions.instances.values import MISSING, corresponding, json_equal
 from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type
 from podling.kinds.validation.fields import text
 from podling.store.types import Object
@@ -40,6 +40,7 @@ class _Asking:
 
     budget: Budget
     warnings: list[str] = field(default_factory=list[str])
+    ratchets: bool = True
 
 
 class _Values(NamedTuple):
@@ -84,13 +85,22 @@ class Rules:
         return cls(schema, compiled, fields, element) if compiled or fields or element else None
 
     def problems(
-        self, new: Any, old: Any, warnings: list[str] | None = None, path: str = "", *, budget: Budget | None = None
+        self,
+        new: Any,
+        old: Any,
+        warnings: list[str] | None = None,
+        path: str = "",
+        *,
+        budget: Budget | None = None,
+        ratchets: bool = True,
     ) -> list[FieldError]:
-        """`old` is `None` where there is no old value. What is only warned of is added to `warnings`."""
+        """`old` is `None` where there is no old value. What is only warned of is added to `warnings`; without
+        `ratchets` nothing is."""
         from podling.cel.values import Budget
 
         before = MISSING if old is None else old
         asking = _Asking(budget or Budget())
+        asking.ratchets = ratchets
         values = _Values(new, before, path, before is not MISSING and json_equal(new, before))
         errors: list[FieldError] = []
         with contextlib.suppress(_Ended):
@@ -142,7 +152,7 @@ class Rules:
             at = ".".join(filter(None, (values.path, below))) or _ROOT
             message, last = _message(rule, variables, asking.budget)
             refusal = invalid_value(at, self._kind, message) if last else self._refusal(rule, values.new, at, message)
-            if values.same and "oldSelf" not in rule.program.names:
+            if asking.ratchets and values.same and "oldSelf" not in rule.program.names:
                 asking.warnings.append(str(refusal))
             else:
                 yield refusal

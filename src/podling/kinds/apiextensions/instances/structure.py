@@ -5,12 +5,12 @@ The rules of `apiextensions-apiserver/pkg/apiserver/schema/{objectmeta,listtype}
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import orjson
 
 from podling.api.errors import FieldError, duplicate, invalid_value, required
-from podling.extensions.values import item_keys
+from podling.kinds.apiextensions.instances.values import item_keys
 from podling.kinds.validation import names
 from podling.kinds.validation.fields import part
 from podling.kinds.validation.meta import metadata
@@ -26,7 +26,8 @@ def needs_list_types(schema: Object) -> bool:
 
 
 def embedded(schema: Object, value: Any, path: str = "", *, root: bool = True) -> list[FieldError]:
-    """Whether objects embedded in another one have a type and good metadata."""
+    """Whether objects embedded in another one have a type and good metadata. With `root` the value is a whole custom
+    resource, whose own are checked as those of every object."""
     errors: list[FieldError] = []
     if isinstance(value, dict):
         members = cast(Object, value)
@@ -35,33 +36,45 @@ def embedded(schema: Object, value: Any, path: str = "", *, root: bool = True) -
         for name, member in members.items():
             inner = _member_schema(schema, name)
             if inner is not None and not (root and name == "metadata"):
-                errors += embedded(inner, member, f"{path}.{name}" if path else name, root=False)
+                errors += embedded(inner, member, _below(schema, path, name), root=False)
     elif isinstance(value, list) and isinstance(schema.get("items"), dict):
         for index, item in enumerate(cast("list[Any]", value)):
             errors += embedded(schema["items"], item, f"{path}[{index}]", root=False)
     return errors
 
 
+def _below(schema: Object, path: str, name: str) -> str:
+    if name not in part(schema, "properties"):
+        return f"{path}[{name}]"
+    return f"{path}.{name}" if path else name
+
+
 def _embedded(obj: Object, path: str) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors = [required(f"{path}.{key}") for key in ("apiVersion", "kind") if key not in obj]
     for key in ("apiVersion", "kind"):
-        text = obj.get(key)
-        if not text:
-            errors.append(required(f"{path}.{key}"))
-        elif not isinstance(text, str):
-            errors.append(invalid_value(f"{path}.{key}", text, "must be a string"))
-    kind = obj.get("kind")
-    if isinstance(kind, str) and kind and (wrong := names.dns1035_label(kind.lower())):
-        detail = f"may have mixed case, but should otherwise match: {','.join(wrong)}"
-        errors.append(invalid_value(f"{path}.kind", kind, detail))
-    if isinstance(obj.get("metadata"), dict) and obj["metadata"].get("name"):
-        errors += metadata(
-            obj,
-            namespaced=bool(obj["metadata"].get("namespace")),
-            name=names.segment_name,
-            path=f"{path}.metadata",
-        )
+        value: Any = obj.get(key, _UNTOLD)
+        if value is _UNTOLD:
+            continue
+        if not isinstance(value, str):
+            wrong = "must be a string"
+        elif not value:
+            wrong = "must not be empty"
+        elif key == "apiVersion":
+            wrong = f"unexpected GroupVersion string: {value}" if value.count("/") > 1 else ""
+        else:
+            said = names.dns1035_label(value.lower())
+            wrong = f"may have mixed case, but should otherwise match: {','.join(said)}" if said else ""
+        if wrong:
+            errors.append(invalid_value(f"{path}.{key}", value, wrong))
+    if isinstance(obj.get("metadata"), dict):
+        meta = cast(Object, obj["metadata"])
+        named: Object = {"metadata": {**meta, "name": meta.get("name") or "fakename"}}
+        namespaced = bool(meta.get("namespace"))
+        errors += metadata(named, namespaced=namespaced, name=names.segment_name, path=f"{path}.metadata")
     return errors
+
+
+_UNTOLD: Final = object()
 
 
 def _member_schema(schema: Object, name: str) -> Object | None:
@@ -84,7 +97,7 @@ def list_types(schema: Object, value: Any, path: str = "") -> list[FieldError]:
         for name, member in cast(Object, value).items():
             inner = _member_schema(schema, name)
             if inner is not None:
-                errors += list_types(inner, member, f"{path}.{name}" if path else name)
+                errors += list_types(inner, member, _below(schema, path, name))
     return errors
 
 
@@ -92,6 +105,10 @@ def _repeated(schema: Object, items: list[Any], path: str) -> list[FieldError]:
     kind = schema.get("x-kubernetes-list-type")
     if kind not in ("set", "map"):
         return []
+    for index, item in enumerate(items):
+        if kind == "map" and not isinstance(item, dict | None):
+            detail = "must be an object for an array of list-type map"
+            return [invalid_value(f"{path}[{index}]", item, detail)]
     seen: set[bytes] = set()
     told: set[bytes] = set()
     errors: list[FieldError] = []

@@ -1,0 +1,1 @@
+"""What the instances of a definition have to satisfy, and the defaults that it brings for them."""
