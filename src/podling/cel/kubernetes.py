@@ -14,8 +14,10 @@ from fractions import Fraction
 from typing import Any, Final
 
 from podling.api import quantity
+from podling.api.gotext import quoted
+from podling.api.gourl import request_uri
 from podling.cel.standard import INT_HIGH, INT_LOW
-from podling.cel.values import CelError, Opaque, Optional, Quantity, go_quoted
+from podling.cel.values import CelError, Opaque, Optional, Quantity
 
 
 def _quantity(text: str) -> Quantity:
@@ -59,11 +61,11 @@ def _ip(text: str) -> Opaque:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
-        why = f"ParseAddr({go_quoted(text)}): {_ip_problem(text)}"
+        why = f"ParseAddr({quoted(text)}): {_ip_problem(text)}"
         words = "parse error during conversion from string"
-        raise CelError(f"IP Address {go_quoted(text)} {words}: {why}") from None
+        raise CelError(f"IP Address {quoted(text)} {words}: {why}") from None
     if "%" in text:
-        raise CelError(f"IP address {go_quoted(text)} with zone value is not allowed")
+        raise CelError(f"IP address {quoted(text)} with zone value is not allowed")
     _refuse_mapped(text, address)
     return Opaque("net.IP", address)
 
@@ -81,13 +83,13 @@ def _ip_problem(text: str) -> str:
         return "IPv4 field has octet with leading zero"
     if any(not part.isdecimal() for part in parts if part):
         odd = next(c for c in text if not c.isdecimal() and c != ".")
-        return f"unexpected character (at {go_quoted(text[text.index(odd) :])})"
+        return f"unexpected character (at {quoted(text[text.index(odd) :])})"
     return "IPv4 address too short" if len(parts) < 4 else "IPv4 address too long"
 
 
 def _refuse_mapped(text: str, address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> None:
     if address.version == 6 and address.ipv4_mapped is not None:
-        raise CelError(f"IPv4-mapped IPv6 address {go_quoted(text)} is not allowed")
+        raise CelError(f"IPv4-mapped IPv6 address {quoted(text)} is not allowed")
 
 
 def _cidr(text: str) -> Opaque:
@@ -96,7 +98,7 @@ def _cidr(text: str) -> Opaque:
             raise ValueError("no '/'")
         interface = ipaddress.ip_interface(text)
     except ValueError as error:
-        why = f"netip.ParsePrefix({go_quoted(text)}): {'no ' + repr('/') if '/' not in text else error}"
+        why = f"netip.ParsePrefix({quoted(text)}): {'no ' + repr('/') if '/' not in text else error}"
         raise CelError(f"network address parse error during conversion from string: {why}") from None
     _refuse_mapped(text, interface.ip)
     return Opaque("net.CIDR", interface)
@@ -112,49 +114,14 @@ def _holds_net(net: Opaque, other: Opaque) -> bool:
     return bool(outer.version == inner.version and inner.subnet_of(outer))
 
 
-_SCHEME: Final = re.compile("([a-zA-Z][a-zA-Z0-9+.-]*):")
-_BAD_ESCAPE: Final = re.compile("%(?![0-9a-fA-F]{2}).{0,2}", re.DOTALL)
-_BAD_HOST: Final = re.compile(r"""[^\w.~!$&'()*+,;=:\[\]<>"%-]""", re.ASCII)
 _PATH: Final = re.compile(r"[\w.~!$&'()*+,;=:@\[\]/%-]*", re.ASCII)
 
 
 def _url(text: str) -> Opaque:
-    """What Go's `url.ParseRequestURI` takes."""
     try:
-        return Opaque("kubernetes.URL", _parsed_url(text))
+        return Opaque("kubernetes.URL", request_uri(text))
     except ValueError as error:
-        raise CelError(f"URL parse error during conversion from string: parse {go_quoted(text)}: {error}") from None
-
-
-def _parsed_url(text: str) -> urllib.parse.SplitResult:
-    if any(character < " " or character == "\x7f" for character in text):
-        raise ValueError("net/url: invalid control character in URL")
-    if not text:
-        raise ValueError("empty url")
-    if text.startswith(":"):
-        raise ValueError("missing protocol scheme")
-    scheme = found[1] if (found := _SCHEME.match(text)) else ""
-    rest, _, query = text[len(scheme) + bool(scheme) :].partition("?")
-    if not scheme and not rest.startswith("/"):
-        raise ValueError("invalid URI for request")
-    host = ""
-    if scheme and rest.startswith("//"):
-        host, slash, path = rest[2:].partition("/")
-        rest = slash + path
-        _check_host(host.rpartition("@")[2])
-    if bad := _BAD_ESCAPE.search(rest):
-        raise ValueError(f"invalid URL escape {go_quoted(bad[0])}")
-    return urllib.parse.SplitResult(scheme.lower(), host, rest if rest.startswith("/") or not rest else "", query, "")
-
-
-def _check_host(host: str) -> None:
-    port = host.rpartition("]")[2] if host.startswith("[") else host[host.find(":") :] if ":" in host else ""
-    if host.startswith("[") and "]" not in host:
-        raise ValueError("missing ']' in host")
-    if port and not re.fullmatch(":[0-9]*", port):
-        raise ValueError(f"invalid port {go_quoted(port)} after host")
-    if bad := _BAD_HOST.search(host):
-        raise ValueError(f"invalid character {go_quoted(bad[0])} in host name")
+        raise CelError(f"URL parse error during conversion from string: parse {quoted(text)}: {error}") from None
 
 
 def _host(url: Opaque) -> str:

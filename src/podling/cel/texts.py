@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any, Final, cast
 
+from podling.api.gotext import quoted
 from podling.api.regexp import Regexp, RegexpError, regexp
-from podling.cel.values import CelError, go_quoted, to_string, type_name
+from podling.cel.values import CelError, to_string, type_name
 
 
 def _regexp(pattern: str, before: str = "") -> Regexp:
@@ -166,9 +167,9 @@ def _literal(value: Any) -> str:
     """An item as it could stand in an expression."""
     match value:
         case str():
-            return go_quoted(value)
+            return quoted(value)
         case bytes():
-            return f"b{go_quoted(to_string(value))}"
+            return f"b{quoted(to_string(value))}"
         case datetime():
             return f'timestamp("{to_string(value)}")'
         case timedelta():

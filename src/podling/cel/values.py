@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -258,8 +257,3 @@ def go_float(value: float) -> str:
     sign, digits, _ = exact.as_tuple()
     first, *others = map(str, digits)
     return f"{'-' * sign}{first}{'.' * bool(others)}{''.join(others)}e{exponent:+03}"
-
-
-def go_quoted(text: str) -> str:
-    """A text as Go's `%q` shows it."""
-    return json.dumps(text, ensure_ascii=False)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
+from podling.api.gotext import quoted
 from podling.kinds.apiextensions import fieldpaths
 from podling.kinds.apiextensions.instances.values import MISSING, corresponding, json_equal
 from podling.kinds.apiextensions.rules import VALIDATIONS, Rule, compile_rule, converter, declared_type
@@ -211,7 +212,7 @@ def _same(value: Any) -> Any:
 
 def _message(rule: Rule, variables: Object, budget: Budget) -> tuple[str, bool]:
     """What is said of a value that breaks a rule, and whether nothing more is asked."""
-    from podling.cel.values import CostExceeded, EvaluationError, OutOfBudget, go_quoted
+    from podling.cel.values import CostExceeded, EvaluationError, OutOfBudget
 
     fallback = text(rule.declared, "message").strip() or f"failed rule: {rule.declared['rule'].strip()}"
     if rule.message is None:
@@ -221,7 +222,7 @@ def _message(rule: Rule, variables: Object, budget: Budget) -> tuple[str, bool]:
     except OutOfBudget:
         return f"messageExpression evaluation failed due to running out of cost budget, {_NO_MORE}", True
     except CostExceeded:
-        source = go_quoted(rule.declared["messageExpression"])
+        source = quoted(rule.declared["messageExpression"])
         return f"{_NO_MORE} due to call cost exceeds limit for messageExpression: {source}", True
     except EvaluationError:
         return fallback, False
