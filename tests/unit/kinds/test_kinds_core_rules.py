@@ -724,6 +724,10 @@ def test_what_a_whole_pod_asks_for_follows_from_its_containers(kinds, writes, re
         ("persistentvolumes", {"spec": {}}, ["x", "0"]),
         ("persistentvolumeclaims", {"spec": {"volumeName": "v"}}, ["x", "", "v", "0"]),
         ("services", {"spec": {"type": "Odd"}}, ["x", "Odd", "<none>", "<unknown>"]),
+        ("persistentvolumeclaims", {"spec": {"volumeAttributesClassName": ""}}, ["x", "", "", "", "", "", ""]),
+        ("endpointslices.discovery.k8s.io", {"ports": [{"name": ""}]}, ["x", "", "<unset>", "<unset>"]),
+        ("csidrivers.storage.k8s.io", {"spec": {"tokenRequests": [{"audience": ""}]}}, ["x", True, False, False, ""]),
+        ("storageclasses.storage.k8s.io", {"provisioner": "p"}, ["x", "p", "Delete", "Immediate"]),
     ],
 )
 def test_rows_of_incomplete_objects(kinds, kind, obj, cells) -> None:

@@ -166,3 +166,19 @@ def test_a_deleted_pod_is_terminating_until_it_has_ended(kinds) -> None:
     deleted = {"deletionTimestamp": "2026-01-02T03:04:00Z"}
     assert printed(kinds, {"phase": "Running"}, **deleted)[2] == "Terminating"
     assert printed(kinds, {"phase": "Succeeded"}, **deleted)[2] == "Succeeded"
+
+
+@pytest.mark.parametrize(
+    ("other", "ready", "shown"),
+    [
+        ({"running": {}}, True, "Running"),
+        ({"running": {}}, False, "NotReady"),
+        ({"terminated": {"exitCode": 1, "reason": "Error"}}, False, "Error"),
+        ({"terminated": {"exitCode": 0, "reason": "Completed"}}, False, "Completed"),
+    ],
+)
+def test_a_pod_with_a_completed_container_is_called_after_the_others(kinds, other, ready, shown) -> None:
+    done = {"name": "a", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    conditions = [{"type": "Ready", "status": "True"}] if ready else []
+    status = {"phase": "Running", "containerStatuses": [done, {"name": "b", "ready": True, "state": other}]}
+    assert printed(kinds, {**status, "conditions": conditions})[2] == shown

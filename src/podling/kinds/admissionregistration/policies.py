@@ -134,7 +134,7 @@ def binding_columns() -> tuple[Column, ...]:
         Column(
             "PolicyName", description="PolicyName indicates the policy definition which the policy binding binded to"
         ),
-        Column("ParamRef", description="ParamRef indicates the param resource which sets the configration param"),
+        Column("ParamRef", description="ParamRef indicates the param resource which sets the configuration param"),
         age_column(),
     )
 

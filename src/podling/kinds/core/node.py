@@ -11,7 +11,7 @@ from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_v
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import requirements, scheduling
 from podling.kinds.core.poddefaults import resource_list
-from podling.kinds.printing import NONE, age, age_column, doc, name, name_column
+from podling.kinds.printing import NONE, UNKNOWN, age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.kinds.validation.meta import changed, common, whole
@@ -203,8 +203,15 @@ def row(obj: Object, now: datetime) -> list[Any]:
         text(info, "kubeletVersion"),
         _address(obj, "InternalIP"),
         _address(obj, "ExternalIP"),
-        *(text(info, key) or "<unknown>" for key in ("osImage", "kernelVersion", "containerRuntimeVersion")),
+        text(info, "osImage") or UNKNOWN,
+        _kernel(info),
+        text(info, "containerRuntimeVersion") or UNKNOWN,
     ]
+
+
+def _kernel(info: Object) -> str:
+    kernel, architecture = text(info, "kernelVersion") or UNKNOWN, text(info, "architecture")
+    return f"{kernel} ({architecture})" if architecture else kernel
 
 
 def _status(obj: Object) -> str:

@@ -325,7 +325,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         "Terminating" if part(obj, "metadata").get("deletionTimestamp") else phase,
         f"{text(claim, 'namespace')}/{text(claim, 'name')}" if spec.get("claimRef") is not None else "",
         storage_class(obj),
-        spec.get("volumeAttributesClassName") or UNSET,
+        spec.get("volumeAttributesClassName", UNSET),
         text(status, "reason"),
         age(obj, now),
         text(spec, "volumeMode") or UNSET,

@@ -212,7 +212,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         text(part(status, "capacity"), "storage") or "0" if volume else "",
         access_modes(status.get("accessModes")) if volume else "",
         storage_class(obj),
-        spec.get("volumeAttributesClassName") or UNSET,
+        spec.get("volumeAttributesClassName", UNSET),
         age(obj, now),
         text(spec, "volumeMode") or UNSET,
     ]

@@ -316,7 +316,7 @@ class _Summary:
             (_last_finished(s) for s in entries(status, "initContainerStatuses") if text(s, "name") in sidecars),
             default="",
         )
-        running = False
+        running, failure = False, ""
         for state in reversed(entries(status, "containerStatuses")):
             self.restarts += state.get("restartCount") or 0
             self.last_restart = max(self.last_restart, _last_finished(state))
@@ -325,11 +325,12 @@ class _Summary:
                 self.reason = waiting["reason"]
             elif ended is not None:
                 self.reason = text(ended, "reason") or _exit_reason(ended)
+                failure = self.reason if ended.get("exitCode") else failure
             elif state.get("ready") and part(state, "state").get("running") is not None:
                 running = True
                 self.ready += 1
-        if self.reason == "Completed" and running:
-            self.reason = "Running" if condition_is(obj, "Ready") else "NotReady"
+        if self.reason == "Completed":
+            self.reason = _some_completed(failure, running=running, ready=condition_is(obj, "Ready"))
 
     def _deletion(self, obj: Object, status: Object) -> None:
         if not part(obj, "metadata").get("deletionTimestamp"):
@@ -357,6 +358,13 @@ def _exit_reason(ended: Object) -> str:
     if ended.get("signal"):
         return f"Signal:{ended['signal']}"
     return f"ExitCode:{ended.get('exitCode') or 0}"
+
+
+def _some_completed(failure: str, *, running: bool, ready: bool) -> str:
+    """What a pod is called whose first container has completed: the others may be at work, or have failed."""
+    if running and ready:
+        return "Running"
+    return failure or ("NotReady" if running else "Completed")
 
 
 def _init_reason(state: Object, index: int, total: int) -> str:

@@ -161,10 +161,8 @@ def _ports_shown(obj: Object) -> str:
 
 
 def _limited(items: list[str], empty: str) -> str:
-    if not items:
-        return empty
     if len(items) <= _SHOWN:
-        return ",".join(items)
+        return ",".join(items) or empty
     return f"{','.join(items[:_SHOWN])} + {len(items) - _SHOWN} more..."
 
 

@@ -15,6 +15,7 @@ from podling.store.types import Object
 
 _MAX_CONTROLLER: Final = 250
 _SCOPES: Final = ("Cluster", "Namespace")
+_DEFAULT_MARK: Final = "ingressclass.kubernetes.io/is-default-class"
 
 
 def default(obj: Object) -> None:
@@ -73,7 +74,9 @@ def row(obj: Object, now: datetime) -> list[Any]:
     if parameters:
         group = text(parameters, "apiGroup")
         shown = f"{text(parameters, 'kind')}{f'.{group}' if group else ''}/{text(parameters, 'name')}"
-    return [name(obj), text(spec, "controller"), shown, age(obj, now)]
+    is_default = part(obj, "metadata", "annotations").get(_DEFAULT_MARK) == "true"
+    shown_name = name(obj) + (" (default)" if is_default else "")
+    return [shown_name, text(spec, "controller"), shown, age(obj, now)]
 
 
 def resource() -> Resource:

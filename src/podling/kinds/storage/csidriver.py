@@ -89,13 +89,14 @@ def _columns() -> tuple[Column, ...]:
 
 def row(obj: Object, now: datetime) -> list[Any]:
     spec = part(obj, "spec")
-    tokens = ",".join(text(t, "audience") for t in entries(spec, "tokenRequests"))
+    requests: list[Object] = entries(spec, "tokenRequests")
+    tokens = ",".join(text(t, "audience") for t in requests) if requests else UNSET
     return [
         name(obj),
         spec.get("attachRequired", True),
         bool(spec.get("podInfoOnMount")),
         bool(spec.get("storageCapacity")),
-        tokens or UNSET,
+        tokens,
         bool(spec.get("requiresRepublish")),
         ",".join(entries(spec, "volumeLifecycleModes")) or "<none>",
         age(obj, now),

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, invalid_value, required, too_long
 from podling.api.resources import Column, Resource, Strategy, Write
-from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
+from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
@@ -109,7 +109,7 @@ def row(obj: Object, now: datetime) -> list[Any]:
         name(obj) + (" (default)" if is_default else ""),
         text(obj, "provisioner"),
         text(obj, "reclaimPolicy") or "Delete",
-        text(obj, "volumeBindingMode") or UNSET,
+        text(obj, "volumeBindingMode") or "Immediate",
         bool(obj.get("allowVolumeExpansion")),
         age(obj, now),
     ]
