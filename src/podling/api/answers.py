@@ -10,16 +10,17 @@ from typing import cast
 import orjson
 import yaml
 
+from podling.api.connecting import TRUE
 from podling.api.errors import ApiError
-from podling.api.http import PIECE, Pieces, Request
+from podling.api.http import PIECE, Headers, Pieces, Request
 from podling.api.lists import Page
-from podling.api.negotiation import JSON, YAML, Form, Shape, wrong_shape
-from podling.api.requests import Query
+from podling.api.negotiation import JSON, YAML, Form, Negotiator, Shape, wrong_shape
+from podling.api.requests import EMPTY_QUERY, Query
 from podling.api.resources import Resource
 from podling.api.table import check_include_object, partial, table
 from podling.store.types import Entry, Object
 
-_PRETTY_AGENTS = (b"curl", b"Wget", b"Mozi")
+_PRETTY_AGENTS = (b"curl", b"Wget", b"Mozilla/5.0")
 """People who look: Kubernetes indents for them."""
 
 
@@ -28,6 +29,7 @@ class Answers:
     """Writes answers; `clock` is for the ages in Tables."""
 
     clock: Callable[[], datetime]
+    negotiator: Negotiator
 
     def entry(
         self, request: Request, resource: Resource, form: Form, query: Query, entry: Entry, status: int = 200
@@ -69,7 +71,10 @@ class Answers:
         warnings: Sequence[str] = (),
     ) -> None:
         """Any JSON, without a shape: a Status, discovery, a review."""
-        headers = [warning(text) for text in dict.fromkeys(warnings)]
+        headers = [warning(text) for text in dict.fromkeys(warnings)] if warnings else ()
+        self._write(request, form, query, obj, status, headers)
+
+    def _write(self, request: Request, form: Form, query: Query, obj: Object, status: int, headers: Headers) -> None:
         if form.media_type is YAML:
             request.respond(status, _yaml(obj), YAML, headers)
             return
@@ -92,7 +97,10 @@ class Answers:
         self.plain(request, form, query, answer)
 
     def error(self, request: Request, error: ApiError) -> None:
-        request.respond(error.code, orjson.dumps(error.status()) + b"\n", JSON, error.headers)
+        """A refusal, in the form that the client accepts; in JSON for one that accepts nothing we speak."""
+        form = self.negotiator.for_errors(request.header(b"accept"))
+        query = Query.parse(request.query) if "pretty" in request.query else EMPTY_QUERY
+        self._write(request, form, query, error.status(), error.code, error.headers)
 
 
 def warning(text: str) -> tuple[str, str]:
@@ -173,9 +181,9 @@ def _yaml(obj: Object) -> bytes:
 
 
 def _is_pretty(request: Request, form: Form, query: Query) -> bool:
-    if form.pretty or (query and "pretty" in query):
-        return form.pretty or query.flag("pretty")
-    return request.headers.get(b"user-agent", b"")[:4] in _PRETTY_AGENTS
+    if form.pretty or (query and query.get("pretty")):
+        return form.pretty or query["pretty"] in TRUE
+    return request.headers.get(b"user-agent", b"").startswith(_PRETTY_AGENTS)
 
 
 def _quoted(text: str) -> str:

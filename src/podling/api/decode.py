@@ -24,6 +24,7 @@ APPLY_YAML: Final = "application/apply-patch+yaml"
 
 _ACCEPTED: Final = (JSON, YAML, PROTOBUF)
 _SCHEME: Final = 'in scheme "pkg/api/legacyscheme/scheme.go:30"'
+_META_SCHEME: Final = 'in scheme "pkg/apis/meta/internalversion/scheme/register.go:27"'
 _HEADER_TYPE: Final = (
     'struct { APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
 )
@@ -276,14 +277,11 @@ def decode_options(body: bytes, content_type: str, *, schemas: Schemas) -> Objec
     node = schemas.node(_DELETE_OPTIONS)
     version, named, value = _options_value(body, kind, node)
     if named not in {"", "DeleteOptions"}:
-        why = f'no kind "{named}" is registered for version "{version}" {_SCHEME}'
-        short = version.rpartition("/")[2]
-        raise bad_request(f'{named} in version "{short}" cannot be handled as a DeleteOptions: {why}')
+        raise bad_request(f'no kind "{named}" is registered for version "{version}" {_META_SCHEME}')
     try:
         return _without_type(shape(value or {}, node)[0])
     except DecodeError as error:
-        short = (version or "v1").rpartition("/")[2]
-        raise bad_request(f'DeleteOptions in version "{short}" cannot be handled as a DeleteOptions: {error}') from None
+        raise bad_request(str(error)) from None
 
 
 def _options_value(body: bytes, kind: str, node: Node) -> tuple[str, str, Any]:
@@ -294,4 +292,4 @@ def _options_value(body: bytes, kind: str, node: Node) -> tuple[str, str, Any]:
         value = _parse(body, kind, False).value
         return *_type_of(value), value
     except (DecodeError, protobuf.ProtobufError) as error:
-        raise bad_request(_unrecognised("DeleteOptions", str(error), body)) from None
+        raise bad_request(str(error)) from None

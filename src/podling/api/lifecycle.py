@@ -11,7 +11,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from podling.api.errors import ApiError, FieldError, bad_request, conflict, invalid, invalid_value, not_supported
+from podling.api.errors import (
+    ApiError,
+    FieldError,
+    bad_request,
+    conflict,
+    invalid,
+    invalid_value,
+    not_supported,
+)
 from podling.api.meta import parse_time, timestamp
 from podling.api.resources import Resource
 from podling.store.types import Object

@@ -29,7 +29,7 @@ from podling.api.gotext import parse_uint
 from podling.api.registry import Registry
 from podling.api.requests import Query
 from podling.api.resources import Resource
-from podling.api.selectors import EVERYTHING, Selection, select
+from podling.api.selectors import EVERYTHING, FieldTerm, Selection, select
 from podling.store.types import Compacted, Entry, Object
 
 _TOKEN_VERSION = "meta.k8s.io/v1"
@@ -80,6 +80,17 @@ def list_options(resource: Resource, query: Query, *, watch: bool = False) -> Li
     errors = _watch_errors(options) if watch else _list_errors(options)
     if errors:
         raise invalid("ListOptions", "meta.k8s.io", "", errors)
+    return options
+
+
+def only_named(options: ListOptions, name: str) -> ListOptions:
+    """Restricts the options to one object. Raises 400 where they want another one."""
+    selection = options.selection
+    if not selection.fields:
+        terms = (FieldTerm("metadata.name", name, equal=True),)
+        return replace(options, selection=replace(selection, fields=terms))
+    if selection.wanted("metadata.name") != name:
+        raise bad_request("fieldSelector metadata.name doesn't match requested name")
     return options
 
 

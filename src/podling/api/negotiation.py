@@ -5,22 +5,21 @@ Protobuf is not spoken in answers: clients that prefer it (client-go) accept JSO
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
 from podling.api.errors import ApiError
 
+_REMEMBERED = 256
+"""So many headers."""
+
 JSON = "application/json"
 YAML = "application/yaml"
 
 _META_GROUP = "meta.k8s.io"
-_SUPPORTED = (
-    "application/json",
-    "application/yaml",
-    "application/vnd.kubernetes.protobuf",
-    "application/json;stream=watch",
-    "application/vnd.kubernetes.protobuf;stream=watch",
-)
+_SUPPORTED = ("application/json", "application/yaml", "application/vnd.kubernetes.protobuf")
+_STREAMED = ("application/json;stream=watch", "application/vnd.kubernetes.protobuf;stream=watch")
 
 
 class Shape(Enum):
@@ -49,34 +48,59 @@ class Negotiator:
 
     def __init__(self) -> None:
         self._known: dict[str, Form] = {"": PLAIN, "*/*": PLAIN, JSON: PLAIN}
+        self._for_errors: dict[str, Form] = {"": PLAIN, "*/*": PLAIN, JSON: PLAIN}
 
-    def choose(self, accept: str) -> Form:
-        """The best form for an `Accept` header. Raises `ApiError` 406."""
+    def choose(self, accept: str, *, listing: bool = False) -> Form:
+        """The best form for an `Accept` header. Raises `ApiError` 406, which for lists knows of streams too."""
         form = self._known.get(accept)
         if form is None:
-            form = _negotiate(accept)
-            if len(self._known) < 256:
+            form = _best(_clauses(accept))
+            if form is None:
+                raise _not_acceptable(accept, listing=listing)
+            if len(self._known) < _REMEMBERED:
                 self._known[accept] = form
         return form
 
+    def for_errors(self, accept: str) -> Form:
+        """The form of an error: never a shape, and JSON to be read where nothing else is accepted."""
+        form = self._for_errors.get(accept)
+        if form is None:
+            shapeless = [clause for clause in _clauses(accept) if "as" not in clause[1]]
+            form = _best(shapeless) or PLAIN._replace(pretty=True)
+            if len(self._for_errors) < _REMEMBERED:
+                self._for_errors[accept] = form
+        return form
 
-def _negotiate(accept: str) -> Form:
-    clauses = [_clause(text) for text in accept.split(",")]
-    for media_type, parameters in sorted(clauses, key=_preference):
-        form = _form(media_type, parameters)
-        if form is not None:
-            return form
-    accepted = ", ".join(_SUPPORTED)
-    raise ApiError(406, "NotAcceptable", f"only the following media types are accepted: {accepted}")
+
+_Clause = tuple[str, dict[str, str]]
 
 
-def _clause(text: str) -> tuple[str, dict[str, str]]:
+def _clauses(accept: str) -> list[_Clause]:
+    """The best first."""
+    return sorted((_clause(text) for text in accept.split(",")), key=_preference)
+
+
+def _best(clauses: Iterable[_Clause]) -> Form | None:
+    forms = (_form(media_type, parameters) for media_type, parameters in clauses)
+    return next((form for form in forms if form is not None), None)
+
+
+def _not_acceptable(accept: str, *, listing: bool) -> ApiError:
+    """A media type that is not spoken at all is refused by the router, one with bad parameters behind it."""
+    if any(media_type in _SUPPORTED for media_type, _ in _clauses(accept)):
+        problem = f"only the following media types are accepted: {', '.join(_SUPPORTED)}"
+        return ApiError(406, "NotAcceptable", problem)
+    spoken = ", ".join((*_SUPPORTED, *_STREAMED) if listing else _SUPPORTED)
+    return ApiError(406, "NotAcceptable", f"406: Not Acceptable\n\nAvailable representations: {spoken}", {})
+
+
+def _clause(text: str) -> _Clause:
     media_type, *parameters = (part.strip() for part in text.split(";"))
     pairs = (parameter.partition("=") for parameter in parameters)
     return media_type.lower(), {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
-def _preference(clause: tuple[str, dict[str, str]]) -> tuple[float, int]:
+def _preference(clause: _Clause) -> tuple[float, int]:
     media_type, parameters = clause
     try:
         quality = float(parameters.get("q", "1"))

@@ -280,8 +280,8 @@ class Registry:
     ) -> tuple[Entry, bool]:
         """Replaces an object (PUT). Gives it as stored and whether it was created."""
         metadata = _own_metadata(obj)
-        lifecycle.check_name_matches(name, metadata)
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
+        lifecycle.check_name_matches(name, metadata)
         lifecycle.drop_repeated_owners(metadata, call.warnings)
         expected = _parse_expected(metadata)
         obj = _ordered(resource, obj, metadata)
@@ -289,6 +289,7 @@ class Registry:
         if self.store.latest(key) is None:
             if subresource or not resource.strategy.create_on_update:
                 raise not_found(resource.plural, resource.group, name)
+            call.check_create()
             return await self.create(resource, namespace, obj, call), True
         if expected == 0 and _needs_version(resource, subresource):
             raise lifecycle.missing_resource_version(resource, name)
@@ -406,6 +407,7 @@ class Registry:
             lifecycle.check_name_matches(name, metadata)
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         if not exists:
+            call.check_create()
             return await self._create_applied(resource, namespace, name, config, call), True
 
         entry = await self.modify(

@@ -121,6 +121,11 @@ class Query(dict[str, str]):
 EMPTY_QUERY = Query()
 
 
+def repeated(text: str, name: str) -> list[str]:
+    """All values of a parameter of a query, in their order."""
+    return [value for key, value in parse_qsl(text, keep_blank_values=True) if key == name] if name in text else []
+
+
 class Attributes(NamedTuple):
     """What somebody wants to do: the subject of an authorization decision (`authorizer.Attributes`)."""
 
@@ -156,6 +161,10 @@ Authenticate = Callable[[Request], User]
 Authorize = Callable[[User, Attributes], Decision]
 
 
+def _allowed() -> None:
+    return None
+
+
 @dataclass(slots=True, kw_only=True)
 class Call:
     """One request on its way through the registry: who, how, and what is to be told back."""
@@ -168,6 +177,8 @@ class Call:
     field_validation: str = "Warn"
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     warnings: list[str] = field(default_factory=list[str])
+    check_create: Callable[[], None] = _allowed
+    """Raises 403 for whoever may change an object but not make one: asked when an update finds nothing to change."""
 
 
 def forbidden_request(user: User, attributes: Attributes, reason: str) -> ApiError:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from podling.api import decode, managed_fields, memory
+from podling.api import decode, health, managed_fields, memory
 from podling.api.admission import Admission
 from podling.api.answers import Answers, go_type, shown, warning
 from podling.api.connecting import CONNECTED, options_of
@@ -38,7 +38,16 @@ from podling.api.errors import (
 )
 from podling.api.http import HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
-from podling.api.lists import ListOptions, Page, converted_page, list_options, page, parse_version, too_large
+from podling.api.lists import (
+    ListOptions,
+    Page,
+    converted_page,
+    list_options,
+    only_named,
+    page,
+    parse_version,
+    too_large,
+)
 from podling.api.metrics import Metrics
 from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
 from podling.api.openapi import OpenApi
@@ -54,6 +63,7 @@ from podling.api.requests import (
     RequestInfo,
     forbidden_request,
     parse_path,
+    repeated,
 )
 from podling.api.resources import Resource, User
 from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners
@@ -175,7 +185,7 @@ class ApiServer:
         self._version = version
         self._server_address = server_address
         self._negotiator = Negotiator()
-        self._answers = Answers(clock)
+        self._answers = Answers(clock, self._negotiator)
         self._handlers = _Handlers()
         self._http = HttpServer(self._serve, self._observe)
         self._verbs = self._verb_table()
@@ -324,7 +334,7 @@ class ApiServer:
 
     def _unknown(self, request: Request, info: RequestInfo) -> None:
         if info.group and not self.served.has_built_in_group(info.group):
-            request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
+            health.no_page(request)
             return
         raise ApiError(404, "NotFound", _NOT_FOUND, {})
 
@@ -345,12 +355,17 @@ class ApiServer:
         if info.subresource:
             return self._serve_subresource(request, resource, info, user, query)
         serve = self._verbs.get(info.verb)
-        if serve is None or info.verb not in resource.verbs or not _takes(resource, info):
+        if resource.custom and not _may_span(resource, info):
+            self._unknown(request, info)
+            return None
+        if serve is None or info.verb not in resource.verbs or not _takes(resource, info) or request.method == "HEAD":
             raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
         return serve(request, resource, info, user, query)
 
     async def _connect(self, exchange: Exchange, handler: Handler, options: Resource) -> None:
         info, name = exchange.info, exchange.info.name
+        if "dryRun" in exchange.query:
+            raise bad_request("dryRun is not supported")
         obj = options_of(options, exchange.request.query, info.rest)
         place = (info.namespace, name)
         resource = exchange.resource
@@ -394,7 +409,7 @@ class ApiServer:
         self._answers.entry(request, resource, form, query, entry)
 
     def _check_get(self, query: Query) -> None:
-        if "export" in query:
+        if query.flag("export"):
             raise bad_request("the export parameter, deprecated since v1.14, is no longer supported")
         wanted = parse_version(query.get("resourceVersion", ""))
         present = self.registry.store.revision
@@ -404,7 +419,7 @@ class ApiServer:
     def _list(
         self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
     ) -> Awaitable[None] | None:
-        form = self._negotiator.choose(request.header(b"accept"))
+        form = self._negotiator.choose(request.header(b"accept"), listing=True)
         options = list_options(resource, query)
         if resource.conversion is not None:
             return self._list_converted(request, resource, info, query, form, options)
@@ -419,10 +434,10 @@ class ApiServer:
         self._answers.page(request, resource, form, query, found)
 
     def _watch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
-        form = self._negotiator.choose(request.header(b"accept"))
-        if info.name:
-            query = Query({**query, "fieldSelector": f"metadata.name={info.name}"})
+        form = self._negotiator.choose(request.header(b"accept"), listing=True)
         options = list_options(resource, query, watch=True)
+        if info.name:
+            options = only_named(options, info.name)
         parse_version(options.version)
         include = check_include_object(query.get("includeObject", ""))
         encoder = EventEncoder(resource, form, include, self.registry.clock)
@@ -437,7 +452,7 @@ class ApiServer:
 
     def _call(self, request: Request, user: User, query: Query, verb: str) -> Call:
         if query or verb == _APPLY:
-            _check_write_options(verb, query)
+            _check_write_options(verb, query, repeated(request.query, "dryRun"))
         return Call(
             user=user,
             dry_run=query.get("dryRun") == "All",
@@ -446,6 +461,16 @@ class ApiServer:
             field_validation=query.get("fieldValidation") or "Warn",
             options={k: v for k, v in query.items() if k in ("dryRun", "fieldManager", "fieldValidation", "force")},
         )
+
+    def _check_of_create(self, info: RequestInfo, user: User) -> Callable[[], None]:
+        def check() -> None:
+            place = (info.group, info.version, info.resource, info.subresource, info.namespace, info.name)
+            attributes = Attributes("create", "", *place)
+            decision = self.authorize(user, attributes)
+            if not decision.allowed:
+                raise forbidden_request(user, attributes, decision.reason)
+
+        return check
 
     def decoded(self, request: Request, resource: Resource, call: Call) -> Object:
         """The body as an object of `resource`. Raises 400, 413, 415 or 422."""
@@ -491,6 +516,7 @@ class ApiServer:
     async def _update(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
         self._check_form(request, resource)
         call = self._call(request, user, query, "update")
+        call.check_create = self._check_of_create(info, user)
         obj = self.decoded(request, resource, call)
         entry, created = await self.registry.update(
             resource, _namespace(resource, info), info.name, obj, call, subresource=info.subresource
@@ -502,6 +528,7 @@ class ApiServer:
         self._check_form(request, resource)
         call = self._call(request, user, query, _APPLY if kind == APPLY_PATCH else "patch")
         if kind == APPLY_PATCH:
+            call.check_create = self._check_of_create(info, user)
             await self._apply(request, resource, info, query, call)
             return
         place = _namespace(resource, info)
@@ -552,10 +579,11 @@ class ApiServer:
         options, call = self._delete_options(request, user, query)
         deleted = await self.registry.delete(resource, _namespace(resource, info), info.name, options, call)
         form = self._negotiator.choose(request.header(b"accept"))
+        status = 202 if not deleted.gone and options.get("orphanDependents") is False else 200
         if deleted.gone and not resource.strategy.returns_deleted:
-            self._answers.plain(request, form, query, _success(resource, deleted), 200, call.warnings)
+            self._answers.plain(request, form, query, _success(resource, deleted), status, call.warnings)
         else:
-            self._answers.object(request, resource, form, query, deleted.object, 200, call.warnings)
+            self._answers.object(request, resource, form, query, deleted.object, status, call.warnings)
 
     async def _delete_collection(
         self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
@@ -567,14 +595,16 @@ class ApiServer:
         self._answers.page(request, resource, form, query, found)
 
     def _delete_options(self, request: Request, user: User, query: Query) -> tuple[Object, Call]:
-        """The options of the body or, where there is none, of the query."""
-        call = self._call(request, user, query, "delete")
+        """The options of the body or, where there is none, of the query: a body stands alone."""
         if request.body:
             options = decode.decode_options(request.body, request.header(b"content-type"), schemas=self.schemas)
         else:
-            options = _options_of_query(query)
-        call.dry_run = call.dry_run or bool(options.get("dryRun"))
-        return options, call
+            options = _options_of_query(query, request.query)
+        return options, Call(
+            user=user,
+            dry_run=bool(options.get("dryRun")),
+            field_manager=managed_fields.manager_of(request.header(b"user-agent")),
+        )
 
     # Subresources
 
@@ -585,7 +615,7 @@ class ApiServer:
         is_scale = info.subresource == "scale" and resource.scale is not None
         if not is_status and not is_scale and info.subresource not in resource.subresources:
             raise ApiError(404, "NotFound", _NOT_FOUND, {})
-        if info.verb not in _SUB_VERBS:
+        if info.verb not in _SUB_VERBS or request.method == "HEAD":
             raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
         if is_scale:
             return self._serve_scale(request, resource, info, user, query)
@@ -678,12 +708,13 @@ class ApiServer:
         handler = self._handlers.paths.get(path) or self._handler_above(path) or self._handler_of_list(path)
         if handler is not None:
             return handler(request, user)
-        if path in ("/version", "/version/"):
-            request.respond(200, orjson.dumps(self._version, option=orjson.OPT_INDENT_2))
-        elif path.startswith(("/healthz", "/livez", "/readyz")):
-            self._serve_health(request, path, query)
+        if path.startswith(health.ROOTS):
+            health.respond(request, path)
         elif path == "/metrics":
             request.respond(200, self.metrics.text().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        elif path in ("/version", "/version/"):
+            _require_get(request)
+            request.respond(200, orjson.dumps(self._version, option=orjson.OPT_INDENT_2))
         else:
             self._serve_documents(request, path)
         return None
@@ -694,7 +725,7 @@ class ApiServer:
 
     def _serve_documents(self, request: Request, path: str) -> None:
         accept = request.header(b"accept")
-        if path == "/":
+        if path in ("/", "/index.html"):
             paths = sorted({*self._handlers.paths, *self._discovery.paths(), *_OWN_PATHS})
             request.respond(200, orjson.dumps({"paths": paths}, option=orjson.OPT_INDENT_2))
             return
@@ -705,20 +736,24 @@ class ApiServer:
                 return
         found = self._discovery.respond(path, accept)
         if found is not None:
+            _require_get(request)
             body, content_type = found
             request.respond(200, body, content_type)
-        elif path.startswith("/api/"):
+        elif self._is_routed(path):
             raise ApiError(404, "NotFound", _NOT_FOUND, {})
         else:
-            request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
+            health.no_page(request)
 
-    def _serve_health(self, request: Request, path: str, query: Query) -> None:
-        endpoint, _, single = path[1:].partition("/")
-        if single not in ("", "ping"):
-            request.respond(404, b"404 page not found\n", "text/plain; charset=utf-8")
-            return
-        answer = f"[+]ping ok\n{endpoint} check passed\n" if "verbose" in query else "ok"
-        request.respond(200, answer.encode(), "text/plain; charset=utf-8")
+    def _is_routed(self, path: str) -> bool:
+        """Whether a path lies below one of the API's, whose router has its own way to say that there is nothing."""
+        root, *below = path[1:].split("/")
+        built_in = root == "apis" and bool(below) and self.served.has_built_in_group(below[0])
+        return built_in or (root in ("api", "version") and bool(below))
+
+
+def _require_get(request: Request) -> None:
+    if request.method != "GET":
+        raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
 
 
 def _is_place_of(resource: Resource, info: RequestInfo) -> bool:
@@ -728,10 +763,17 @@ def _is_place_of(resource: Resource, info: RequestInfo) -> bool:
     return not info.namespace or resource.plural == "namespaces"
 
 
+def _may_span(resource: Resource, info: RequestInfo) -> bool:
+    """Whether a path has the namespace that it needs: only reads go across all of them."""
+    return bool(info.namespace) or not resource.namespaced or info.verb in ("list", "watch")
+
+
 def _takes(resource: Resource, info: RequestInfo) -> bool:
     """Whether a verb fits the place: a create the collection (in its namespace), an update an object."""
     if info.verb == "create":
         return not info.name and (bool(info.namespace) or not resource.namespaced)
+    if info.verb == "deletecollection":
+        return _may_span(resource, info)
     return bool(info.name) or info.verb not in ("update", "patch")
 
 
@@ -751,40 +793,50 @@ def _success(resource: Resource, deleted: Deleted) -> Object:
     }
 
 
-def _options_of_query(query: Query) -> Object:
-    options: Object = {}
+def _options_of_query(query: Query, text: str) -> Object:
+    wanted = {key: query[key] for key in ("uid", "resourceVersion") if query.get(key)}
+    options: Object = {"preconditions": wanted} if wanted else {}
+    if dry_run := repeated(text, "dryRun"):
+        options["dryRun"] = dry_run
     grace = query.integer("gracePeriodSeconds")
     if grace is not None:
         options["gracePeriodSeconds"] = grace
-    if policy := query.get("propagationPolicy"):
-        options["propagationPolicy"] = policy
+    if "propagationPolicy" in query:
+        options["propagationPolicy"] = query["propagationPolicy"]
     if "orphanDependents" in query:
         options["orphanDependents"] = query.flag("orphanDependents")
     return options
 
 
-_OWN_PATHS = ("/healthz", "/livez", "/metrics", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version")
+_OWN_PATHS = (
+    *(path for root in health.ROOTS for path in (root, f"{root}/ping")),
+    "/apis/",
+    "/metrics",
+    "/openapi/v2",
+    "/openapi/v3",
+    "/openapi/v3/",
+    "/version",
+)
 _APPLY = "apply"
 _OPTION_KINDS = {
     "create": "CreateOptions",
     "update": "UpdateOptions",
     "patch": "PatchOptions",
     _APPLY: "PatchOptions",
-    "delete": "DeleteOptions",
 }
 
 
-def _check_write_options(verb: str, query: Query) -> None:
-    manager, dry_run = query.get("fieldManager", ""), query.get("dryRun", "")
-    validation = query.get("fieldValidation", "")
+def _check_write_options(verb: str, query: Query, dry_run: Sequence[str]) -> None:
+    """`metav1.ValidateCreateOptions` and its sisters. Raises 422."""
+    manager, validation = query.get("fieldManager", ""), query.get("fieldValidation", "")
     errors: list[FieldError] = []
     if verb == _APPLY and not manager:
         errors.append(required("fieldManager", "is required for apply patch"))
     if verb == "patch" and "force" in query:
         errors.append(forbidden_field("force", "may not be specified for non-apply patch"))
     errors += managed_fields.manager_problems(manager, "fieldManager")
-    if dry_run not in ("", "All"):
-        errors.append(not_supported("dryRun", [dry_run], ["All"]))
+    if any(value != "All" for value in dry_run):
+        errors.append(not_supported("dryRun", dry_run, ["All"]))
     if validation not in ("", "Ignore", "Warn", "Strict"):
         errors.append(not_supported("fieldValidation", validation, ["", "Ignore", "Strict", "Warn"]))
     if errors:

@@ -525,8 +525,14 @@ def test_health_is_asked_for_as_a_whole_or_by_check(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         assert (await world.request("GET", "/livez?verbose")).body == b"[+]ping ok\nlivez check passed\n"
         assert (await world.request("GET", "/readyz")).body == b"ok"
-        assert (await world.request("GET", "/readyz/ping")).body == b"ok"
+        without = await world.request("GET", "/healthz?verbose&exclude=ping&exclude=x")
+        assert without.body == (
+            b"[+]ping excluded: ok\n"
+            b'warn: some health checks cannot be excluded: no matches for "x"\nhealthz check passed\n'
+        )
+        assert (await world.request("GET", "/readyz/ping?verbose")).body == b"ok"
         assert (await world.request("GET", "/readyz/none")).status == 404
+        assert (await world.request("GET", "/readyz/")).status == 404
 
     run(tmp_path, scenario)
 

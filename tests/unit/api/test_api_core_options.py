@@ -1,0 +1,269 @@
+"""Options of requests, what they may be asked for, and the forms of answers and refusals."""
+
+# ruff: noqa: E501  the messages are Kubernetes' and stay in one piece
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from apicore import APPLY, CONFIG_MAP, CONFIG_MAPS, MERGE, PODS, World, config_map, pod, run
+
+from podling.api.requests import Attributes, Decision
+from podling.api.resources import User
+
+OPTIONS = 'CreateOptions.meta.k8s.io "" is invalid: '
+
+
+@pytest.mark.parametrize(
+    ("query", "message"),
+    [
+        ("dryRun=", OPTIONS + 'dryRun: Unsupported value: [""]: supported values: "All"'),
+        ("dryRun=All&dryRun=x", OPTIONS + 'dryRun: Unsupported value: ["All","x"]: supported values: "All"'),
+        (
+            "fieldManager=a%01b",
+            OPTIONS + 'fieldManager: Invalid value: "a\\x01b": invalid character U+0001 (at position 1)',
+        ),
+        (
+            "dryRun=x&fieldManager=" + "%C3%A4" * 65,
+            OPTIONS
+            + '[fieldManager: Too long: may not be more than 128 bytes, dryRun: Unsupported value: ["x"]: supported values: "All"]',
+        ),
+    ],
+)
+def test_options_of_a_write_are_checked(tmp_path: Path, query: str, message: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("POST", f"{CONFIG_MAPS}?{query}", config_map("a"))
+        assert (answer.status, answer.json["message"]) == (422, message)
+
+    run(tmp_path, scenario)
+
+
+def test_force_belongs_to_apply_and_apply_needs_a_manager(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        forced = await world.request("PATCH", f"{CONFIG_MAPS}/a?force=false", {}, Content_Type=MERGE)
+        assert forced.json["details"]["causes"][0]["message"] == "Forbidden: may not be specified for non-apply patch"
+        unnamed = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=", config_map("a"), Content_Type=APPLY)
+        assert unnamed.json["details"]["causes"][0]["message"] == "Required value: is required for apply patch"
+
+    run(tmp_path, scenario)
+
+
+def test_an_export_that_is_not_wanted_is_no_export(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a?export=false")).status == 200
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a?export=true")).status == 400
+
+    run(tmp_path, scenario)
+
+
+def test_a_body_of_delete_options_stands_alone(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for name in ("a", "b"):
+            await world.create(CONFIG_MAP, config_map(name))
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a?dryRun=All")).status == 200
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).status == 200
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a?dryRun=All", {"dryRun": []})).status == 200
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).status == 404
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/b", {"dryRun": ["All"]})).status == 200
+        assert (await world.request("GET", f"{CONFIG_MAPS}/b")).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_preconditions_of_a_delete_may_be_in_the_query(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        for query, word in (("uid=x", "UID"), ("resourceVersion=999", "ResourceVersion")):
+            refused = await world.request("DELETE", f"{CONFIG_MAPS}/a?{query}")
+            assert (refused.status, f"the {word} in the precondition" in refused.json["message"]) == (409, True)
+        assert (await world.request("DELETE", f"{CONFIG_MAPS}/a?uid=&resourceVersion=")).status == 200
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"{", "couldn't get version/kind; json parse error: unexpected end of JSON input"),
+        (
+            b'{"kind":"Pod","apiVersion":"v1"}',
+            'no kind "Pod" is registered for version "v1" in scheme "pkg/apis/meta/internalversion/scheme/register.go:27"',
+        ),
+        (
+            b'{"gracePeriodSeconds":"x"}',
+            "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64",
+        ),
+    ],
+)
+def test_bad_delete_options_are_refused(tmp_path: Path, body: bytes, message: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("DELETE", f"{CONFIG_MAPS}/a", body)
+        assert (answer.status, answer.json["message"]) == (400, message)
+
+    run(tmp_path, scenario)
+
+
+def test_a_delete_that_is_only_accepted_says_so_to_those_who_asked_for_dependents_to_go(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for name in ("a", "b"):
+            await world.request("POST", PODS, pod(name, "node"))
+        assert (await world.request("DELETE", f"{PODS}/a", {"orphanDependents": False})).status == 202
+        assert (await world.request("DELETE", f"{PODS}/b")).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_no_collection_is_deleted_across_namespaces(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        assert (await world.request("DELETE", "/api/v1/configmaps")).status == 405
+        assert (await world.request("GET", f"{CONFIG_MAPS}/a")).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_who_may_only_change_things_cannot_make_one_by_a_change(tmp_path: Path) -> None:
+    def authorize(user: User, attributes: Attributes) -> Decision:
+        return Decision(attributes.verb != "create")
+
+    async def scenario(world: World) -> None:
+        refused = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config_map("a"), Content_Type=APPLY)
+        assert (refused.status, refused.json["message"]) == (
+            403,
+            'configmaps "a" is forbidden: User "admin" cannot create resource "configmaps" in API group "" in the namespace "default"',
+        )
+        await world.create(CONFIG_MAP, config_map("a"))
+        changed = await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", config_map("a"), Content_Type=APPLY)
+        assert changed.status == 200
+
+    run(tmp_path, scenario, authorize=authorize)
+
+
+def test_owners_that_are_named_twice_are_kept_once(tmp_path: Path) -> None:
+    owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "o", "uid": "u"}
+
+    async def scenario(world: World) -> None:
+        body = config_map("a")
+        body["metadata"]["ownerReferences"] = [owner, owner, {**owner, "controller": False}]
+        made = await world.request("POST", CONFIG_MAPS, body)
+        assert made.json["metadata"]["ownerReferences"] == [owner, {**owner, "controller": False}]
+        assert made.headers["Warning"].endswith(
+            '.metadata.ownerReferences contains duplicate entries; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: u"'
+        )
+        twice = {"metadata": {"ownerReferences": [owner, owner]}}
+        changed = await world.request("PATCH", f"{CONFIG_MAPS}/a", twice, Content_Type=MERGE)
+        assert changed.json["metadata"]["ownerReferences"] == [owner]
+        assert "contains duplicate entries after mutating admission happens; " in changed.headers["Warning"]
+
+    run(tmp_path, scenario)
+
+
+def test_a_wrong_namespace_is_told_before_a_wrong_name(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = config_map("b")
+        body["metadata"]["namespace"] = "other"
+        answer = await world.request("PUT", f"{CONFIG_MAPS}/a", body)
+        assert answer.json["message"].startswith("the namespace of the provided object")
+
+    run(tmp_path, scenario)
+
+
+TYPES = "application/json, application/yaml, application/vnd.kubernetes.protobuf"
+
+
+@pytest.mark.parametrize(
+    ("accept", "path", "message"),
+    [
+        ("text/html", f"{CONFIG_MAPS}/a", f"406: Not Acceptable\n\nAvailable representations: {TYPES}"),
+        (
+            "text/html",
+            CONFIG_MAPS,
+            f"406: Not Acceptable\n\nAvailable representations: {TYPES}, application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch",
+        ),
+        (
+            "application/json;as=Tables;v=v1;g=meta.k8s.io",
+            CONFIG_MAPS,
+            f"only the following media types are accepted: {TYPES}",
+        ),
+    ],
+)
+def test_what_cannot_be_accepted_is_refused_with_what_can(tmp_path: Path, accept: str, path: str, message: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", path, Accept=accept)
+        assert (answer.status, answer.json["message"]) == (406, message)
+        assert b"\n  " in answer.body  # written for people: nobody knows what the client reads
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "indented"),
+    [
+        ("", {}, False),
+        ("?pretty=true", {}, True),
+        ("?pretty=yes", {}, False),
+        ("?pretty=", {"User_Agent": "curl/8"}, True),
+        ("?pretty=0", {"User_Agent": "curl/8"}, False),
+        ("", {"User_Agent": "Mozilla/5.0 (X11)"}, True),
+        ("", {"User_Agent": "Mozilla/4.0"}, False),
+        ("", {"Accept": "application/json;pretty=1"}, True),
+    ],
+)
+@pytest.mark.parametrize("name", ["a", "none"])
+def test_people_get_answers_and_refusals_indented(
+    tmp_path: Path, query: str, headers: dict[str, str], indented: bool, name: str
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(CONFIG_MAP, config_map("a"))
+        answer = await world.request("GET", f"{CONFIG_MAPS}/{name}{query}", **headers)
+        assert (b"\n  " in answer.body) is indented
+
+    run(tmp_path, scenario)
+
+
+def test_a_refusal_comes_in_the_form_that_was_asked_for(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", f"{CONFIG_MAPS}/none", Accept="application/yaml")
+        assert answer.headers["Content-Type"] == "application/yaml"
+        assert b"reason: NotFound\n" in answer.body
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("path", ["/version", "/api", "/apis", "/apis/apps", "/apis/apps/v1"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+def test_documents_can_only_be_read(tmp_path: Path, method: str, path: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request(method, path, {})
+        assert (answer.status, answer.json["reason"]) == (405, "MethodNotAllowed")
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("path", ["/apis/apps/v9", "/api/v2", "/version/x"])
+def test_what_lies_below_a_document_is_not_found_in_json(tmp_path: Path, path: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", path)
+        assert (answer.status, answer.json["reason"]) == (404, "NotFound")
+
+    run(tmp_path, scenario)
+
+
+def test_a_watch_by_path_of_one_object_fits_its_selector(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        path = "/api/v1/watch/namespaces/default/configmaps/a"
+        refused = await world.request("GET", f"{path}?fieldSelector=metadata.name%3Db")
+        assert (refused.status, refused.json["message"]) == (
+            400,
+            "fieldSelector metadata.name doesn't match requested name",
+        )
+        for name in ("a", "b"):
+            await world.create(CONFIG_MAP, config_map(name))
+        for query in ("", "?fieldSelector=metadata.name%3Da"):
+            http = await world.watch(path + query)
+            (event,) = await http.events(1)
+            assert event["object"]["metadata"]["name"] == "a"
+
+    run(tmp_path, scenario)
