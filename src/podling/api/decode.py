@@ -47,6 +47,10 @@ class _Body:
 
     value: Any
     repeated: list[str] = field(default_factory=list[str])
+    huge: str = ""
+    """What is wrong with a number in it that is too large."""
+    text: bytes = b""
+    """Of JSON: for errors that show numbers as they were written."""
 
 
 def media_type(content_type: str) -> str:
@@ -89,7 +93,9 @@ def _parse(body: bytes, kind: str, strict: bool) -> _Body:
         if kind == YAML:
             document = yaml.load(body)
             return _Body(document.value, document.repeated)
-        return _Body(gojson.loads_strict(body) if strict else gojson.loads(body))
+        return _Body(gojson.loads_strict(body) if strict else gojson.loads(body), text=body)
+    except gojson.HugeNumberError as error:
+        return _Body(error.value, huge=str(error))
     except yaml.YamlError as error:
         raise DecodeError(f"error converting YAML to JSON: {error}") from None
     except gojson.JsonError as error:
@@ -106,11 +112,16 @@ def _type_of(value: Any) -> tuple[str, str]:
     found: list[str] = []
     for name in ("apiVersion", "kind"):
         text = members.get(name)
+        if text is None:  # this part alone is read by a decoder that does not mind capitals
+            text = next((members[key] for key in members if key.lower() == name.lower()), None)
         if text is not None and not isinstance(text, str):
             problem = unmarshal_error(text, "string", f".{name}")
             raise DecodeError(f"couldn't get version/kind; json parse error: {problem}")
         found.append(text or "")
-    return found[0], found[1]
+    version, named = found
+    if version.count("/") > 1:
+        raise DecodeError(f"unexpected GroupVersion string: {version}")
+    return version, named
 
 
 def _unrecognised(kind: str, why: str, body: bytes) -> str:
@@ -141,13 +152,27 @@ def _typed(
     try:
         obj, strict = shape(parsed.value if parsed.value is not None else {}, node)
     except DecodeError as error:
-        raise refusal(str(error)) from None
+        raise refusal(_literally(parsed, node, error)) from None
+    if parsed.huge:
+        raise refusal(parsed.huge)
+    _check_kind(version, named, resource, refusal)
     repeated, strict = (parsed.repeated, strict) if field_validation != "Ignore" else ([], [])
     if (repeated or strict) and field_validation == "Strict":
         problems = [_yaml_problem(repeated), *strict] if repeated else strict
         raise refusal("strict decoding error: " + ", ".join(problems))
-    _check_type(version, named, resource, refusal)
+    _check_version(version, resource)
     return Decoded(_whole(version, named, obj), [*repeated, *strict])
+
+
+def _literally(parsed: _Body, node: Node, error: DecodeError) -> str:
+    """An error as Go words it, which shows a number as the client wrote it."""
+    if not parsed.text or "cannot unmarshal number " not in str(error):
+        return str(error)
+    try:
+        shape(gojson.literal(parsed.text), node)
+    except DecodeError as worded:
+        return str(worded)
+    return str(error)
 
 
 def _whole(version: str, named: str, obj: Object) -> Object:
@@ -170,13 +195,17 @@ def _node_of(version: str, named: str, resource: Resource, schemas: Schemas) -> 
     return schemas.node(definition) if definition is not None else None
 
 
-def _check_type(version: str, named: str, resource: Resource, refusal: Callable[[str], ApiError]) -> None:
-    """Another kind cannot be converted; another version of the kind is not what this endpoint takes."""
+def _check_kind(version: str, named: str, resource: Resource, refusal: Callable[[str], ApiError]) -> None:
+    """Another kind cannot be converted."""
     group, _, short = version.rpartition("/")
     if named != resource.kind or group != resource.group:
         internal = (resource.group or "core").partition(".")[0]
         raise refusal(f"converting ({short}.{named}) to ({internal}.{resource.kind}): unknown conversion")
-    if short != resource.version:
+
+
+def _check_version(version: str, resource: Resource) -> None:
+    """Another version of the kind is not what this endpoint takes."""
+    if version != resource.api_version:
         raise bad_request(
             f"the API version in the data ({version}) does not match the expected API version ({resource.api_version})"
         )
@@ -223,10 +252,11 @@ def decode_patched(
         obj, strict = shape(patched, node, unstructured=strategic is not None, settled=settled)
     except DecodeError as error:
         raise refusal(str(error)) from None
+    _check_kind(version, named, resource, refusal)
     found = [*problems, *strict] if field_validation != "Ignore" else []
     if found and field_validation == "Strict":
         raise refusal("strict decoding error: " + ", ".join(found))
-    _check_type(version, named, resource, refusal)
+    _check_version(version, resource)
     return Decoded(_whole(version, named, obj), found)
 
 

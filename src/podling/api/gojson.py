@@ -6,13 +6,14 @@ orjson does the work; only what it refuses, or what may hold a key twice, is loo
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, Final, cast
 
 import orjson
 
-from podling.api.structs import RepeatedKeys
+from podling.api.structs import Literal, RepeatedKeys, unmarshal_error
 
 END: Final = "unexpected end of JSON input"
 TOO_DEEP: Final = "exceeded max depth"
@@ -20,11 +21,24 @@ TOO_DEEP: Final = "exceeded max depth"
 MAX_DEPTH: Final = 200
 """Nesting beyond this is refused. Go reads 10,000 levels; orjson writes 254, a few of which answers need themselves."""
 
+_INT64_DIGITS: Final = 20
+"""No integer of 64 bits is longer, sign included."""
+
+_NO_VALUE: Final = "looking for beginning of value"
 _LITERALS: Final = {"t": "true", "f": "false", "n": "null"}
 
 
 class JsonError(ValueError):
     """The text is no JSON; the message is encoding/json's."""
+
+
+class HugeNumberError(JsonError):
+    """A number that no 64 bits hold, not even roughly (`1e400`). `value` is what the text says, the number in it an
+    infinite `Literal`: where a type is known the error names the field."""
+
+    def __init__(self, value: Any, number: Literal) -> None:
+        super().__init__(unmarshal_error(number, "float64"))
+        self.value = value
 
 
 def loads(text: bytes) -> Any:
@@ -56,10 +70,32 @@ def _loaded(text: bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         pass
+    huge: list[Literal] = []
+
+    def number(digits: str) -> int | float:
+        value = _number(digits)
+        if not math.isinf(value):
+            return value
+        huge.append(Literal(digits))
+        return huge[-1]
+
     try:
-        return _with_replacements(json.loads(text.decode(errors="replace"), parse_constant=_refuse, parse_int=_number))
+        parsed = json.loads(text.decode(errors="replace"), parse_constant=_refuse, parse_int=number, parse_float=number)
     except (ValueError, RecursionError):
         raise JsonError(syntax_error(text)) from None
+    value = _with_replacements(parsed)
+    if huge:
+        raise HugeNumberError(value, huge[0])
+    return value
+
+
+def literal(text: bytes) -> Any:
+    """As `loads`, of a text that it has read; numbers as they are written (`1e2` is no `100.0` in a message)."""
+    return json.loads(text.decode(errors="replace"), parse_int=_literal_int, parse_float=Literal)
+
+
+def _literal_int(digits: str) -> int | float:
+    return Literal(digits) if len(digits) > _INT64_DIGITS else int(digits)
 
 
 def _with_replacements(value: Any) -> Any:
@@ -128,31 +164,68 @@ def repeated_fields(value: Any, path: str = "") -> list[str]:
 
 def syntax_error(text: bytes) -> str:
     """What encoding/json says of a text that is no JSON."""
-    try:
-        source = text.decode()
-    except UnicodeDecodeError:
-        source = text.decode(errors="replace")
+    source = text.decode("latin-1")  # Go counts, and shows, bytes
     try:
         json.loads(source, parse_constant=_refuse)
     except json.JSONDecodeError as error:
         return _go_error(source, error)
-    except (ValueError, RecursionError):
-        pass
+    except _ConstantError:
+        return _constant_error(source)
+    except RecursionError:
+        return TOO_DEEP
     return "invalid character in JSON input"
 
 
 def _number(digits: str) -> int | float:
     """As orjson and Go read them: what no 64 bits hold is a floating point number."""
+    if len(digits) > _INT64_DIGITS or not digits.lstrip("-").isdecimal():
+        return float(digits)
     value = int(digits)
     return value if -(1 << 63) <= value < 1 << 64 else float(digits)
 
 
+class _ConstantError(ValueError):
+    """`NaN` or `Infinity`, which Python reads."""
+
+
 def _refuse(name: str) -> Any:
-    raise ValueError(name)
+    raise _ConstantError(name)
+
+
+def _constant_error(source: str) -> str:
+    """Of the first of these words outside strings."""
+    found = next(m for m in re.finditer(r'"(?:[^"\\]|\\.)*"|(-?)([NI])', source) if m[2])
+    return f"invalid character '{found[2]}' {'in numeric literal' if found[1] else _NO_VALUE}"
+
+
+_NUMBER_CHARACTERS: Final = "0123456789.eE+-"
+_BEFORE_FRACTION: Final = re.compile(r"-?[0-9]+")
+_BEFORE_EXPONENT: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?")
+_EXPONENT: Final = re.compile(r"[eE][+-]?")
+
+
+def _number_error(source: str, place: int) -> str:
+    """Python goes back to where a number was one last, Go finds fault with what follows. `""`: it is no number."""
+    start = place
+    while start > 0 and source[start - 1] in _NUMBER_CHARACTERS:
+        start -= 1
+    if start == place and source.startswith("-", place):
+        end, where = place + 1, "in numeric literal"
+    elif source.startswith(".", place) and _BEFORE_FRACTION.fullmatch(source, start, place):
+        end, where = place + 1, "after decimal point in numeric literal"
+    elif (exponent := _EXPONENT.match(source, place)) and _BEFORE_EXPONENT.fullmatch(source, start, place):
+        end, where = exponent.end(), "in exponent of numeric literal"
+    else:
+        return ""
+    return END if end >= len(source) else f"invalid character {_quoted(source[end])} {where}"
 
 
 def _go_error(source: str, error: json.JSONDecodeError) -> str:
     place = error.pos
+    if number := _number_error(source, place):
+        return number
+    if error.msg.startswith("Invalid \\u"):
+        return _escape_error(source, source.index("\\u", place - 1 if place else 0) + 2)
     if error.msg.startswith("Unterminated string"):
         return END
     if error.msg.startswith("Invalid \\"):
@@ -165,6 +238,15 @@ def _go_error(source: str, error: json.JSONDecodeError) -> str:
     if error.msg == "Expecting value" and character in _LITERALS:
         return _literal_error(source, place)
     return f"invalid character {_quoted(character)} {_context(source, place, error.msg)}"
+
+
+def _escape_error(source: str, place: int) -> str:
+    """The first of four that is no hexadecimal digit."""
+    found = re.compile(r"[0-9a-fA-F]{0,4}").match(source, place)
+    end = found.end() if found is not None else place
+    if end >= len(source):
+        return END
+    return f"invalid character {_quoted(source[end])} in \\u hexadecimal character escape"
 
 
 def _next_character(source: str, place: int) -> int:
@@ -196,7 +278,7 @@ def _context(source: str, place: int, message: str) -> str:
         return "in string literal"
     if message.startswith("Invalid \\"):
         return "in string escape code"
-    return "looking for beginning of value"
+    return _NO_VALUE
 
 
 def _innermost(source: str) -> str:

@@ -51,6 +51,17 @@ class RepeatedKeys(dict[str, Any]):
         return result
 
 
+class Literal(float):
+    """A number that is shown in errors as it was written."""
+
+    text: str
+
+    def __new__(cls, text: str) -> Literal:
+        self = super().__new__(cls, text)
+        self.text = text
+        return self
+
+
 class _Place:
     """Where the walk is: a link to the place above, and the step from there."""
 
@@ -178,13 +189,18 @@ def _described(value: Any, go_type: str) -> str:
     if isinstance(value, bool):
         return "bool"
     if isinstance(value, int | float):
-        return f"number {_number_text(value)}" if "int" in go_type and go_type[0] in "iu" else "number"
+        return f"number {_number_text(value)}" if go_type.startswith(_NUMERIC) else "number"
     if isinstance(value, str):
         return "string"
     return "array" if isinstance(value, list) else "object"
 
 
+_NUMERIC: Final = ("int", "uint", "float")
+
+
 def _number_text(value: float) -> str:
+    if isinstance(value, Literal):
+        return value.text
     return str(value) if isinstance(value, int) else repr(value).replace("e+", "e")
 
 

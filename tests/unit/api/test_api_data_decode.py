@@ -210,6 +210,21 @@ def test_an_unknown_kind_is_not_registered() -> None:
     assert 'ConfigMap in version "v2" cannot be handled as a ConfigMap: no kind "ConfigMap" is registered' in message
 
 
+def test_another_kind_is_told_before_its_fields() -> None:
+    message = refusal({"apiVersion": "v1", "kind": "Service", "zip": 1}, CONFIG_MAPS)
+    assert message.endswith("converting (v1.Service) to (core.ConfigMap): unknown conversion")
+
+
+def test_a_version_of_too_many_parts_is_none() -> None:
+    message = refusal({"apiVersion": "a/b/c", "kind": "ConfigMap"}, CONFIG_MAPS)
+    assert "unrecognized (must be of type ConfigMap): unexpected GroupVersion string: a/b/c (" in message
+
+
+def test_the_type_of_a_body_is_read_without_a_mind_for_capitals() -> None:
+    message = refusal({"APIVersion": "v1", "Kind": "Service"}, CONFIG_MAPS)
+    assert message.endswith("converting (v1.Service) to (core.ConfigMap): unknown conversion")
+
+
 def test_another_kind_cannot_be_converted() -> None:
     message = refusal({"apiVersion": "v1", "kind": "Service"})
     assert message.endswith("converting (v1.Service) to (core.Pod): unknown conversion")
@@ -257,12 +272,39 @@ def test_delete_options_may_be_absent_or_bare() -> None:
         (b'{"a":"b', "unexpected end of JSON input"),
         (b'["\\x"]', "invalid character 'x' in string escape code"),
         (b'["\n"]', "invalid character '\\n' in string literal"),
+        (b'["\\u12G4"]', "invalid character 'G' in \\u hexadecimal character escape"),
+        (b'["\\u12', "unexpected end of JSON input"),
+        (b'["NaN",NaN]', "invalid character 'N' looking for beginning of value"),
+        (b'{"a":-Infinity}', "invalid character 'I' in numeric literal"),
+        (b"[-]", "invalid character ']' in numeric literal"),
+        (b"[1.]", "invalid character ']' after decimal point in numeric literal"),
+        (b"[2.5e+x]", "invalid character 'x' in exponent of numeric literal"),
+        (b"[01]", "invalid character '1' after array element"),
+        (b"[1e5e6]", "invalid character 'e' after array element"),
+        (b"1e", "unexpected end of JSON input"),
+        (b"\xef\xbb\xbf{}", "invalid character '\u00ef' looking for beginning of value"),
+        (b"[1e400]", "json: cannot unmarshal number 1e400 into Go value of type float64"),
     ],
 )
 def test_broken_json_is_described_as_go_does(text: bytes, words: str) -> None:
     with pytest.raises(gojson.JsonError) as caught:
         gojson.loads(text)
     assert str(caught.value) == words
+
+
+@pytest.mark.parametrize("number", ["1e400", "1e2", "1.0", "99999999999999999999999", "9" * 5000, "-1E+400"])
+@pytest.mark.parametrize("field_validation", ["Strict", "Ignore"])
+def test_a_number_that_does_not_fit_is_shown_as_it_was_written(number: str, field_validation: str) -> None:
+    body = b'{"spec":{"priority":%b}}' % number.encode()
+    with pytest.raises(ApiError) as caught:
+        decode.decode(body, decode.JSON, resource=PODS, schemas=SCHEMAS, field_validation=field_validation)
+    assert caught.value.message.endswith(f"number {number} into Go struct field PodSpec.spec.priority of type int32")
+
+
+def test_a_number_that_nothing_can_hold_is_refused_where_no_type_is_known() -> None:
+    served = resource("ControllerRevision", "apps")
+    message = refusal(b'{"data":{"a":-1e400}}', served)
+    assert message.endswith(": json: cannot unmarshal number -1e400 into Go value of type float64")
 
 
 @pytest.mark.parametrize("read", [gojson.loads, gojson.loads_strict])
