@@ -109,8 +109,10 @@ class ConvertedWatch(WatchSession):
         self._end()
 
     def _on_changes(self, changes: Sequence[Change]) -> None:
-        self._waiting += changes
-        self._came.set()
+        due = [change for change in changes if change.entry.revision > self._after]
+        if due:
+            self._waiting += due
+            self._came.set()
 
     async def _converted(self, changes: Sequence[Change]) -> Sequence[Change]:
         selected = [self._needed(change) for change in changes if self._is_ours(change)]

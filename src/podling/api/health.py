@@ -1,4 +1,4 @@
-"""`/healthz`, `/livez`, `/readyz` (k8s.io/apiserver/pkg/server/healthz). A server that answers is well: there is one check,
+"""`/healthz`, `/livez`, `/readyz` (k8s.io/apiserver/pkg/server/healthz). Whoever answers is well: the one check is
 `ping`."""
 
 from __future__ import annotations

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import orjson
 
+from podling.api import gojson
 from podling.api.errors import (
     ApiError,
     FieldError,
@@ -30,6 +31,7 @@ from podling.api.registry import Registry
 from podling.api.requests import Query
 from podling.api.resources import Resource
 from podling.api.selectors import EVERYTHING, FieldTerm, Selection, select
+from podling.api.structs import unmarshal_error
 from podling.store.types import Compacted, Entry, Object
 
 _TOKEN_VERSION = "meta.k8s.io/v1"
@@ -68,8 +70,8 @@ def list_options(resource: Resource, query: Query, *, watch: bool = False) -> Li
     if not query:
         return DEFAULT
     options = ListOptions(
-        limit=query.integer("limit") or 0,
         timeout=query.integer("timeoutSeconds"),
+        limit=query.integer("limit") or 0,
         selection=select(resource, query.get("labelSelector", ""), query.get("fieldSelector", "")),
         token=query.get("continue", ""),
         version=query.get("resourceVersion", ""),
@@ -95,11 +97,14 @@ def only_named(options: ListOptions, name: str) -> ListOptions:
 
 
 def _list_errors(options: ListOptions) -> list[FieldError]:
-    errors: list[FieldError] = []
+    errors = _match_errors(options) if options.match else []
     if options.send_initial is not None:
         errors.append(forbidden_field("sendInitialEvents", "sendInitialEvents is forbidden for list"))
-    if not options.match:
-        return errors
+    return errors
+
+
+def _match_errors(options: ListOptions) -> list[FieldError]:
+    errors: list[FieldError] = []
     where = "resourceVersionMatch"
     if not options.version:
         errors.append(forbidden_field(where, "resourceVersionMatch is forbidden unless resourceVersion is provided"))
@@ -141,8 +146,7 @@ def page(registry: Registry, resource: Resource, namespace: str | None, options:
     if options.token:
         return _continued(registry, resource, namespace, options)
     revision = _parse_revision(options.version)
-    if revision is not None and revision > registry.store.revision:
-        raise too_large(revision, registry.store.revision)
+    check_present(revision or 0, registry.store.revision)
     if revision and (options.match == _EXACT or (options.limit > 0 and options.match != _NOT_OLDER)):
         return _at(registry, resource, namespace, options, revision)
     limit = 0 if revision == 0 and options.match != _NOT_OLDER else options.limit
@@ -237,22 +241,39 @@ def _decode(text: str) -> _Token:
         raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise _bad_token(f"illegal base64 data at input byte {_bad_base64_byte(text)}") from None
-    try:
-        data: Any = orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        raise _bad_token(_json_problem(raw)) from None
-    fields = cast(Object, data) if isinstance(data, dict) else {}
-    if not fields or type(fields.get("rv", 0)) is not int or not isinstance(fields.get("start", ""), str):
-        raise _bad_token(f"json: cannot unmarshal {raw.decode(errors='replace')} into a continue token")
-    if fields.get("v") != _TOKEN_VERSION:
-        raise _bad_token(
-            f"server does not recognize this encoded version {orjson.dumps(fields.get('v') or '').decode()}"
-        )
-    if not fields.get("start"):
-        raise _bad_token(f"encoded start key empty (version {_TOKEN_VERSION})")
-    if not fields.get("rv"):
+    fields = _token_fields(raw)
+    if fields["v"] != _TOKEN_VERSION:
+        raise _bad_token(f"server does not recognize this encoded version {fields['v']}")
+    if not fields["rv"]:
         raise _bad_token(f"incorrect encoded start resourceVersion (version {_TOKEN_VERSION})")
-    return _Token(int(fields["rv"]), str(fields["start"]))
+    start = fields["start"]
+    if not start:
+        raise _bad_token(f"encoded start key empty (version {_TOKEN_VERSION})")
+    key = start if start.startswith("/") else f"/{start}"
+    if "//" in key or not {".", ".."}.isdisjoint(key.split("/")) or (key != "/" and key.endswith("/")):
+        raise _bad_token(start)
+    return _Token(fields["rv"], key)
+
+
+_TOKEN_FIELDS: Mapping[str, tuple[type, str]] = {"v": (str, "string"), "rv": (int, "int64"), "start": (str, "string")}
+
+
+def _token_fields(raw: bytes) -> Object:
+    """What Go would make of a token's JSON."""
+    try:
+        data = gojson.loads(raw)
+    except gojson.JsonError as error:
+        raise _bad_token(str(error)) from None
+    if data is not None and not isinstance(data, dict):
+        raise _bad_token(unmarshal_error(data, "storage.continueToken"))
+    given = cast(Object, data or {})
+    found: Object = {}
+    for name, (kind, go_type) in _TOKEN_FIELDS.items():
+        value = given.get(name)
+        if value is not None and type(value) is not kind:
+            raise _bad_token(unmarshal_error(value, go_type, f"continueToken.{name}"))
+        found[name] = kind() if value is None else value
+    return found
 
 
 def _bad_token(problem: str) -> ApiError:
@@ -265,14 +286,6 @@ def _bad_base64_byte(text: str) -> int:
         if not (character.isascii() and (character.isalnum() or character in "-_")):
             return at
     return len(text) // 4 * 4
-
-
-def _json_problem(raw: bytes) -> str:
-    if not raw.strip():
-        return "unexpected end of JSON input"
-    first = chr(raw[0])
-    shown = first if first.isascii() and first.isprintable() else f"\\u{raw[0]:04x}"
-    return f"invalid character '{shown}' looking for beginning of value"
 
 
 def _token_too_old(token: _Token) -> ApiError:
@@ -307,6 +320,12 @@ def parse_version(version: str) -> int:
         return parse_uint(version)
     except ValueError as error:
         raise ApiError(500, "", f'resourceVersion: Invalid value: "{version}": {error}') from None
+
+
+def check_present(wanted: int, present: int) -> None:
+    """Raises 504 for a resourceVersion that was not yet given out."""
+    if wanted > present:
+        raise too_large(wanted, present)
 
 
 def too_large(wanted: int, present: int) -> ApiError:

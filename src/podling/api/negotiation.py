@@ -126,6 +126,13 @@ def _form(media_type: str, parameters: dict[str, str]) -> Form | None:
         return None
 
 
+def check_streamed(form: Form) -> None:
+    """Raises 406 for a form that no watch can have."""
+    if form.media_type is YAML:
+        problem = f"only the following media types are accepted: {', '.join(_STREAMED)}"
+        raise ApiError(406, "NotAcceptable", problem)
+
+
 def wrong_shape(shape: Shape, go_type: str, *, is_list: bool) -> ApiError:
     """The 406 of a list shape for one object, or the other way round."""
     what = f"is a list ({go_type})" if is_list else f"is not a list ({go_type})"

@@ -6,6 +6,7 @@ Authentication and authorization themselves live elsewhere; their shapes are her
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -17,6 +18,9 @@ from podling.api.http import Request
 from podling.api.resources import User
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
+_INTEGER = re.compile(r"[+-]?[0-9]+")
+_INT64_DIGITS = 100
+"""More than any number of 64 bits has, zeros before it included, and few enough to be read quickly."""
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _KNOWN_PATHS, _KNOWN_PATH = 4096, 512
 """So many paths of at most so many characters are remembered: clients ask the same few things again and again."""
@@ -110,12 +114,11 @@ class Query(dict[str, str]):
         value = self.get(name)
         if value is None:
             return None
-        try:
-            if value != value.strip() or "_" in value:
-                raise ValueError
-            return int(value)
-        except ValueError:
-            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax') from None
+        if not _INTEGER.fullmatch(value):
+            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
+        if len(value) > _INT64_DIGITS or not -(1 << 63) <= int(value) < 1 << 63:
+            raise bad_request(f'strconv.ParseInt: parsing "{value}": value out of range')
+        return int(value)
 
 
 EMPTY_QUERY = Query()

@@ -349,12 +349,21 @@ def select(resource: Resource, label_selector: str, field_selector: str) -> Sele
 
 
 def _is_selectable(resource: Resource, field: str) -> bool:
-    return field in ("metadata.name", "metadata.namespace") or field in resource.selectable
+    """Kinds that name their fields themselves name a namespace only where they have one."""
+    if field == "metadata.namespace":
+        return resource.namespaced or not _names_fields(resource)
+    return field == "metadata.name" or field in resource.selectable
+
+
+def _names_fields(resource: Resource) -> bool:
+    return bool(resource.selectable) or resource.custom
 
 
 def _not_selectable(resource: Resource, field: str) -> ApiError:
     """Kinds with selectable fields of their own have another message than those without."""
-    if resource.selectable:
+    if resource.group_resource == "jobs.batch":
+        return bad_request(f'field label "{field}" not supported for Job')
+    if _names_fields(resource):
         return bad_request(f"field label not supported: {field}")
     return bad_request(f'"{field}" is not a known field selector: only "metadata.name", "metadata.namespace"')
 

@@ -41,15 +41,15 @@ from podling.api.lifecycle import check_name_matches, place_in_namespace
 from podling.api.lists import (
     ListOptions,
     Page,
+    check_present,
     converted_page,
     list_options,
     only_named,
     page,
     parse_version,
-    too_large,
 )
 from podling.api.metrics import Metrics
-from podling.api.negotiation import Form, Negotiator, Shape, wrong_shape
+from podling.api.negotiation import Form, Negotiator, Shape, check_streamed, wrong_shape
 from podling.api.openapi import OpenApi
 from podling.api.patching import APPLY_PATCH, check_patch_type, patched
 from podling.api.registry import Deleted, Registry, check_uid
@@ -411,10 +411,7 @@ class ApiServer:
     def _check_get(self, query: Query) -> None:
         if query.flag("export"):
             raise bad_request("the export parameter, deprecated since v1.14, is no longer supported")
-        wanted = parse_version(query.get("resourceVersion", ""))
-        present = self.registry.store.revision
-        if wanted > present:
-            raise too_large(wanted, present)
+        check_present(parse_version(query.get("resourceVersion", "")), self.registry.store.revision)
 
     def _list(
         self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
@@ -435,6 +432,7 @@ class ApiServer:
 
     def _watch(self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query) -> None:
         form = self._negotiator.choose(request.header(b"accept"), listing=True)
+        check_streamed(form)
         options = list_options(resource, query, watch=True)
         if info.name:
             options = only_named(options, info.name)

@@ -76,7 +76,7 @@ def _row(resource: Resource, obj: Object, now: datetime, include: str, api_versi
     if resource.row is not None and resource.columns:
         cells = resource.row(obj, now)
     else:
-        cells = [obj["metadata"]["name"], obj["metadata"].get("creationTimestamp")]
+        cells = [obj["metadata"].get("name", ""), obj["metadata"].get("creationTimestamp")]
     row: Object = {"cells": cells, "object": None}
     if resource.row_conditions is not None and (conditions := resource.row_conditions(obj)):
         row["conditions"] = conditions

@@ -17,7 +17,7 @@ from typing import Protocol
 import orjson
 
 from podling.api.errors import ApiError, expired
-from podling.api.lists import ListOptions, parse_version
+from podling.api.lists import ListOptions, check_present, parse_version
 from podling.api.negotiation import Form, Shape
 from podling.api.registry import Registry
 from podling.api.resources import Resource
@@ -60,16 +60,14 @@ class EventEncoder:
         if self._raw:
             return b'{"type":"%b","object":%b}\n' % (type.encode(), entry.raw)
         convert = self._resource.from_storage
-        return self._line(type, self._shape(entry.object if convert is None else convert(entry.object)))
+        return self._line(type, self._shape(entry.object if convert is None else convert(entry.object), self._include))
 
     def bookmark(self, revision: int, annotations: Object | None = None) -> bytes:
         metadata: Object = {"resourceVersion": str(revision), "creationTimestamp": None}
         if annotations:
             metadata["annotations"] = annotations
         obj: Object = {"kind": self._resource.kind, "apiVersion": self._resource.api_version, "metadata": metadata}
-        if self._form.shape is Shape.TABLE:
-            return self._line("BOOKMARK", table(self._resource, (), metadata, self._clock(), with_columns=False))
-        return self._line("BOOKMARK", partial(obj) if self._form.shape is Shape.PARTIAL else obj)
+        return self._line("BOOKMARK", self._shape(obj, "Metadata" if annotations else self._include))
 
     def error(self, error: ApiError) -> bytes:
         return self._line("ERROR", error.status())
@@ -77,7 +75,7 @@ class EventEncoder:
     def _line(self, type: str, obj: Object) -> bytes:
         return orjson.dumps({"type": type, "object": obj}) + b"\n"
 
-    def _shape(self, obj: Object) -> Object:
+    def _shape(self, obj: Object, include: str) -> Object:
         if self._form.shape is Shape.OBJECT:
             return obj
         if self._form.shape is not Shape.TABLE:
@@ -88,7 +86,7 @@ class EventEncoder:
             [obj],
             {"resourceVersion": obj["metadata"]["resourceVersion"]},
             self._clock(),
-            include=self._include,
+            include=include,
             version=self._form.version,
             with_columns=with_columns,
         )
@@ -116,6 +114,7 @@ class WatchSession:
         self._encoder = wanted.encoder
         self._stream = stream
         self._sent_revision = 0
+        self._after = parse_version(wanted.options.version)
         self._timers: list[asyncio.TimerHandle] = []
 
     def start(self) -> None:
@@ -125,12 +124,14 @@ class WatchSession:
         try:
             self._begin()
         except Compacted:
-            self._refuse()
+            self._refuse(expired(f"too old resource version: {self._options.version} ({self._store.floor})"))
+        except ApiError as error:
+            self._refuse(error)
         else:
             self._schedule()
 
     def _begin(self) -> None:
-        """What is due at once. Raises Compacted."""
+        """What is due at once. Raises Compacted, and ApiError for a beginning that is not there yet."""
         first = self._first_events()
         self._sent_revision = self._store.revision
         self._stream.write(first)
@@ -143,7 +144,9 @@ class WatchSession:
 
     def _continues_after(self) -> int | None:
         """The revision whose followers are due first; `None`: all that is there is."""
-        version, send_initial = parse_version(self._options.version), self._options.send_initial
+        version, send_initial = self._after, self._options.send_initial
+        if send_initial:
+            check_present(version, self._store.revision)
         if send_initial or (version == 0 and send_initial is None):
             return None
         return version or self._store.revision
@@ -158,9 +161,8 @@ class WatchSession:
             return b""
         return self._encoder.bookmark(self._store.revision, dict(_INITIAL_END))
 
-    def _refuse(self) -> None:
-        message = f"too old resource version: {self._options.version} ({self._store.floor})"
-        self._stream.write(self._encoder.error(expired(message)))
+    def _refuse(self, error: ApiError) -> None:
+        self._stream.write(self._encoder.error(error))
         self._end()
 
     def _schedule(self) -> None:
@@ -193,6 +195,8 @@ class WatchSession:
             timer.cancel()
 
     def _on_changes(self, changes: Sequence[Change]) -> None:
+        if changes[0].entry.revision <= self._after:  # a watch may begin in the future
+            changes = [change for change in changes if change.entry.revision > self._after]
         data = self._encode(changes)
         if data:
             self._sent_revision = changes[-1].entry.revision

@@ -62,7 +62,7 @@ CONFIG_MAP = Resource(
     namespaced=True,
     schema="io.k8s.api.core.v1.ConfigMap",
     columns=(Column("Name", format="name"), Column("Data", type="integer")),
-    row=lambda obj, now: [obj["metadata"]["name"], len(obj.get("data") or {})],
+    row=lambda obj, now: [obj["metadata"].get("name", ""), len(obj.get("data") or {})],
     strategy=Strategy(generation=None),
 )
 POD = Resource(

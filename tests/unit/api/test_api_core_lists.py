@@ -3,6 +3,8 @@
 # ruff: noqa: E501  the messages are Kubernetes' and stay in one piece
 from __future__ import annotations
 
+import base64
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,10 @@ from apicore import (
     CONFIG_MAP,
     CONFIG_MAPS,
     MERGE,
+    NAMESPACE,
     PARTIAL,
     PARTIAL_LIST,
+    POD,
     PODS,
     TABLE,
     World,
@@ -24,7 +28,8 @@ from apicore import (
 from podling.api.errors import ApiError
 from podling.api.lists import parse_version
 from podling.api.requests import parse_path
-from podling.api.selectors import parse_field_selector, parse_label_selector
+from podling.api.resources import Resource
+from podling.api.selectors import parse_field_selector, parse_label_selector, select
 
 
 async def four(world: World) -> None:
@@ -175,6 +180,8 @@ def test_a_token_that_is_too_old_comes_with_one_that_goes_on_at_the_present(tmp_
         ("resourceVersion=99999999", 504, "Timeout: Too large resource version: 99999999, current: 1001"),
         ("resourceVersion=5&resourceVersionMatch=Exact", 410, "The resourceVersion for the provided list is too old."),
         ("resourceVersionMatch=Exact", 422, 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided'),
+        ("limit=9223372036854775808", 400, 'strconv.ParseInt: parsing "9223372036854775808": value out of range'),
+        ("limit=x&timeoutSeconds=1_0", 400, 'strconv.ParseInt: parsing "1_0": invalid syntax'),
         ("sendInitialEvents=true", 422, 'ListOptions.meta.k8s.io "" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list'),
     ],
 )  # fmt: skip
@@ -184,6 +191,47 @@ def test_list_options_are_checked(tmp_path: Path, query: str, code: int, message
         assert (answer.status, answer.json["message"]) == (code, message)
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("token", "problem"),
+    [
+        ("[]", "json: cannot unmarshal array into Go value of type storage.continueToken"),
+        ('{"v":"meta.k8s.io/v1","rv":"1"}', "json: cannot unmarshal string into Go struct field continueToken.rv of type int64"),
+        ('{"v":"v2","rv":1,"start":"a"}', "server does not recognize this encoded version v2"),
+        ('{"v":"meta.k8s.io/v1","start":""}', "incorrect encoded start resourceVersion (version meta.k8s.io/v1)"),
+        ('{"v":"meta.k8s.io/v1","rv":-1,"start":""}', "encoded start key empty (version meta.k8s.io/v1)"),
+        ('{"v":"meta.k8s.io/v1","rv":-1,"start":"/a/../b"}', "/a/../b"),
+        ('{"v":"meta.k8s.io/v1","rv":-1,"start":"a/"}', "a/"),
+    ],
+)  # fmt: skip
+def test_a_bad_continue_token_is_refused(tmp_path: Path, token: str, problem: str) -> None:
+    async def scenario(world: World) -> None:
+        text = base64.urlsafe_b64encode(token.encode()).decode().rstrip("=")
+        answer = await world.request("GET", f"{CONFIG_MAPS}?limit=1&continue={text}")
+        assert answer.json["message"] == f"invalid continue token: continue key is not valid: {problem}"
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("resource", "field", "message"),
+    [
+        (CONFIG_MAP, "data", '"data" is not a known field selector: only "metadata.name", "metadata.namespace"'),
+        (NAMESPACE, "metadata.namespace", ""),
+        (POD, "spec.x", "field label not supported: spec.x"),
+        (replace(NAMESPACE, selectable=POD.selectable), "metadata.namespace", "field label not supported: metadata.namespace"),
+        (replace(CONFIG_MAP, custom=True), "data", "field label not supported: data"),
+        (replace(CONFIG_MAP, group="batch", plural="jobs"), "x", 'field label "x" not supported for Job'),
+    ],
+)  # fmt: skip
+def test_a_field_that_cannot_be_selected_by_is_told(resource: Resource, field: str, message: str) -> None:
+    if not message:
+        assert select(resource, "", f"{field}=a").wanted(field) == "a"
+        return
+    with pytest.raises(ApiError) as caught:
+        select(resource, "", f"{field}=a")
+    assert caught.value.message == message
 
 
 def test_a_list_can_be_asked_for_at_exactly_one_revision(tmp_path: Path) -> None:

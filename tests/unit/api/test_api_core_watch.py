@@ -80,6 +80,50 @@ def test_a_watch_list_ends_its_beginning_with_a_bookmark(tmp_path: Path) -> None
     run(tmp_path, scenario)
 
 
+def test_a_bookmark_in_a_table_is_a_row_of_an_empty_object(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        options = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        http = await world.watch(f"{CONFIG_MAPS}?watch=true&includeObject=None&{options}", Accept=TABLE)
+        (bookmark,) = await http.events(1)
+        (row,) = bookmark["object"]["rows"]
+        assert bookmark["object"]["metadata"] == {"resourceVersion": str(world.store.revision)}
+        assert row["object"]["kind"] == "PartialObjectMetadata"
+        assert row["object"]["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+
+    run(tmp_path, scenario)
+
+
+def test_a_watch_list_of_the_future_is_told_to_wait(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        options = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true"
+        http = await world.watch(f"{CONFIG_MAPS}?watch=true&resourceVersion=9999&{options}")
+        (event,) = await http.events(1)
+        assert (event["type"], event["object"]["code"]) == ("ERROR", 504)
+        assert event["object"]["details"]["retryAfterSeconds"] == 1
+
+    run(tmp_path, scenario)
+
+
+def test_a_watch_from_the_future_begins_when_it_is_there(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        http = await world.watch(f"{CONFIG_MAPS}?watch=true&resourceVersion={world.store.revision + 1}")
+        for name in ("a", "b"):
+            await world.create(CONFIG_MAP, config_map(name))
+        (event,) = await http.events(1)
+        assert event["object"]["metadata"]["name"] == "b"
+
+    run(tmp_path, scenario)
+
+
+def test_no_watch_is_written_in_yaml(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", f"{CONFIG_MAPS}?watch=true", Accept="application/yaml")
+        assert answer.status == 406
+        assert b"application/json;stream=watch, application/vnd.kubernetes.protobuf;stream=watch" in answer.body
+
+    run(tmp_path, scenario)
+
+
 def test_a_watch_from_a_forgotten_revision_is_told_so_in_the_stream(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         http = await world.watch(f"{CONFIG_MAPS}?watch=true&resourceVersion=1")
