@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import orjson
 import pytest
 
+from podling.api.errors import ApiError
 from podling.kinds import builtin
 from podling.kinds.apiextensions import structural
 from podling.kinds.autoscaling import horizontalpodautoscaler_v1 as v1
@@ -156,6 +157,82 @@ def test_an_event_is_the_same_in_both_groups() -> None:
     assert core["message"] == "hello"
     shown = event.from_core(core)
     assert {k: shown[k] for k in new} == new
+
+
+EVENT = {
+    "regarding": {"kind": "Pod", "name": "p", "namespace": "default"},
+    "eventTime": "2026-01-01T00:00:00.000000Z",
+    "reportingController": "x.y/z",
+    "reportingInstance": "i",
+    "action": "a",
+    "reason": "r",
+    "type": "Normal",
+}
+SERIES = {"count": 2, "lastObservedTime": "2026-01-01T00:00:00.000000Z"}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({}, []),
+        ({"series": SERIES}, []),
+        (
+            {"series": {"count": 1}},
+            [
+                'series.count: Invalid value: "": should be at least 2',
+                "series.lastObservedTime: Required value",
+            ],
+        ),
+        ({"deprecatedSource": {"host": "h"}}, ['source: Invalid value: "": needs to be unset']),
+        ({"deprecatedCount": 3}, ['count: Invalid value: "": needs to be unset']),
+        ({"reason": "ä" * 65}, ['reason: Invalid value: "": can have at most 128 characters']),
+        ({"type": "Odd"}, ['type: Invalid value: "": has invalid value: Odd']),
+    ],
+)
+def test_a_new_event_is_held_to_the_new_rules(kinds, writes, change, told) -> None:
+    kind = kinds["events.events.k8s.io/v1"]
+    assert _told(kind, writes(kind, {**EVENT, **change})) == told
+
+
+def test_of_an_event_only_its_series_may_change(kinds, writes) -> None:
+    kind = kinds["events.events.k8s.io/v1"]
+    old = writes(kind, dict(EVENT)).new
+    assert _told(kind, writes(kind, {**EVENT, "metadata": dict(old["metadata"]), "series": SERIES}, old)) == []
+    changed = {**EVENT, "metadata": dict(old["metadata"]), "note": "n", "reportingController": "x.y/a", "related": {}}
+    assert _told(kind, writes(kind, changed, old)) == [
+        'message: Invalid value: "n": field is immutable',
+        'reportingController: Invalid value: "x.y/a": field is immutable',
+    ]
+
+
+def _told(kind, write) -> list[str]:
+    """This kind refuses in the name of another."""
+    try:
+        return [str(error) for error in kind.strategy.validate(write)]
+    except ApiError as error:
+        return [f"{cause['field']}: {cause['message']}" for cause in error.details["causes"]]
+
+
+@pytest.mark.parametrize(
+    ("owner", "told"),
+    [
+        ({"apiVersion": "a/b/c"}, ["apiVersion: Invalid value: \"a/b/c\": version must not be empty"]),
+        ({"kind": ""}, ["kind: Invalid value: \"\": must not be empty"]),
+        ({"uid": ""}, ["uid: Invalid value: \"\": must not be empty"]),
+    ],
+)  # fmt: skip
+def test_an_owner_is_named_completely(kinds, problems, owner, told) -> None:
+    owners = [{"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u", **owner}]
+    found = problems(kinds["configmaps/v1"], {"metadata": {"name": "x", "ownerReferences": owners}})
+    assert found == [f"metadata.ownerReferences.{problem}" for problem in told]
+
+
+def test_an_event_owns_nothing(kinds, problems) -> None:
+    owners = [{"uid": "u", "name": "e", "kind": "Event", "apiVersion": "v1"}]
+    assert problems(kinds["configmaps/v1"], {"metadata": {"name": "x", "ownerReferences": owners}}) == [
+        'metadata.ownerReferences: Invalid value: {"apiVersion":"v1","kind":"Event","name":"e","uid":"u"}: '
+        "/v1, Kind=Event is disallowed from being an owner"
+    ]
 
 
 def test_endpoints_with_the_same_ports_are_one_subset() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,15 +17,23 @@ from podling.store.types import Object
 
 _MAX_NOTE: Final = 1024
 _MAX_WORD: Final = 128
-_NEVER_CHANGED: Final = (
-    "involvedObject",
-    "reason",
-    "reportingComponent",
-    "reportingInstance",
-    "action",
-    "message",
-    "type",
+_NEVER_CHANGED: Final[Sequence[tuple[str, Any]]] = (
+    ("involvedObject", {}),
+    ("reason", ""),
+    ("message", ""),
+    ("source", {}),
+    ("firstTimestamp", None),
+    ("lastTimestamp", None),
+    ("count", 0),
+    ("reason", ""),
+    ("type", ""),
+    ("eventTime", None),
+    ("action", ""),
+    ("related", None),
+    ("reportingController", ""),
+    ("reportingInstance", ""),
 )
+"""Fields by their names in errors (of both APIs, and one of them twice), and what they are where they are not set."""
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -50,9 +58,9 @@ def rules(event: Object, reporter: str) -> list[FieldError]:
         word = instance if path == "reportingInstance" else text(event, path)
         if not word:
             errors.append(required(path))
-        if len(word) > _MAX_WORD:
+        if len(word.encode()) > _MAX_WORD:
             errors.append(invalid_value(path, "", f"can have at most {_MAX_WORD} characters"))
-    if len(text(event, "message")) > _MAX_NOTE:
+    if len(text(event, "message").encode()) > _MAX_NOTE:
         errors.append(invalid_value("message", "", f"can have at most {_MAX_NOTE} characters"))
     return errors
 
@@ -63,19 +71,35 @@ def _elsewhere(namespace: str) -> FieldError:
 
 def new_rules(event: Object) -> list[FieldError]:
     """What events.k8s.io asks of a new event besides."""
-    errors = [] if event.get("eventTime") is not None else [required("eventTime")]
+    errors = series_rules(event)
+    if event.get("eventTime") is None:
+        errors.append(required("eventTime"))
     kind = text(event, "type")
     if kind not in ("Normal", "Warning"):
         errors.append(invalid_value("type", "", f"has invalid value: {kind}"))
-    for key in ("firstTimestamp", "lastTimestamp", "count", "source"):
+    for key in ("firstTimestamp", "lastTimestamp", "count"):
         if event.get(key):
             errors.append(invalid_value(key, "", "needs to be unset"))
+    if any(part(event, "source").values()):
+        errors.append(invalid_value("source", "", "needs to be unset"))
     return errors
 
 
-def unchanged(event: Object, old: Object) -> list[FieldError]:
-    """An event is told once; only how often it was seen may change."""
-    return [e for key in _NEVER_CHANGED for e in fields.immutable(key, event.get(key), old.get(key))]
+def series_rules(event: Object) -> list[FieldError]:
+    series: Object | None = event.get("series")
+    if series is None:
+        return []
+    errors = [] if (series.get("count") or 0) >= 2 else [invalid_value("series.count", "", "should be at least 2")]
+    return errors if series.get("lastObservedTime") else [*errors, required("series.lastObservedTime")]
+
+
+def change_rules(event: Object, old: Object) -> list[FieldError]:
+    """What it asks of a change: an event is told once; only how often it was seen may change."""
+    errors = series_rules(event) if event.get("series") != old.get("series") else []
+    for path, unset in _NEVER_CHANGED:
+        key = "reportingComponent" if path == "reportingController" else path
+        errors += fields.immutable(path, event.get(key, unset), old.get(key, unset))
+    return errors
 
 
 def _columns() -> tuple[Column, ...]:

@@ -8,7 +8,7 @@ from typing import Final
 from podling.api.errors import FieldError, invalid
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.core import event
-from podling.kinds.validation.meta import object_meta
+from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
 
 _TO_CORE: Final = {
@@ -39,9 +39,11 @@ def from_core(obj: Object) -> Object:
 def validate(write: Write) -> list[FieldError]:
     """The paths, and the kind that is refused, are those of the core API: Kubernetes checks the stored form."""
     new = to_core(write.new)
-    errors = event.rules(new, "reportingController")
-    errors += object_meta(write)
-    errors += event.new_rules(new) if write.old is None else event.unchanged(new, to_core(write.old))
+    errors = common(write) + event.rules(new, "reportingController")
+    if write.old is None:
+        errors += whole(write) + event.new_rules(new)
+    else:
+        errors += changed(write) + event.change_rules(new, to_core(write.old))
     if errors:
         raise invalid("Event", "", write.new["metadata"].get("name") or "", errors)
     return []

@@ -13,7 +13,7 @@ from podling.store.types import Object
 _ORPHAN: Final = "orphan"
 _FOREGROUND: Final = "foregroundDeletion"
 _STANDARD_FINALIZERS: Final = ("kubernetes", _ORPHAN, _FOREGROUND)
-_OWNER_TEXTS: Final = ("apiVersion", "kind", "name", "uid")
+_OWNER_FIELDS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 
 
 def object_meta(write: Write, name: names.NameRule = names.subdomain_name) -> list[FieldError]:
@@ -77,8 +77,8 @@ def _common(meta: Object, path: str) -> list[FieldError]:
 def owner_references(path: str, owners: list[Object] | None) -> list[FieldError]:
     errors: list[FieldError] = []
     controller = ""
-    for at, owner in fields.each(path, owners):
-        errors += _owner(at, owner)
+    for owner in owners or ():
+        errors += _owner(path, owner)
         if not owner.get("controller"):
             continue
         if controller:
@@ -86,7 +86,7 @@ def owner_references(path: str, owners: list[Object] | None) -> list[FieldError]
                 'Only one reference can have Controller set to true. Found "true" in references for '
                 f"{controller} and {_owner_name(owner)}"
             )
-            errors.append(invalid_value(path, owners, detail))
+            errors.append(invalid_value(path, [_written(o) for o in owners or ()], detail))
         else:
             controller = _owner_name(owner)
     return errors
@@ -97,18 +97,22 @@ def _owner_name(owner: Object) -> str:
 
 
 def _owner(path: str, owner: Object) -> list[FieldError]:
+    """What is wrong with one reference; Kubernetes does not say with which."""
     version = fields.text(owner, "apiVersion")
     errors: list[FieldError] = []
-    if version.count("/") > 1:
-        errors.append(invalid_value(f"{path}.apiVersion", version, f"unexpected GroupVersion string: {version}"))
-    if not version.split("/")[-1]:
+    if version.count("/") > 1 or not version.rpartition("/")[2]:
         errors.append(invalid_value(f"{path}.apiVersion", version, "version must not be empty"))
-    for key in _OWNER_TEXTS[1:]:
+    for key in ("kind", "name", "uid"):
         if not owner.get(key):
-            errors.append(invalid_value(f"{path}.{key}", "", f"{key if key != 'uid' else 'uid'} must not be empty"))
+            errors.append(invalid_value(f"{path}.{key}", "", "must not be empty"))
     if version == "v1" and owner.get("kind") == "Event":
-        errors.append(invalid_value(path, f"{version}, Kind={owner['kind']}", "is disallowed from being an owner"))
+        errors.append(invalid_value(path, _written(owner), "/v1, Kind=Event is disallowed from being an owner"))
     return errors
+
+
+def _written(owner: Object) -> Object:
+    """Its fields in the order in which Go writes them."""
+    return {key: owner[key] for key in _OWNER_FIELDS if key in owner}
 
 
 def finalizer_name(path: str, value: str) -> list[FieldError]:
