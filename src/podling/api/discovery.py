@@ -115,6 +115,20 @@ def _is_stored(resource: Resource) -> bool:
     return resource.to_storage is None and resource.stored_as in ("", resource.api_version)
 
 
+class Document(NamedTuple):
+    """A discovery document, and the headers that go with it."""
+
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def _cached(body: bytes) -> tuple[tuple[str, str], ...]:
+    """What lets a client keep the aggregated form, and ask only whether it is still that."""
+    etag = hashlib.sha512(body).hexdigest().upper()
+    return ("ETag", f'"{etag}"'), ("Vary", "Accept"), ("Cache-Control", "public")
+
+
 class Discovery:
     """The discovery documents of a set of resources."""
 
@@ -122,24 +136,24 @@ class Discovery:
         self._resources = sorted(resources, key=lambda resource: resource.plural)
         self._server_address = server_address
         self._stored_as = {item.storage_key: item for item in self._resources if _is_stored(item)}
-        self._documents: dict[tuple[str, bool], bytes | None] = {}
+        self._documents: dict[tuple[str, bool], Document] = {}
 
-    def respond(self, path: str, accept: str) -> tuple[bytes, str] | None:
-        """The document at `path` and its content type; None where there is none. Raises ApiError 406."""
+    def respond(self, path: str, accept: str) -> Document | None:
+        """The document at `path`; None where there is none. Raises ApiError 406."""
         path = path.rstrip("/")
         accepts_aggregated, accepts_plain = _accepted(accept)
         aggregated = accepts_aggregated and path in {"/api", "/apis"}
-        key = (path, aggregated)
-        if key not in self._documents:
-            document = self._build(path, aggregated)
-            self._documents[key] = orjson.dumps(document) + b"\n" if document is not None else None
-        body = self._documents[key]
-        if body is None:
-            del self._documents[key]
-            return None
+        document = self._documents.get((path, aggregated))
+        if document is None:
+            built = self._build(path, aggregated)
+            if built is None:
+                return None
+            body = orjson.dumps(built) + b"\n"
+            document = Document(body, AGGREGATED, _cached(body)) if aggregated else Document(body, JSON)
+            self._documents[path, aggregated] = document
         if not aggregated and not accepts_plain:
             raise _not_acceptable()
-        return body, AGGREGATED if aggregated else JSON
+        return document
 
     def paths(self) -> list[str]:
         """Where there are documents."""

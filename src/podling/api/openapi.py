@@ -64,6 +64,9 @@ _DELETE_OPTIONS: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.DeleteOptions"
 _STATUS: Final = "io.k8s.apimachinery.pkg.apis.meta.v1.Status"
 
 
+_FOR_EVER: Final = ("Cache-Control", "public, immutable")
+
+
 class Answer(NamedTuple):
     """An HTTP answer."""
 
@@ -354,10 +357,14 @@ class OpenApi:
         self._versions: dict[str, list[Resource]] = {}
         for resource in resources:
             self._versions.setdefault(_base_path(resource)[1:], []).append(resource)
-        self._built: dict[str, bytes] = {}
+        self._built: dict[str, Answer] = {}
 
-    def respond(self, path: str, accept: str = "", query: object = "") -> Answer | None:
-        """The answer for `/openapi/...`; None where there is no such document."""
+    def respond(self, path: str, accept: str = "", wanted: str = "") -> Answer | None:
+        """The answer for `/openapi/...`; None where there is no such document.
+
+        With the hash that is `wanted` (the index names it) the document is one that never changes; with an outdated
+        one the answer leads to the present one.
+        """
         if path.rstrip("/") == "/openapi/v2":
             return self._v2(accept)
         if path.rstrip("/") == "/openapi/v3":
@@ -366,20 +373,27 @@ class OpenApi:
         resources = self._versions.get(version)
         if resources is None or version == path:
             return None
-        return self._answer(version, lambda: orjson.dumps(self._document(resources)))
+        present = self._hash(resources) if wanted else ""
+        if wanted != present:
+            return Answer(301, b"", "text/html; charset=utf-8", (("Location", self._url(version, resources)),))
+        answer = self._answer(version, lambda: orjson.dumps(self._document(resources)), etag=self._hash(resources))
+        return answer._replace(headers=(*answer.headers, _FOR_EVER)) if wanted else answer
 
-    def _answer(self, key: str, build: Callable[[], bytes], content_type: str = JSON) -> Answer:
-        body = self._built.get(key)
-        if body is None:
-            body = self._built[key] = build()
-        etag = hashlib.sha256(body).hexdigest().upper()
-        return Answer(200, body, content_type, (("ETag", f'"{etag}"'), ("Vary", "Accept")))
+    def _answer(self, key: str, build: Callable[[], bytes], content_type: str = JSON, etag: str = "") -> Answer:
+        answer = self._built.get(key)
+        if answer is None:
+            body = build()
+            etag = etag or hashlib.sha512(body).hexdigest().upper()
+            answer = Answer(200, body, content_type, (("ETag", f'"{etag}"'), ("Vary", "Accept")))
+            self._built[key] = answer
+        return answer
 
     def _index(self) -> Object:
-        return {
-            version: {"serverRelativeURL": f"/openapi/v3/{version}?hash={self._hash(resources)}"}
-            for version, resources in sorted(self._versions.items())
-        }
+        versions = sorted(self._versions.items())
+        return {version: {"serverRelativeURL": self._url(version, resources)} for version, resources in versions}
+
+    def _url(self, version: str, resources: Sequence[Resource]) -> str:
+        return f"/openapi/v3/{version}?hash={self._hash(resources)}"
 
     def _hash(self, resources: Sequence[Resource]) -> str:
         """Changes with what the document is made of, without making it."""

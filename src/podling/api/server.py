@@ -36,7 +36,7 @@ from podling.api.errors import (
     not_supported,
     required,
 )
-from podling.api.http import HttpServer, Request
+from podling.api.http import Headers, HttpServer, Request
 from podling.api.lifecycle import check_name_matches, place_in_namespace
 from podling.api.lists import (
     ListOptions,
@@ -728,15 +728,14 @@ class ApiServer:
             request.respond(200, orjson.dumps({"paths": paths}, option=orjson.OPT_INDENT_2))
             return
         if path.startswith("/openapi"):
-            answer = self._openapi.respond(path, accept, request.query)
+            answer = self._openapi.respond(path, accept, Query.parse(request.query).get("hash", ""))
             if answer is not None:
-                request.respond(answer.status, answer.body, answer.content_type, answer.headers)
+                _respond_once(request, answer.status, answer.body, answer.content_type, answer.headers)
                 return
         found = self._discovery.respond(path, accept)
         if found is not None:
             _require_get(request)
-            body, content_type = found
-            request.respond(200, body, content_type)
+            _respond_once(request, 200, found.body, found.content_type, found.headers)
         elif self._is_routed(path):
             raise ApiError(404, "NotFound", _NOT_FOUND, {})
         else:
@@ -747,6 +746,15 @@ class ApiServer:
         root, *below = path[1:].split("/")
         built_in = root == "apis" and bool(below) and self.served.has_built_in_group(below[0])
         return built_in or (root in ("api", "version") and bool(below))
+
+
+def _respond_once(request: Request, status: int, body: bytes, content_type: str, headers: Headers) -> None:
+    """Answers with a document, or only that it is still the one that the client has."""
+    known = request.header(b"if-none-match")
+    if known and ("ETag", known) in headers:
+        request.respond(304, b"", content_type, headers)
+    else:
+        request.respond(status, body, content_type, headers)
 
 
 def _require_get(request: Request) -> None:

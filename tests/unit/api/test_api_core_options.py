@@ -267,3 +267,23 @@ def test_a_watch_by_path_of_one_object_fits_its_selector(tmp_path: Path) -> None
             assert event["object"]["metadata"]["name"] == "a"
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("path", "accept"),
+    [
+        ("/openapi/v2", "application/json"),
+        ("/openapi/v3", "*/*"),
+        ("/openapi/v3/api/v1", "*/*"),
+        ("/apis", "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList"),
+    ],
+)
+def test_a_document_that_the_client_has_is_not_sent_again(tmp_path: Path, path: str, accept: str) -> None:
+    async def scenario(world: World) -> None:
+        first = await world.request("GET", path, Accept=accept)
+        again = await world.request("GET", path, Accept=accept, If_None_Match=first.headers["ETag"])
+        assert (again.status, again.body, again.headers["ETag"]) == (304, b"", first.headers["ETag"])
+        changed = await world.request("GET", path, Accept=accept, If_None_Match='"OLD"')
+        assert (changed.status, changed.body) == (200, first.body)
+
+    run(tmp_path, scenario)

@@ -165,6 +165,18 @@ def test_the_index_names_each_version_with_a_hash(api: OpenApi) -> None:
     assert paths["apis/apps/v1"]["serverRelativeURL"].startswith("/openapi/v3/apis/apps/v1?hash=")
 
 
+def test_a_document_by_its_hash_never_changes_and_an_old_hash_leads_to_the_present_one(api: OpenApi) -> None:
+    url = fetched(api, "/openapi/v3")["paths"]["apis/apps/v1"]["serverRelativeURL"]
+    path, _, present = url.partition("?hash=")
+    answer = api.respond(path, "", present)
+    assert answer is not None
+    assert dict(answer.headers)["ETag"] == f'"{present}"'
+    assert dict(answer.headers)["Cache-Control"] == "public, immutable"
+    outdated = api.respond(path, "", "OLD")
+    assert outdated is not None
+    assert (outdated.status, dict(outdated.headers)["Location"]) == (301, url)
+
+
 def test_kubectl_finds_what_patch_accepts(api: OpenApi) -> None:
     paths = fetched(api, "/openapi/v3/apis/apps/v1")["paths"]
     operation = paths["/apis/apps/v1/namespaces/{namespace}/deployments/{name}"]["patch"]
