@@ -14,10 +14,13 @@ import asyncio
 import contextlib
 import gzip
 import hashlib
+import itertools
 import ssl
 import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote
@@ -45,6 +48,8 @@ Headers = Sequence[tuple[str, str]]
 Certificate = Mapping[str, Any]
 """The shape of `ssl.SSLSocket.getpeercert()`, and under `FINGERPRINT` the SHA-256 of the whole in hexadecimal."""
 FINGERPRINT = "sha256"
+
+_LONGEST_AUDIT_ID = 64
 
 _STATUS_LINES = {s.value: f"HTTP/1.1 {s.value} {s.phrase}\r\n".encode() for s in HTTPStatus}
 _NO_BODY = frozenset({204, 304})
@@ -108,12 +113,16 @@ class Request:
     ) -> None:
         """Answers; compresses where that is wanted and pays."""
         length = body.length if isinstance(body, Pieces) else len(body)
-        if length > GZIP_FROM and b"gzip" in self.headers.get(b"accept-encoding", b""):
+        if length > GZIP_FROM and self._accepts_gzip():
             body = gzip.compress(_whole(body), compresslevel=1, mtime=0)
             headers = (*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
         if self.notices:
             headers = (*self.notices, *headers)
         self.connection.respond(self, status, body, content_type, headers)
+
+    def _accepts_gzip(self) -> bool:
+        accepted = self.headers.get(b"accept-encoding", b"")
+        return any(coding.strip() == b"gzip" for coding in accepted.split(b","))
 
     def stream(self, status: int, content_type: str, headers: Headers = ()) -> Stream:
         """Begins a chunked answer."""
@@ -142,7 +151,7 @@ class Stream:
         self._head_only = request.method == "HEAD"
         self.on_close: Callable[[], None] | None = None
         """Called once when the reader goes away; not after `close()`."""
-        extra = "".join(f"{name}: {value}\r\n" for name, value in headers)
+        extra = self._connection.general(request, headers) + "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"Content-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
         self._connection.write(_STATUS_LINES[status] + head.encode("latin-1"))
         self._connection.streaming = self
@@ -359,7 +368,9 @@ class Connection(asyncio.Protocol):
     def respond(self, request: Request, status: int, body: bytes | Pieces, content_type: str, headers: Headers) -> None:
         request.answered = True
         self.observe(request, status)
-        extra = "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
+        extra = self.general(request, headers)
+        if headers:
+            extra += "".join([f"{name}: {value}\r\n" for name, value in headers])
         if not self._keeps(request):
             extra += "Connection: close\r\n"
         length = body.length if isinstance(body, Pieces) else len(body)
@@ -374,6 +385,20 @@ class Connection(asyncio.Protocol):
             for piece in body.parts if isinstance(body, Pieces) else _cut(body):
                 self.write(piece)
         self.finish(request)
+
+    def general(self, request: Request, headers: Headers) -> str:
+        """Headers of every answer, unless it has them itself: when, under which id, and that it is not to be kept."""
+        number = self._server.next_number()
+        given = request.headers.get(b"audit-id")
+        audit = given[:_LONGEST_AUDIT_ID].decode("latin-1") if given else f"{self._server.audit_ids}{number:012x}"
+        dated = f"Audit-Id: {audit}\r\nDate: {self._server.date()}\r\n"
+        if headers:
+            names = {name.lower() for name, _ in headers}
+            if "date" in names:
+                dated = f"Audit-Id: {audit}\r\n"
+            if "cache-control" in names:
+                return dated
+        return f"{dated}Cache-Control: no-cache, private\r\n"
 
     def observe(self, request: Request, status: int) -> None:
         if self._server.observer is not None:
@@ -438,6 +463,18 @@ class HttpServer:
         self._work: set[asyncio.Task[None]] = set()
         self._servers: list[asyncio.Server] = []
         self._empty: asyncio.Event = asyncio.Event()
+        self.next_number = itertools.count(1).__next__
+        self.audit_ids = str(uuid.uuid4())[:24]
+        """How the ids of all requests begin that do not bring one."""
+        self._second = 0
+        self._date = ""
+
+    def date(self) -> str:
+        """The machine's time, as HTTP writes it."""
+        second = int(time.time())
+        if second != self._second:
+            self._second, self._date = second, formatdate(second, usegmt=True)
+        return self._date
 
     def opened(self, connection: Connection) -> None:
         self._connections.add(connection)

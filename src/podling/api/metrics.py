@@ -5,12 +5,29 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 
-_BUCKETS = (0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 30.0)
+_BUCKETS = (
+    *(0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.8, 1.0, 1.25, 1.5),
+    *(2.0, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 45.0, 60.0),
+)
 _REQUESTS = "apiserver_request_total"
 _DURATIONS = "apiserver_request_duration_seconds"
 
-Label = tuple[str, str, str, str, str]
-"""verb, group, version, resource, subresource."""
+Label = tuple[str, str, str, str, str, str]
+"""verb, group, version, resource, subresource, scope (`resource`, `namespace`, `cluster`; `""` of what is none)."""
+
+_VERBS = {
+    "create": "POST",
+    "update": "PUT",
+    "patch": "PATCH",
+    "apply": "APPLY",
+    "get": "GET",
+    "list": "LIST",
+    "watch": "WATCH",
+    "delete": "DELETE",
+    "deletecollection": "DELETECOLLECTION",
+}
+"""Of a metric: where it has a method, that (`metrics.cleanVerb`)."""
+_LABELS = ("group", "version", "resource", "subresource", "scope")
 
 
 class Metrics:
@@ -36,7 +53,7 @@ class Metrics:
         yield f"# HELP {_REQUESTS} Counter of apiserver requests by verb, group, version, resource and code."
         yield f"# TYPE {_REQUESTS} counter"
         for (label, status), count in self._counts.items():
-            yield f'{_REQUESTS}{{{_labels(label)},code="{status}"}} {count}'
+            yield f'{_REQUESTS}{{code="{status}",{_labels(label)}}} {count}'
         yield f"# HELP {_DURATIONS} Response latency in seconds by verb, group, version and resource."
         yield f"# TYPE {_DURATIONS} histogram"
         for label, histogram in self._durations.items():
@@ -64,5 +81,7 @@ class _Histogram:
 
 
 def _labels(label: Label) -> str:
-    names = ("verb", "group", "version", "resource", "subresource")
-    return ",".join(f'{name}="{value}"' for name, value in zip(names, label, strict=True))
+    verb, *rest = label
+    pairs = [("component", "apiserver"), ("dry_run", ""), *zip(_LABELS, rest, strict=True)]
+    pairs.append(("verb", _VERBS.get(verb, verb.upper())))
+    return ",".join(f'{name}="{value}"' for name, value in pairs)

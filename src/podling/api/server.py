@@ -298,7 +298,8 @@ class ApiServer:
         info = request.info or RequestInfo(request.method.lower(), request.path)
         if status >= 400 and not self._serves(info):
             info = RequestInfo(info.verb, info.path)  # no series for every name that a client makes up
-        label = (info.verb, info.group, info.version, info.resource, info.subresource)
+        verb = "apply" if info.verb == "patch" and request.header(b"content-type") == APPLY_PATCH else info.verb
+        label = (verb, info.group, info.version, info.resource, info.subresource, _scope(info))
         self.metrics.observe(label, status, time.perf_counter() - request.started)
 
     def _serves(self, info: RequestInfo) -> bool:
@@ -760,6 +761,15 @@ def _respond_once(request: Request, status: int, body: bytes, content_type: str,
 def _require_get(request: Request) -> None:
     if request.method != "GET":
         raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
+
+
+def _scope(info: RequestInfo) -> str:
+    """What a request is about, for metrics: one object, those of a namespace, or all."""
+    if info.name or info.verb == "create":
+        return "resource"
+    if info.namespace:
+        return "namespace"
+    return "cluster" if info.resource else ""
 
 
 def _is_place_of(resource: Resource, info: RequestInfo) -> bool:

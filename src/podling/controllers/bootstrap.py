@@ -51,7 +51,9 @@ async def ensure(client: Client, api: Api) -> None:
         await create_missing(client, _PRIORITY_CLASSES, obj)
     if any(r.group_resource == _SERVICE_CIDRS for r in client.resources()):
         await create_missing(client, _SERVICE_CIDRS, _service_cidr(api))
-    flows = [("prioritylevelconfigurations", o) for o in _priority_levels()] + [("flowschemas", o) for o in _flows()]
+    flows = [("prioritylevelconfigurations", o) for o in priority_levels()] + [
+        ("flowschemas", o) for o in flow_schemas()
+    ]
     if any(r.group == _FLOW_GROUP for r in client.resources()):
         await asyncio.gather(*(create_missing(client, f"{plural}.{_FLOW_GROUP}", obj) for plural, obj in flows))
     await create_missing(client, "services", _service(api))
@@ -148,7 +150,8 @@ def _flow_object(kind: str, name: str, spec: Object) -> Object:
     return {"apiVersion": f"{_FLOW_GROUP}/v1", "kind": kind, "metadata": metadata, "spec": spec}
 
 
-def _priority_levels() -> list[Object]:
+def priority_levels() -> list[Object]:
+    """The priority levels of a new cluster."""
     exempt = {"type": "Exempt", "exempt": {"nominalConcurrencyShares": 0, "lendablePercent": 0}}
     limited = {name: _limited(shares, lendable, queues) for name, shares, lendable, queues in _LEVELS}
     specs = {"exempt": exempt, **limited}
@@ -181,7 +184,8 @@ def _on(verbs: Sequence[str], groups: Sequence[str], resources: Sequence[str], *
     return rule | ({"clusterScope": True} if cluster else {})
 
 
-def _flows() -> list[Object]:
+def flow_schemas() -> list[Object]:
+    """The flow schemas of a new cluster."""
     anything = {
         "resourceRules": [_on("*", "*", "*", cluster=True)],
         "nonResourceRules": [{"verbs": ["*"], "nonResourceURLs": ["*"]}],

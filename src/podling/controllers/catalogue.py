@@ -17,6 +17,7 @@ from podling.controllers import (
     endpointslicemirroring,
     ephemeralvolumes,
     eventexpiry,
+    flowschemas,
     garbagecollector,
     namespace,
     nodelifecycle,
@@ -26,6 +27,7 @@ from podling.controllers import (
     replicaset,
     resourcequota,
     serviceaccount,
+    serviceranges,
     statefulset,
     tainteviction,
     tokens,
@@ -103,6 +105,10 @@ def all_controllers(
         tainteviction.controller(),
         podgc.controller(),
         eventexpiry.controller(),
+        flowschemas.controller(),
+        flowschemas.levels(),
+        serviceranges.ranges(),
+        serviceranges.addresses(),
     ]
 
 

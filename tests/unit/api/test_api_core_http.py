@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import gzip
 import ssl
+import uuid
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +109,18 @@ def test_head_is_answered_without_a_body(tmp_path: Path) -> None:
         assert int(answer.headers["Content-Length"]) > 100
         assert (await world.request("HEAD", f"{CONFIG_MAPS}/a")).status == 405
         assert (await world.request("GET", "/readyz")).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_every_answer_says_when_and_under_which_id_and_is_not_kept(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        answers = [await world.request("GET", path) for path in ("/readyz", CONFIG_MAPS, f"{CONFIG_MAPS}/none")]
+        assert {answer.headers["Cache-Control"] for answer in answers} == {"no-cache, private"}
+        assert all(parsedate_to_datetime(answer.headers["Date"]) for answer in answers)
+        assert len({uuid.UUID(answer.headers["Audit-Id"]) for answer in answers}) == 3
+        named = await world.request("GET", "/readyz", Audit_ID="mine")
+        assert named.headers["Audit-Id"] == "mine"
 
     run(tmp_path, scenario)
 

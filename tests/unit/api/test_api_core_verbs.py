@@ -541,9 +541,16 @@ def test_requests_are_counted(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await world.request("GET", f"{CONFIG_MAPS}/nope")
         text = (await world.request("GET", "/metrics")).body.decode()
-        label = 'verb="get",group="",version="v1",resource="configmaps",subresource=""'
-        assert f'apiserver_request_total{{{label},code="404"}} 1' in text
-        assert f"apiserver_request_duration_seconds_count{{{label}}} 1" in text
+        what = 'component="apiserver",dry_run="",group="",version="v1",resource="configmaps",subresource=""'
+        assert f'apiserver_request_total{{code="404",{what},scope="resource",verb="GET"}} 1' in text
+        assert f'apiserver_request_duration_seconds_count{{{what},scope="resource",verb="GET"}} 1' in text
+        for body, headers in (({}, {"Content_Type": MERGE}), (config_map("a"), {"Content_Type": APPLY})):
+            await world.request("PATCH", f"{CONFIG_MAPS}/a?fieldManager=m", body, **headers)
+        await world.request("GET", CONFIG_MAPS)
+        text = (await world.request("GET", "/metrics")).body.decode()
+        assert f'apiserver_request_total{{code="404",{what},scope="resource",verb="PATCH"}} 1' in text
+        assert f'apiserver_request_total{{code="201",{what},scope="resource",verb="APPLY"}} 1' in text
+        assert f'apiserver_request_total{{code="200",{what},scope="namespace",verb="LIST"}} 1' in text
 
     run(tmp_path, scenario)
 
@@ -553,7 +560,7 @@ def test_requests_for_what_is_not_served_are_counted_without_its_name(tmp_path: 
     async def scenario(world: World) -> None:
         await world.request("GET", path)
         text = (await world.request("GET", "/metrics")).body.decode()
-        assert 'group="",version="",resource="",subresource="",code="404"} 1' in text
+        assert 'code="404",component="apiserver",dry_run="",group="",version="",resource="",' in text
         assert "made" not in text
 
     run(tmp_path, scenario)
