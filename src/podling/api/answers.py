@@ -10,7 +10,6 @@ from typing import cast
 import orjson
 import yaml
 
-from podling.api.connecting import TRUE
 from podling.api.errors import ApiError
 from podling.api.http import PIECE, Headers, Pieces, Request
 from podling.api.lists import Page
@@ -22,6 +21,10 @@ from podling.store.types import Entry, Object
 
 _PRETTY_AGENTS = (b"curl", b"Wget", b"Mozilla/5.0")
 """People who look: Kubernetes indents for them."""
+
+
+_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+"""What Go's ParseBool takes."""
 
 
 @dataclass(slots=True)
@@ -182,7 +185,7 @@ def _yaml(obj: Object) -> bytes:
 
 def _is_pretty(request: Request, form: Form, query: Query) -> bool:
     if form.pretty or (query and query.get("pretty")):
-        return form.pretty or query["pretty"] in TRUE
+        return form.pretty or query["pretty"] in _TRUE
     return request.headers.get(b"user-agent", b"").startswith(_PRETTY_AGENTS)
 
 

@@ -12,9 +12,6 @@ from podling.store.types import Object
 
 Query = Mapping[str, Sequence[str]]
 
-TRUE: Final = frozenset({"1", "t", "T", "true", "TRUE", "True"})
-"""What Go's ParseBool takes."""
-
 
 def _options(kind: str) -> Resource:
     return Resource(
@@ -58,4 +55,4 @@ def options_of(kind: Resource, query: str, rest: str) -> Object:
 
 def flag(query: Query, name: str, default: bool = False) -> bool:
     values = query.get(name)
-    return values[0] in TRUE if values else default
+    return values[0].lower() not in ("0", "false") if values else default

@@ -193,9 +193,7 @@ class Registry:
     async def create(self, resource: Resource, namespace: str, obj: Object, call: Call) -> Entry:
         """Creates `obj`, which then belongs to the registry. Of a dry run the entry has revision 0."""
         metadata = _own_metadata(obj)
-        if metadata.get("resourceVersion") not in (None, "", "0"):
-            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
-        metadata.pop("resourceVersion", None)
+        version = cast(str, metadata.pop("resourceVersion", None) or "")
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         lifecycle.drop_repeated_owners(metadata, call.warnings)
         prefix = cast(str, metadata.get("generateName") or "")
@@ -204,7 +202,10 @@ class Registry:
             metadata["name"] = self._free_name(resource, namespace, prefix)
         self._check_namespace(resource, namespace, cast(str, metadata.get("name") or ""))
         lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
-        return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, generated=generated)
+        obj = _ordered(resource, obj, metadata)
+        return await self._create(
+            resource, namespace, obj, call, generated=generated, versioned=version.isdecimal() and int(version) > 0
+        )
 
     def _free_name(self, resource: Resource, namespace: str, prefix: str) -> str:
         name = ""
@@ -223,6 +224,7 @@ class Registry:
         *,
         generated: bool = False,
         applied: bool = False,
+        versioned: bool = False,
     ) -> Entry:
         resource.strategy.default(obj)
         if resource.status and not resource.strategy.status_on_create:
@@ -233,7 +235,7 @@ class Registry:
         write = self._new_write(resource, "CREATE", obj, None, call)
         try:
             await self._admit(write)
-            return await self._store_new(resource, namespace, write, generated=generated)
+            return await self._store_new(resource, namespace, write, generated=generated, versioned=versioned)
         except (ApiError, store_types.StoreError) as error:
             if resource.strategy.released is not None:
                 resource.strategy.released(write.new)
@@ -244,11 +246,15 @@ class Registry:
         written = self.node(resource).written
         return {field.name: zero_of(field) for field in written if field.name == "status"}
 
-    async def _store_new(self, resource: Resource, namespace: str, write: Write, *, generated: bool) -> Entry:
+    async def _store_new(
+        self, resource: Resource, namespace: str, write: Write, *, generated: bool, versioned: bool
+    ) -> Entry:
         metadata = write.new["metadata"]
         if not metadata.get("name"):
             missing = required("metadata.name", "name or generateName is required")
             raise invalid(resource.kind, resource.group, "", [missing])
+        if versioned and not write.dry_run:
+            raise ApiError(500, "", "resourceVersion should not be set on objects to be created")
         key = Key(resource.storage_key, namespace, cast(str, metadata["name"]))
         existing = self.store.latest(key)
         if existing is not None and generated:
@@ -663,12 +669,29 @@ def check_uid(resource: Resource, old: Object, metadata: Object) -> None:
     given, uid = metadata.get("uid"), old["metadata"]["uid"]
     if given and given != uid:
         namespace, name = old["metadata"].get("namespace", ""), old["metadata"]["name"]
-        place = "/".join(filter(None, ("/registry", resource.plural, namespace, name)))
+        place = "/".join(filter(None, (_storage_prefix(resource), namespace, name)))
         why = (
             f"StorageError: invalid object, Code: 4, Key: {place}, ResourceVersion: 0, AdditionalErrorMsg: "
             f"Precondition failed: UID in precondition: {given}, UID in object meta: {uid}"
         )
         raise conflict(resource.plural, resource.group, name, why)
+
+
+_STORAGE_NAMES = {
+    "replicationcontrollers": "controllers",
+    "endpoints": "services/endpoints",
+    "nodes": "minions",
+    "services": "services/specs",
+    "ingresses.networking.k8s.io": "ingress",
+}
+"""Where Kubernetes keeps what once was called otherwise; errors show it."""
+_STORED_BY_GROUP = frozenset({"apiregistration.k8s.io", "apiextensions.k8s.io"})
+
+
+def _storage_prefix(resource: Resource) -> str:
+    if resource.custom or resource.group in _STORED_BY_GROUP:
+        return f"/registry/{resource.group}/{resource.plural}"
+    return f"/registry/{_STORAGE_NAMES.get(resource.group_resource, resource.plural)}"
 
 
 def _check_version(resource: Resource, current: Entry, metadata: Object) -> None:

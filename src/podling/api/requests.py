@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl
 from podling.api.errors import ApiError, bad_request
 from podling.api.http import Request
 from podling.api.resources import User
+from podling.api.structs import DecodeError, read_time
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _INTEGER = re.compile(r"[+-]?[0-9]+")
@@ -119,6 +121,16 @@ class Query(dict[str, str]):
         if len(value) > _INT64_DIGITS or not -(1 << 63) <= int(value) < 1 << 63:
             raise bad_request(f'strconv.ParseInt: parsing "{value}": value out of range')
         return int(value)
+
+    def time(self, name: str) -> datetime | None:
+        """A time or `None`. Raises `ApiError` 400 in the words of Go's time.Parse."""
+        value = self.get(name)
+        if not value or value == "null":
+            return None
+        try:
+            return read_time(value)
+        except DecodeError as error:
+            raise bad_request(str(error)) from None
 
 
 EMPTY_QUERY = Query()

@@ -70,6 +70,7 @@ from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners
 from podling.api.schema import Schemas
 from podling.api.served import Served
 from podling.api.streams.events import EventSocket, asks_for_websocket
+from podling.api.structs import DecodeError, parse_duration
 from podling.api.table import check_include_object
 from podling.api.watch import EventEncoder, Wanted, WatchSession
 from podling.store.store import Store
@@ -314,6 +315,8 @@ class ApiServer:
         decision = self.authorize(user, attributes)
         if not decision.allowed:
             raise forbidden_request(user, attributes, decision.reason)
+        if "timeout" in query:
+            _check_timeout(info, query["timeout"])
         if not info.resource:
             return self._serve_path(request, user, query)
         whole = self._handler_of_version(info.group, info.version)
@@ -761,6 +764,19 @@ def _respond_once(request: Request, status: int, body: bytes, content_type: str,
 def _require_get(request: Request) -> None:
     if request.method != "GET":
         raise ApiError(405, "MethodNotAllowed", _NOT_ALLOWED, {})
+
+
+_LONG_RUNNING = frozenset({"attach", "exec", "proxy", "log", "portforward"})
+
+
+def _check_timeout(info: RequestInfo, timeout: str) -> None:
+    """Of a request that is to end soon. Raises 400 for what is no duration; answers come before any could be over."""
+    if not timeout or info.verb == "watch" or info.subresource in _LONG_RUNNING:
+        return
+    try:
+        parse_duration(timeout)
+    except DecodeError as error:
+        raise bad_request(f"invalid timeout specified in the request URL - {error}") from None
 
 
 def _scope(info: RequestInfo) -> str:

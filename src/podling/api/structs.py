@@ -447,7 +447,7 @@ def _is_canonical(text: str) -> bool:
 def _time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
     if type(value) is str and len(value) == _TIME_LENGTH and _is_canonical(value):
         return value
-    moment = _moment(value, "2006-01-02T15:04:05Z07:00", place, walk)
+    moment = _moment(value, _LAYOUT, place, walk)
     return timestamp(moment) if moment else None
 
 
@@ -460,10 +460,22 @@ _ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
+_LAYOUT: Final = "2006-01-02T15:04:05Z07:00"
+
+
+def read_time(text: str) -> datetime | None:
+    """A time as RFC 3339 writes it; None for the zero time. Raises DecodeError in the words of Go's time.Parse."""
+    return _parsed_time(text, _LAYOUT)
+
+
 def _moment(value: Any, layout: str, place: _Place, walk: _Walk) -> datetime | None:
-    """The time in UTC; None for the zero time. Raises DecodeError in the words of Go's time.Parse."""
     if not isinstance(value, str):
         raise DecodeError(unmarshal_error(value, "string", walk.path(place)))
+    return _parsed_time(value, layout)
+
+
+def _parsed_time(value: str, layout: str) -> datetime | None:
+    """In UTC."""
     match = _RFC3339.fullmatch(value)
     if match is None or (match[7] is None and ".000000" in layout):
         raise DecodeError(_parse_error(value, layout))
@@ -537,9 +549,26 @@ def parse_duration(text: str) -> int:
     body = text.lstrip("+-") if text[:1] in "+-" else text
     parts = _DURATION.findall(body)
     if body != "0" and (not parts or "".join(number + unit for number, unit in parts) != body):
-        raise DecodeError(f'time: invalid duration "{text}"')
+        raise DecodeError(_duration_error(text))
     total = sum(int(float(number) * _UNITS[unit]) for number, unit in parts)
     return -total if text.startswith("-") else total
+
+
+_QUANTITY_OF_TIME: Final = re.compile(r"(?=\.?[0-9])[0-9]*\.?[0-9]*")
+_UNIT_OF_TIME: Final = re.compile(r"[^.0-9]*")
+
+
+def _duration_error(text: str) -> str:
+    """Go's time.ParseDuration: which part of the text is none."""
+    rest = text[1:] if text[:1] in ("+", "-") else text
+    while (number := _QUANTITY_OF_TIME.match(rest)) is not None:
+        unit = cast("re.Match[str]", _UNIT_OF_TIME.match(rest, number.end()))
+        if not unit[0]:
+            return f'time: missing unit in duration "{text}"'
+        if unit[0] not in _UNITS:
+            return f'time: unknown unit "{unit[0]}" in duration "{text}"'
+        rest = rest[unit.end() :]
+    return f'time: invalid duration "{text}"'
 
 
 def duration_text(nanoseconds: int) -> str:

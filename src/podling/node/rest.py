@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from datetime import datetime
 from urllib.parse import parse_qs
 
 from podling.api import meta
-from podling.api.connecting import TRUE
 from podling.api.errors import (
     FieldError,
     bad_request,
@@ -23,6 +21,7 @@ from podling.api.errors import (
     not_supported,
 )
 from podling.api.http import Stream
+from podling.api.requests import Query
 from podling.api.server import ApiServer, Exchange
 from podling.api.streams import negotiation
 from podling.api.streams.backend import Process
@@ -153,17 +152,17 @@ def container_of(pod: Object, wanted: str) -> str:
 CONTAINER_LISTS = ("containers", "initContainers", "ephemeralContainers")
 
 
-def log_options(query: Mapping[str, str], container: str) -> LogOptions:
+def log_options(query: Query, container: str) -> LogOptions:
     """`PodLogOptions` from a query. Raises `ApiError` 400 or 422."""
     options = LogOptions(
         container=container,
-        follow=query.get("follow", "") in TRUE,
-        previous=query.get("previous", "") in TRUE,
-        timestamps=query.get("timestamps", "") in TRUE,
-        tail_lines=_integer(query, "tailLines"),
-        limit_bytes=_integer(query, "limitBytes"),
-        since_seconds=_integer(query, "sinceSeconds"),
-        since_time=_time(query.get("sinceTime", "")),
+        follow=query.flag("follow"),
+        previous=query.flag("previous"),
+        timestamps=query.flag("timestamps"),
+        tail_lines=query.integer("tailLines"),
+        limit_bytes=query.integer("limitBytes"),
+        since_seconds=query.integer("sinceSeconds"),
+        since_time=query.time("sinceTime"),
         stream=query.get("stream") or "All",
     )
     problems = list(_problems(options))
@@ -187,22 +186,3 @@ def _problems(options: LogOptions) -> list[FieldError]:
     elif options.stream != "All" and options.tail_lines is not None:
         problems.append(forbidden_field("", "`tailLines` and specific `stream` are mutually exclusive for now"))
     return problems
-
-
-def _integer(query: Mapping[str, str], name: str) -> int | None:
-    text = query.get(name)
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise bad_request(f'strconv.ParseInt: parsing "{text}": invalid syntax') from None
-
-
-def _time(text: str) -> datetime | None:
-    if not text:
-        return None
-    try:
-        return datetime.fromisoformat(text)
-    except ValueError:
-        raise bad_request(f'parsing time "{text}" as "2006-01-02T15:04:05Z07:00": cannot parse "{text}"') from None

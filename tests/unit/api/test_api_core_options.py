@@ -3,13 +3,16 @@
 # ruff: noqa: E501  the messages are Kubernetes' and stay in one piece
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from apicore import APPLY, CONFIG_MAP, CONFIG_MAPS, MERGE, PODS, World, config_map, pod, run
+from apicore import ADMIN, APPLY, CONFIG_MAP, CONFIG_MAPS, MERGE, NOW, PODS, World, config_map, pod, run
 
-from podling.api.requests import Attributes, Decision
-from podling.api.resources import User
+from podling.api.errors import ApiError
+from podling.api.requests import Attributes, Call, Decision, Query
+from podling.api.resources import Resource, User
+from podling.node.rest import log_options
 
 OPTIONS = 'CreateOptions.meta.k8s.io "" is invalid: '
 
@@ -287,3 +290,69 @@ def test_a_document_that_the_client_has_is_not_sent_again(tmp_path: Path, path: 
         assert (changed.status, changed.body) == (200, first.body)
 
     run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "problem"),
+    [
+        ("abc", 'time: invalid duration "abc"'),
+        ("5", 'time: missing unit in duration "5"'),
+        ("5x", 'time: unknown unit "x" in duration "5x"'),
+        ("1h5d", 'time: unknown unit "d" in duration "1h5d"'),
+        (".", 'time: invalid duration "."'),
+    ],
+)
+def test_a_timeout_is_a_duration(tmp_path: Path, timeout: str, problem: str) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("GET", f"{CONFIG_MAPS}?timeout={timeout}")
+        assert answer.json["message"] == f"invalid timeout specified in the request URL - {problem}"
+        assert (await world.request("GET", f"{CONFIG_MAPS}?timeout=1m30s")).status == 200
+
+    run(tmp_path, scenario)
+
+
+def test_a_version_of_a_new_object_is_refused_only_when_it_is_one(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        for version, status in (("abc", 201), ("0", 201), ("7", 500)):
+            body = config_map(f"v{version}")
+            body["metadata"]["resourceVersion"] = version
+            assert (await world.request("POST", CONFIG_MAPS, body)).status == status
+        nameless = config_map("")
+        nameless["metadata"]["resourceVersion"] = "7"
+        assert (await world.request("POST", CONFIG_MAPS, nameless)).status == 422
+
+    run(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("resource", "place"),
+    [
+        (CONFIG_MAP, "/registry/configmaps/default/a"),
+        (replace(CONFIG_MAP, plural="services"), "/registry/services/specs/default/a"),
+        (replace(CONFIG_MAP, group="e.com", custom=True), "/registry/e.com/configmaps/default/a"),
+    ],
+)
+def test_another_uid_is_a_conflict_that_names_the_place_in_the_store(
+    tmp_path: Path, resource: Resource, place: str
+) -> None:
+    async def scenario(world: World) -> None:
+        await world.create(resource, config_map("a"))
+        with pytest.raises(ApiError) as caught:
+            body = {**config_map("a"), "metadata": {"name": "a", "uid": "other"}}
+            await world.server.registry.update(resource, "default", "a", body, Call(user=ADMIN))
+        assert f"Code: 4, Key: {place}, ResourceVersion: 0, " in caught.value.message
+
+    run(tmp_path, scenario)
+
+
+def test_options_of_logs_are_read_as_kubernetes_reads_them() -> None:
+    options = log_options(Query.parse("follow=yes&timestamps=0&previous=&sinceTime=2026-01-02T03:04:05Z"), "c")
+    assert (options.follow, options.timestamps, options.previous) == (True, False, True)
+    assert options.since_time == NOW
+    for query, problem in (
+        ("tailLines=", 'strconv.ParseInt: parsing "": invalid syntax'),
+        ("sinceTime=xx", 'parsing time "xx" as "2006-01-02T15:04:05Z07:00": cannot parse "xx" as "2006"'),
+    ):
+        with pytest.raises(ApiError) as caught:
+            log_options(Query.parse(query), "c")
+        assert caught.value.message == problem
