@@ -124,6 +124,7 @@ class ApiError(Exception):
 
 
 def _qualified(plural: str, group: str) -> str:
+    """`deployments.apps`, and `deployments/scale.apps` of a subresource."""
     return f"{plural}.{group}" if group else plural
 
 

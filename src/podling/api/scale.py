@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from podling.api import managed_fields, meta
 from podling.api.ages import age
-from podling.api.errors import internal, invalid, invalid_value
+from podling.api.errors import conflict, internal, invalid, invalid_value
 from podling.api.resources import Column, Resource, ScalePaths
 from podling.api.selectors import Requirement, format_requirements
 from podling.api.table import CREATED_DESCRIPTION, NAME_DESCRIPTION
@@ -63,12 +63,16 @@ def scale_of(paths: ScalePaths, obj: Object) -> Object:
     }
 
 
-def scaled(paths: ScalePaths, obj: Object, scale: Object) -> Object:
-    """The workload with the replicas of `scale`. Raises 422."""
+def scaled(resource: Resource, paths: ScalePaths, obj: Object, scale: Object) -> Object:
+    """The workload with the replicas of `scale`. Raises 409 for that of another workload, and 422."""
     replicas = cast(int, meta.spec(scale).get("replicas") or 0)
     if replicas < 0 and not paths.custom:
         error = invalid_value("spec.replicas", replicas, "must be greater than or equal to 0")
         raise invalid(SCALE.kind, SCALE.group, obj["metadata"]["name"], [error])
+    uid = meta.uid(scale)
+    if uid and uid != meta.uid(obj) and not paths.custom:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {meta.uid(obj)}"
+        raise conflict(f"{resource.plural}/scale", resource.group, meta.name(obj), why)
     changed = with_path(obj, paths.spec_replicas.split("."), replicas)
     version = meta.metadata(scale).get("resourceVersion")
     metadata = {**changed["metadata"], "resourceVersion": version or obj["metadata"]["resourceVersion"]}
@@ -89,7 +93,7 @@ def scale_applied(resource: Resource, paths: ScalePaths, obj: Object, scale: Obj
     Updaters are told apart by version too, and that of a Scale is another: whoever still owns the replicas there gets
     an entry of its own for them. Entries that come from a Scale tell no time.
     """
-    changed = scaled(paths, obj, scale)
+    changed = scaled(resource, paths, obj, scale)
     owners = {_owner(entry): entry for entry in _managed_fields(scale)}
     path = _field_path(paths)
     entries: list[Object] = []

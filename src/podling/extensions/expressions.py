@@ -74,7 +74,7 @@ class Views:
         if write.about is not None:
             return obj  # nothing of it is stored
         if (paths := _scale_paths(write)) is not None:
-            return scaled(paths, write.new, obj)
+            return scaled(write.resource, paths, write.new, obj)
         (shown,) = await self._registry.between(match.resource, write.resource, [obj])
         shaped, _ = shape(shown, self._registry.node(write.resource))
         copy: Object = orjson.loads(orjson.dumps(shaped))

@@ -325,6 +325,12 @@ def test_a_workload_is_scaled(tmp_path: Path) -> None:
         assert (await world.request("GET", f"{DEPLOYMENTS}/d")).json["metadata"]["generation"] == 2
         scale["spec"]["replicas"] = 1
         assert (await world.request("PUT", f"{DEPLOYMENTS}/d/scale", scale)).status == 409
+        other = {"metadata": {"uid": "other"}, "spec": {"replicas": 2}}
+        refused = await world.request("PATCH", f"{DEPLOYMENTS}/d/scale", other, Content_Type=MERGE)
+        assert refused.json["message"] == (
+            'Operation cannot be fulfilled on deployments/scale.apps "d": '
+            f"Precondition failed: UID in precondition: other, UID in object meta: {scale['metadata']['uid']}"
+        )
         negative = await world.request(
             "PATCH", f"{DEPLOYMENTS}/d/scale", {"spec": {"replicas": -1}}, Content_Type=MERGE
         )
