@@ -1,4 +1,4 @@
-"""JSON values as Go's fmt prints them: Kubernetes' messages show them so."""
+"""JSON values as Go's fmt prints them, and numbers as its strconv reads them: Kubernetes' messages show them so."""
 
 from __future__ import annotations
 
@@ -100,14 +100,24 @@ def _requirement(term: Object) -> str:
     return f"LabelSelectorRequirement{{Key:{term['key']},Operator:{term['operator']},Values:{values},}}"
 
 
-_MOST = 2**64 - 1
-
-
 def parse_uint(text: str) -> int:
-    """An unsigned number of 64 bits, as `strconv.ParseUint` reads it. Raises ValueError in its words."""
-    digits = text.lstrip("0")
-    if not (text.isascii() and text.isdecimal()):
-        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: invalid syntax")
-    if len(digits) > len(str(_MOST)) or int(digits or "0") > _MOST:
-        raise ValueError(f"strconv.ParseUint: parsing {quoted(text)}: value out of range")
-    return int(digits or "0")
+    """`strconv.ParseUint(text, 10, 64)`. Raises ValueError in its words."""
+    return _parsed("ParseUint", text, "", text, 0, 1 << 64)
+
+
+def parse_int(text: str) -> int:
+    """`strconv.ParseInt(text, 10, 64)`. Raises ValueError in its words."""
+    sign = text[:1] if text[:1] in ("+", "-") else ""
+    return _parsed("ParseInt", text, sign, text[len(sign) :], -(1 << 63), 1 << 63)
+
+
+_LONGEST_NUMBER: Final = len(str(1 << 64))
+
+
+def _parsed(function: str, text: str, sign: str, digits: str, least: int, end: int) -> int:
+    if not (digits.isascii() and digits.isdecimal()):
+        raise ValueError(f"strconv.{function}: parsing {quoted(text)}: invalid syntax")
+    significant = digits.lstrip("0") or "0"
+    if len(significant) > _LONGEST_NUMBER or not least <= int(sign + significant) < end:
+        raise ValueError(f"strconv.{function}: parsing {quoted(text)}: value out of range")
+    return int(sign + significant)

@@ -203,9 +203,7 @@ class Registry:
         self._check_namespace(resource, namespace, cast(str, metadata.get("name") or ""))
         lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
         obj = _ordered(resource, obj, metadata)
-        return await self._create(
-            resource, namespace, obj, call, generated=generated, versioned=version.isdecimal() and int(version) > 0
-        )
+        return await self._create(resource, namespace, obj, call, generated=generated, versioned=_is_version(version))
 
     def _free_name(self, resource: Resource, namespace: str, prefix: str) -> str:
         name = ""
@@ -790,6 +788,14 @@ def _parse_expected(metadata: Object) -> int:
         return parse_uint(cast(str, metadata.get("resourceVersion") or "0"))
     except ValueError as error:
         raise ApiError(500, "", str(error)) from None
+
+
+def _is_version(text: str) -> bool:
+    """Whether it is one that an object can have had; what is none is dropped from new objects."""
+    try:
+        return parse_uint(text) > 0
+    except ValueError:
+        return False
 
 
 def _exists(resource: Resource, existing: Entry) -> ApiError:

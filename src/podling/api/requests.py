@@ -6,7 +6,6 @@ Authentication and authorization themselves live elsewhere; their shapes are her
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,15 +13,13 @@ from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
+from podling.api import gotext
 from podling.api.errors import ApiError, bad_request
 from podling.api.http import Request
 from podling.api.resources import User
 from podling.api.structs import DecodeError, read_time
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
-_INTEGER = re.compile(r"[+-]?[0-9]+")
-_INT64_DIGITS = 100
-"""More than any number of 64 bits has, zeros before it included, and few enough to be read quickly."""
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _KNOWN_PATHS, _KNOWN_PATH = 4096, 512
 """So many paths of at most so many characters are remembered: clients ask the same few things again and again."""
@@ -116,11 +113,10 @@ class Query(dict[str, str]):
         value = self.get(name)
         if value is None:
             return None
-        if not _INTEGER.fullmatch(value):
-            raise bad_request(f'strconv.ParseInt: parsing "{value}": invalid syntax')
-        if len(value) > _INT64_DIGITS or not -(1 << 63) <= int(value) < 1 << 63:
-            raise bad_request(f'strconv.ParseInt: parsing "{value}": value out of range')
-        return int(value)
+        try:
+            return gotext.parse_int(value)
+        except ValueError as error:
+            raise bad_request(str(error)) from None
 
     def time(self, name: str) -> datetime | None:
         """A time or `None`. Raises `ApiError` 400 in the words of Go's time.Parse."""

@@ -3,12 +3,14 @@
 # ruff: noqa: E501  the messages are Kubernetes' and stay in one piece
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from apicore import ADMIN, APPLY, CONFIG_MAP, CONFIG_MAPS, MERGE, NOW, PODS, World, config_map, pod, run
 
+from podling.api import gotext
 from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Call, Decision, Query
 from podling.api.resources import Resource, User
@@ -356,3 +358,27 @@ def test_options_of_logs_are_read_as_kubernetes_reads_them() -> None:
         with pytest.raises(ApiError) as caught:
             log_options(Query.parse(query), "c")
         assert caught.value.message == problem
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "problem"),
+    [
+        (gotext.parse_uint, "-1", 'strconv.ParseUint: parsing "-1": invalid syntax'),
+        (gotext.parse_uint, "٣", 'strconv.ParseUint: parsing "٣": invalid syntax'),
+        (gotext.parse_uint, "18446744073709551616", 'parsing "18446744073709551616": value out of range'),
+        (gotext.parse_uint, "9" * 5000, "value out of range"),
+        (gotext.parse_int, "", 'strconv.ParseInt: parsing "": invalid syntax'),
+        (gotext.parse_int, "-9223372036854775809", "value out of range"),
+        (gotext.parse_int, "--1", "invalid syntax"),
+    ],
+)
+def test_numbers_are_read_as_go_reads_them(read: Callable[[str], int], text: str, problem: str) -> None:
+    with pytest.raises(ValueError, match="strconv") as caught:
+        read(text)
+    assert str(caught.value).endswith(problem)
+
+
+def test_numbers_at_the_edge_are_numbers() -> None:
+    assert gotext.parse_uint("0" * 5000 + "18446744073709551615") == 2**64 - 1
+    assert gotext.parse_int("-9223372036854775808") == -(2**63)
+    assert gotext.parse_int("+5") == 5
