@@ -12,6 +12,7 @@ import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from podling.api import meta
 from podling.api.client import Client
@@ -43,7 +44,7 @@ class Api:
     """Who signs the certificates of clients, and of the API server where it is a proxy for another (PEM)."""
 
 
-async def ensure(client: Client, api: Api) -> None:
+async def ensure(client: Client, api: Api, now: datetime) -> None:
     """Makes what is missing and mends what differs. Raises `ApiError` if the API refuses."""
     for name in NAMESPACES:
         await create_missing(client, "namespaces", _namespace(name))
@@ -59,6 +60,7 @@ async def ensure(client: Client, api: Api) -> None:
     await create_missing(client, "services", _service(api))
     await _apply(client, "endpoints", _endpoints(api), ("subsets",))
     await _apply(client, _SLICES, _slice(api), ("endpoints", "ports"))
+    await create_missing(client, "configmaps", _token_tracking(now))
     if api.proxy_ca:
         await _apply(client, "configmaps", _authentication(api), ("data",))
 
@@ -98,6 +100,12 @@ def _authentication(api: Api) -> Object:
         "requestheader-extra-headers-prefix": json.dumps(["X-Remote-Extra-"]),
     }
     return {"metadata": {"name": "extension-apiserver-authentication", "namespace": "kube-system"}, "data": data}
+
+
+def _token_tracking(now: datetime) -> Object:
+    """Since when the use of secrets' tokens is noted: what has no note since then was not used (KEP-2799)."""
+    name = "kube-apiserver-legacy-service-account-token-tracking"
+    return {"metadata": {"name": name, "namespace": "kube-system"}, "data": {"since": now.strftime("%Y-%m-%d")}}
 
 
 def _namespace(name: str) -> Object:
