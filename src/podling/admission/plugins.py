@@ -7,19 +7,22 @@ import random
 from podling.admission import defaults, limitranger, nodes, pods
 from podling.admission.certificates import SignerRights, restrict_subject
 from podling.admission.claims import resize_claims
-from podling.admission.noderestriction import node_restriction
+from podling.admission.noderestriction import NodeRestriction
 from podling.admission.podsecurity.plugin import pod_security
 from podling.api.admission import Admission
 from podling.api.requests import Authorize
 
 
 def builtin(generator: random.Random, authorize: Authorize) -> Admission:
-    """`generator` is for the names of token volumes, `authorize` decides about the use of certificate signers."""
+    """`generator` is for the names of token volumes, `authorize` decides about the use of certificate signers and what
+    kubelets may have beyond their own.
+    """
+    restriction = NodeRestriction(authorize)
     return Admission(
         mutating=[
             limitranger.default_resources,
             pods.ServiceAccounts(generator),
-            node_restriction,
+            restriction,
             nodes.taint_new_nodes,
             pods.priority,
             pods.default_tolerations,
@@ -36,4 +39,5 @@ def builtin(generator: random.Random, authorize: Authorize) -> Admission:
             SignerRights(authorize),
             restrict_subject,
         ],
+        connecting=[restriction],
     )

@@ -10,6 +10,7 @@ from podling.admission.refusals import refuse
 from podling.api import meta, quantity
 from podling.api.resources import Reader, Write
 from podling.auth.nodes import references
+from podling.kinds.core.podannotations import MIRROR
 from podling.store.types import Object
 
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -18,7 +19,6 @@ TOKEN_SECONDS = 3607
 TOLERATED_SECONDS = 300
 NAME_ALPHABET = "bcdfghjklmnpqrstvwxz2456789"
 """Letters of generated names: no vowels, so that no words come about (apimachinery, util/rand)."""
-MIRROR = "kubernetes.io/config.mirror"
 MOUNTABLE_ONLY = "kubernetes.io/enforce-mountable-secrets"
 
 _NOT_READY = "node.kubernetes.io/not-ready"
@@ -27,6 +27,11 @@ _UNREACHABLE = "node.kubernetes.io/unreachable"
 
 def is_new_pod(write: Write) -> bool:
     return write.operation == "CREATE" and not write.subresource and write.resource.group_resource == "pods"
+
+
+def is_new_debugger(write: Write) -> bool:
+    """Whether a pod may get ephemeral containers."""
+    return write.subresource == "ephemeralcontainers" and write.resource.group_resource == "pods"
 
 
 _TOKEN_VOLUME: Final = "kube-api-access-"
@@ -39,6 +44,8 @@ class ServiceAccounts:
         self._random = generator
 
     def __call__(self, write: Write) -> None:
+        if is_new_debugger(write):
+            self._check_debuggers(write)
         if not is_new_pod(write):
             return
         if MIRROR in meta.annotations(write.new):
@@ -52,8 +59,15 @@ class ServiceAccounts:
             self._mount_token(spec)
         if not spec.get("imagePullSecrets") and account.get("imagePullSecrets"):
             spec["imagePullSecrets"] = [{**s} for s in meta.items(account, "imagePullSecrets")]
-        if meta.annotations(account).get(MOUNTABLE_ONLY, "").lower() in ("1", "t", "true"):
+        if _names_its_secrets(account):
             _check_mountable(write, account)
+
+    def _check_debuggers(self, write: Write) -> None:
+        account = self._account(write, meta.spec(write.new).get("serviceAccountName", ""))
+        if _names_its_secrets(account):
+            listed = {s.get("name") for s in meta.items(account, "secrets")}
+            for container in meta.items(write.new, "spec", "ephemeralContainers"):
+                _check_variables(write, container, "ephemeral container", meta.name(account), listed)
 
     def _account(self, write: Write, name: str) -> Object:
         namespace = write.new["metadata"]["namespace"]
@@ -76,6 +90,10 @@ class ServiceAccounts:
             container["volumeMounts"] = [*meta.items(container, "volumeMounts"), mount]
         if not present:
             spec["volumes"] = [*volumes, _token_volume(volume)]
+
+
+def _names_its_secrets(account: Object) -> bool:
+    return meta.annotations(account).get(MOUNTABLE_ONLY, "").lower() in ("1", "t", "true")
 
 
 def _check_mirror(write: Write) -> None:

@@ -9,5 +9,5 @@ from podling.api.resources import Write
 
 def refuse(write: Write, why: str) -> ApiError:
     """An object that is still without a name is called by the beginning of the one it will get."""
-    name = meta.name(write.new) or meta.metadata(write.new).get("generateName", "")
+    name = write.name or meta.metadata(write.new).get("generateName", "")
     return forbidden(write.resource.plural, write.resource.group, name, why)

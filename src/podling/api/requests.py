@@ -15,14 +15,17 @@ from urllib.parse import parse_qsl
 
 from podling.api import gotext
 from podling.api.errors import ApiError, bad_request
+from podling.api.gotext import quoted
 from podling.api.http import Request
 from podling.api.resources import User
+from podling.api.selectors import FieldTerm, parse_field_selector
 from podling.api.structs import DecodeError, read_time
 
 _VERBS = {"POST": "create", "GET": "get", "HEAD": "get", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}
 _NAMESPACE_SUBRESOURCES = frozenset({"status", "finalize"})
 _KNOWN_PATHS, _KNOWN_PATH = 4096, 512
 """So many paths of at most so many characters are remembered: clients ask the same few things again and again."""
+_SELECTING = frozenset({"list", "watch", "deletecollection"})
 
 
 class RequestInfo(NamedTuple):
@@ -42,6 +45,8 @@ class RequestInfo(NamedTuple):
     name: str = ""
     rest: str = ""
     """What follows behind the subresource: the path of a proxy request."""
+    watch_path: bool = False
+    """Whether it is the path that asks for a watch (`/api/v1/watch/pods`), as it was done long ago."""
 
 
 def parse_path(method: str, path: str, watch: bool = False) -> RequestInfo:
@@ -75,7 +80,7 @@ def _resource_info(method: str, path: str, group: str, version: str, parts: list
             parts = parts[2:]
     resource, name, subresource, rest = _padded(parts)
     verb = "watch" if old_watch else _verb(method, name, watch)
-    return RequestInfo(verb, path, resource, subresource, group, version, namespace, name, rest)
+    return RequestInfo(verb, path, resource, subresource, group, version, namespace, name, rest, old_watch)
 
 
 def _padded(parts: list[str]) -> tuple[str, str, str, str]:
@@ -84,7 +89,7 @@ def _padded(parts: list[str]) -> tuple[str, str, str, str]:
 
 
 def _verb(method: str, name: str, watch: bool) -> str:
-    verb = _VERBS.get(method, method.lower())
+    verb = _VERBS.get(method, "")
     if name:
         return verb
     if verb == "get":
@@ -149,14 +154,34 @@ class Attributes(NamedTuple):
     subresource: str = ""
     namespace: str = ""
     name: str = ""
+    fields: tuple[FieldTerm, ...] = ()
+    """What the objects of a list, watch or deletecollection are restricted to (KEP-4601)."""
 
     @staticmethod
-    def of(info: RequestInfo) -> Attributes:
+    def of(info: RequestInfo, query: Mapping[str, str]) -> Attributes:
         if not info.resource:
             return Attributes(info.verb, path=info.path)
-        return Attributes(
-            info.verb, "", info.group, info.version, info.resource, info.subresource, info.namespace, info.name
-        )
+        fields = _selected(info, query)
+        name = info.name or (_one_name(fields) if info.verb != "deletecollection" else "")
+        place = (info.group, info.version, info.resource, info.subresource, info.namespace)
+        return Attributes(info.verb, "", *place, name, fields)
+
+
+def _selected(info: RequestInfo, query: Mapping[str, str]) -> tuple[FieldTerm, ...]:
+    """One that cannot be read restricts nothing here; it is refused later."""
+    text = query.get("fieldSelector")
+    if not text or info.verb not in _SELECTING or info.watch_path:
+        return ()
+    try:
+        return parse_field_selector(text)
+    except ApiError:
+        return ()
+
+
+def _one_name(fields: tuple[FieldTerm, ...]) -> str:
+    """Who lists the one object of a name asks for no more than who gets it."""
+    name = next((term.value for term in fields if term.field == "metadata.name" and term.equal), "")
+    return "" if name in (".", "..") or "/" in name or "%" in name else name
 
 
 class Decision(NamedTuple):
@@ -194,21 +219,26 @@ class Call:
 
 def forbidden_request(user: User, attributes: Attributes, reason: str) -> ApiError:
     """The 403 of a request that authorization refused."""
-    why = f'User "{user.name}" cannot {_wish(attributes)}' + (f": {reason}" if reason else "")
+    why = _without_markup(f"User {quoted(user.name)} cannot {_wish(attributes)}") + (f": {reason}" if reason else "")
     if attributes.path:
         return ApiError(403, "Forbidden", f"forbidden: {why}", {})
     subject = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
     if attributes.name:
-        subject += f' "{attributes.name}"'
+        subject += f" {quoted(attributes.name)}"
     details = {"name": attributes.name, "group": attributes.group, "kind": attributes.resource}
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", {k: v for k, v in details.items() if v})
 
 
 def _wish(attributes: Attributes) -> str:
     if attributes.path:
-        return f'{attributes.verb} path "{attributes.path}"'
+        return f"{attributes.verb} path {quoted(attributes.path)}"
     resource = attributes.resource + (f"/{attributes.subresource}" if attributes.subresource else "")
-    wish = f'{attributes.verb} resource "{resource}" in API group "{attributes.group}"'
+    wish = f"{attributes.verb} resource {quoted(resource)} in API group {quoted(attributes.group)}"
     if attributes.namespace:
-        return f'{wish} in the namespace "{attributes.namespace}"'
+        return f"{wish} in the namespace {quoted(attributes.namespace)}"
     return f"{wish} at the cluster scope"
+
+
+def _without_markup(text: str) -> str:
+    """What a client wrote is shown, but never so that a browser would take it for a page."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

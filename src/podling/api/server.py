@@ -311,7 +311,7 @@ class ApiServer:
         query = Query.parse(request.query) if request.query else EMPTY_QUERY
         info = request.info = parse_path(request.method, request.path, bool(query) and query.flag("watch"))
         user = self._authenticate(request)
-        attributes = Attributes.of(info)
+        attributes = Attributes.of(info, query)
         decision = self.authorize(user, attributes)
         if not decision.allowed:
             raise forbidden_request(user, attributes, decision.reason)
@@ -346,7 +346,7 @@ class ApiServer:
         self, request: Request, resource: Resource, info: RequestInfo, user: User, query: Query
     ) -> Awaitable[None] | None:
         if resource.deprecation:
-            request.notices = (warning(resource.deprecation),)
+            request.notices = (*request.notices, warning(resource.deprecation))
         registered = self._handlers.subresources.get((resource.group_resource, info.subresource))
         if registered is not None:
             handler, verbs = registered

@@ -12,6 +12,8 @@ MASTERS = "system:masters"
 """May do everything, whatever the roles say."""
 NODES = "system:nodes"
 NODE_PREFIX = "system:node:"
+LEASES = "kube-node-lease"
+"""The namespace of the nodes' leases."""
 SERVICE_ACCOUNTS = "system:serviceaccounts"
 PREFIX = "system:serviceaccount:"
 ANONYMOUS = User("system:anonymous", (UNAUTHENTICATED,))
@@ -30,6 +32,14 @@ def service_account_of(user: str) -> tuple[str, str] | None:
 def service_account_user(namespace: str, name: str, uid: str, extra: Mapping[str, tuple[str, ...]]) -> User:
     groups = (SERVICE_ACCOUNTS, f"{SERVICE_ACCOUNTS}:{namespace}", AUTHENTICATED)
     return User(f"{PREFIX}{namespace}:{name}", groups, uid, extra)
+
+
+def component(user: str) -> User:
+    """A part of the cluster as its requests would show it: a controller's service account, a kubelet, or by name."""
+    account = service_account_of(user)
+    if account is not None:
+        return service_account_user(*account, "", {})
+    return User(user, (NODES, AUTHENTICATED) if user.startswith(NODE_PREFIX) else (AUTHENTICATED,))
 
 
 def node_of(user: User) -> str | None:

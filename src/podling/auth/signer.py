@@ -25,6 +25,9 @@ KUBELET_SERVING = "kubernetes.io/kubelet-serving"
 LEGACY_UNKNOWN = "kubernetes.io/legacy-unknown"
 BACKDATE = timedelta(minutes=5)
 """Certificates begin to be valid this much in the past, for parties whose clock is behind."""
+SHORTEST = timedelta(minutes=10)
+SHORT = timedelta(hours=8)
+"""The end of a certificate that lives no longer than this is not moved into the past with its beginning."""
 
 KEY_USAGES: Mapping[str, str] = {
     "signing": "digital_signature",
@@ -43,12 +46,18 @@ EXTENDED_USAGES: Mapping[str, x509.ObjectIdentifier] = {
     "code signing": ExtendedKeyUsageOID.CODE_SIGNING,
     "email protection": ExtendedKeyUsageOID.EMAIL_PROTECTION,
     "s/mime": ExtendedKeyUsageOID.EMAIL_PROTECTION,
+    "ipsec end system": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.5"),
+    "ipsec tunnel": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.6"),
+    "ipsec user": x509.ObjectIdentifier("1.3.6.1.5.5.7.3.7"),
     "timestamping": ExtendedKeyUsageOID.TIME_STAMPING,
     "ocsp signing": ExtendedKeyUsageOID.OCSP_SIGNING,
+    "microsoft sgc": x509.ObjectIdentifier("1.3.6.1.4.1.311.10.3.3"),
+    "netscape sgc": x509.ObjectIdentifier("2.16.840.1.113730.4.1"),
 }
+"""In the order in which a certificate names them."""
 
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-Rule = Callable[[x509.CertificateSigningRequest, frozenset[str]], str]
+Rule = Callable[[x509.CertificateSigningRequest, Sequence[str]], str]
 """What a signer has against a request with these usages; `""` for nothing."""
 
 
@@ -56,7 +65,7 @@ def signers(authority: Authority, clock: Callable[[], datetime] = lambda: dateti
     """The signers of the cluster's authority, by their names."""
     rules = {
         CLIENT: _client_rule,
-        KUBELET_CLIENT: _kubelet_client_rule,
+        KUBELET_CLIENT: kubelet_client_rule,
         KUBELET_SERVING: _kubelet_serving_rule,
         LEGACY_UNKNOWN: _no_rule,
     }
@@ -76,7 +85,7 @@ class Signer:
         asked = x509.load_pem_x509_csr(request)
         if not asked.is_signature_valid:
             raise SigningRefused("unable to verify certificate request signature")
-        if problem := self.rule(asked, frozenset(usages)):
+        if problem := self.rule(asked, usages):
             raise SigningRefused(problem)
         certificate = self._builder(asked, usages, seconds).sign(self.authority.key, hashes.SHA256())
         return certificate.public_bytes(serialization.Encoding.PEM)
@@ -88,7 +97,10 @@ class Signer:
         if not isinstance(public, PublicKey):
             raise SigningRefused("unsupported public key type")
         now, issuer = self.clock(), self.authority.certificate
-        lifetime = min(LEAF_LIFETIME, timedelta(seconds=seconds)) if seconds else LEAF_LIFETIME
+        lifetime = LEAF_LIFETIME
+        if seconds is not None:
+            lifetime = min(LEAF_LIFETIME, max(SHORTEST, timedelta(seconds=seconds)))
+        ends = now + lifetime - (BACKDATE if lifetime >= SHORT else timedelta())
         authority_key = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.authority.key.public_key())
         builder = (
             x509.CertificateBuilder()
@@ -97,12 +109,12 @@ class Signer:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - BACKDATE)
-            .not_valid_after(min(now - BACKDATE + lifetime, issuer.not_valid_after_utc))
+            .not_valid_after(min(ends, issuer.not_valid_after_utc))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(_key_usage(usages), critical=True)
             .add_extension(authority_key, critical=False)
         )
-        extended = list(dict.fromkeys(EXTENDED_USAGES[usage] for usage in usages if usage in EXTENDED_USAGES))
+        extended = list(dict.fromkeys(oid for usage, oid in EXTENDED_USAGES.items() if usage in usages))
         if extended:
             builder = builder.add_extension(x509.ExtendedKeyUsage(extended), critical=False)
         names = _alternative_names(asked)
@@ -129,33 +141,42 @@ def organizations(asked: x509.CertificateSigningRequest) -> list[str]:
     return [str(a.value) for a in asked.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)]
 
 
+def common_name(asked: x509.CertificateSigningRequest) -> str:
+    """`""` where there is none; of several the last counts."""
+    names = asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return str(names[-1].value) if names else ""
+
+
 # The rules
 
 
-def _no_rule(_asked: x509.CertificateSigningRequest, _usages: frozenset[str]) -> str:
+def _no_rule(_asked: x509.CertificateSigningRequest, _usages: Sequence[str]) -> str:
     return ""
 
 
-def _client_rule(_asked: x509.CertificateSigningRequest, usages: frozenset[str]) -> str:
-    allowed = {"digital signature", "key encipherment", "client auth"}
-    return "" if "client auth" in usages and usages <= allowed else _wrong_usages("client auth")
+def _client_rule(_asked: x509.CertificateSigningRequest, usages: Sequence[str]) -> str:
+    allowed = ("digital signature", "key encipherment", "client auth")
+    unknown = next((usage for usage in usages if usage not in allowed), "")
+    if unknown:
+        return f"invalid usage for client certificate: {unknown}"
+    return "" if "client auth" in usages else "missing required usage for client certificate: client auth"
 
 
-def _kubelet_client_rule(asked: x509.CertificateSigningRequest, usages: frozenset[str]) -> str:
-    return _node_subject(asked) or _no_names(asked) or _node_usages("client auth", usages)
+def kubelet_client_rule(asked: x509.CertificateSigningRequest, usages: Sequence[str]) -> str:
+    return _node_group(asked) or _no_names(asked) or _node_name(asked) or _node_usages("client auth", usages)
 
 
-def _kubelet_serving_rule(asked: x509.CertificateSigningRequest, usages: frozenset[str]) -> str:
-    return _node_subject(asked) or _host_names(asked) or _node_usages("server auth", usages)
+def _kubelet_serving_rule(asked: x509.CertificateSigningRequest, usages: Sequence[str]) -> str:
+    return _node_group(asked) or _host_names(asked) or _node_usages("server auth", usages) or _node_name(asked)
 
 
-def _node_subject(asked: x509.CertificateSigningRequest) -> str:
-    if organizations(asked) != [NODES]:
-        return f"subject organization is not {NODES}"
-    common = asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    if not common or not str(common[0].value).startswith(NODE_PREFIX):
-        return f"subject common name does not begin with {NODE_PREFIX}"
-    return ""
+def _node_group(asked: x509.CertificateSigningRequest) -> str:
+    return "" if organizations(asked) == [NODES] else f"subject organization is not {NODES}"
+
+
+def _node_name(asked: x509.CertificateSigningRequest) -> str:
+    wrong = f"subject common name does not begin with {NODE_PREFIX}"
+    return "" if common_name(asked).startswith(NODE_PREFIX) else wrong
 
 
 _NAME_KINDS: tuple[tuple[type[x509.GeneralName], str], ...] = (
@@ -183,9 +204,7 @@ def _host_names(asked: x509.CertificateSigningRequest) -> str:
     return next((f"{kind} subjectAltNames are not allowed" for kind in ("Email", "URI") if kind in present), "")
 
 
-def _node_usages(purpose: str, usages: frozenset[str]) -> str:
-    return "" if set(usages) - {"key encipherment"} == {"digital signature", purpose} else _wrong_usages(purpose)
-
-
-def _wrong_usages(purpose: str) -> str:
-    return f"usages did not match [{purpose} digital signature key encipherment]"
+def _node_usages(purpose: str, usages: Sequence[str]) -> str:
+    if {*usages} - {"key encipherment"} == {"digital signature", purpose}:
+        return ""
+    return f"usages did not match [{' '.join(sorted(('digital signature', 'key encipherment', purpose)))}]"

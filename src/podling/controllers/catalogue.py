@@ -9,6 +9,8 @@ from podling.clock import Clock, SystemClock
 from podling.controllers import (
     clusterroleaggregation,
     cronjob,
+    csrapproving,
+    csrcleaner,
     csrsigning,
     daemonset,
     disruption,
@@ -53,13 +55,14 @@ def all_controllers(
     usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
+    approve: csrapproving.Approve | None = None,
     node_grace: float = NODE_GRACE,
     disk: Disk | None = None,
 ) -> list[Controller]:
     """`root_ca` is the cluster's certificate authority in PEM; `metrics` what horizontal autoscalers ask,
     `usage` what vertical ones do.
 
-    Without `sign_token` token secrets stay empty, without `signers` certificate requests wait for others,
+    Without `sign_token` token secrets stay empty, without `signers` and `approve` certificate requests wait for others,
     without `disk` volumes are made by others only.
     """
     optional: list[Controller] = []
@@ -67,6 +70,8 @@ def all_controllers(
         optional.append(tokens.controller(sign_token, root_ca))
     if signers:
         optional.append(csrsigning.controller(signers))
+    if approve is not None:
+        optional.append(csrapproving.controller(approve))
     if disk is not None:
         optional.extend(provisioner.controllers(disk))
         optional.append(making.controller(disk, provisioner.NAME))
@@ -98,6 +103,7 @@ def all_controllers(
         pvcprotection.claim_protection(),
         pvcprotection.volume_protection(),
         clusterroleaggregation.controller(),
+        csrcleaner.controller(),
         endpointslice.controller(),
         endpoints.controller(),
         endpointslicemirroring.controller(),
@@ -121,6 +127,7 @@ def start(
     usage: Measure | None = None,
     sign_token: tokens.Sign | None = None,
     signers: Mapping[str, csrsigning.Signer] | None = None,
+    approve: csrapproving.Approve | None = None,
     node_grace: float = NODE_GRACE,
     disk: Disk | None = None,
     clock: Clock | None = None,
@@ -138,6 +145,7 @@ def start(
             usage=usage,
             sign_token=sign_token,
             signers=signers,
+            approve=approve,
             disk=disk,
             node_grace=node_grace,
         ),

@@ -60,7 +60,19 @@ def prepare(write: Write) -> None:
         if not status["conditions"]:
             del status["conditions"]
         write.new["status"] = status
+    else:
+        for kind in ("Approved", "Denied"):
+            _keep(kind, entries(status, "conditions"), entries(before, "conditions"))
     _stamp(entries(status, "conditions"), entries(before, "conditions"), write.now)
+
+
+def _keep(kind: str, conditions: list[Object], before: list[Object]) -> None:
+    """An answer that was given stays as it was, unless it is added or taken away: that is refused."""
+    held = [c for c in before if text(c, "type") == kind]
+    places = [i for i, c in enumerate(conditions) if text(c, "type") == kind]
+    if len(held) == len(places):
+        for place, condition in zip(places, held, strict=True):
+            conditions[place] = {**condition}
 
 
 def _stamp(conditions: list[Object], before: list[Object], now: datetime) -> None:
@@ -174,22 +186,26 @@ def _conditions(conditions: list[Object], held: list[Object]) -> list[FieldError
 
 
 def _certificate(encoded: str) -> list[FieldError]:
-    if not encoded:
-        return []
+    detail = _certificate_problem(encoded) if encoded else ""
+    return [invalid_value("status.certificate", "<certificate data>", detail)] if detail else []
+
+
+def _certificate_problem(encoded: str) -> str:
+    """What is wrong with the first bad block; what is no block at all is passed over."""
     try:
         found = [*pem.blocks(base64.b64decode(encoded))]
     except ValueError:
         found = []
-    other = next((block.kind for block in found if block.kind != "CERTIFICATE"), None)
-    if other is not None:
-        detail = f"only CERTIFICATE PEM blocks are allowed, found {quoted(other)}"
-    elif not found:
-        detail = "must contain at least one CERTIFICATE PEM block"
-    elif any(b":" in block.body for block in found):
-        detail = "no PEM block headers are permitted"
-    else:
-        return []
-    return [invalid_value("status.certificate", "<certificate data>", detail)]
+    for block in found:
+        if block.kind != "CERTIFICATE":
+            return f"only CERTIFICATE PEM blocks are allowed, found {quoted(block.kind)}"
+        if b":" in block.body:
+            return "no PEM block headers are permitted"
+        try:
+            x509.load_der_x509_certificate(base64.b64decode(block.body))
+        except ValueError:
+            return "x509: malformed certificate"
+    return "" if found else "must contain at least one CERTIFICATE PEM block"
 
 
 def _kept_conditions(after: Object, before: Object, *, approving: bool) -> list[FieldError]:
@@ -208,11 +224,8 @@ def _kept_conditions(after: Object, before: Object, *, approving: bool) -> list[
     if approving:
         return errors
     for kind in ("Approved", "Denied"):
-        more = len(of(given, kind)) - len(of(held, kind))
-        if more > 0:
+        if len(of(given, kind)) > len(of(held, kind)):
             errors.append(forbidden_field(path, f'updates may not add a condition of type "{kind}"'))
-        elif more == 0 and of(given, kind) != of(held, kind):
-            errors.append(forbidden_field(path, f'updates may not modify a condition of type "{kind}"'))
     return errors
 
 
