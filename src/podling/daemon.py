@@ -35,10 +35,12 @@ from podling.api.resources import Reader, User
 from podling.api.schema import Schemas
 from podling.api.server import ApiServer
 from podling.auth import bootstrap as policy
-from podling.auth import nodes, pki, reviews, signer
+from podling.auth import nodes, pki, reconciliation, reviews, signer
+from podling.auth.approver import KubeletApproval
 from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
-from podling.auth.identities import MASTERS, PREFIX
+from podling.auth.identities import MASTERS, NODE_PREFIX, PREFIX, component
+from podling.auth.lastuse import LastUse
 from podling.auth.nodes import NodeAuthorizer
 from podling.auth.rbac import RESOURCES, Rbac
 from podling.auth.tokens import ServiceAccountTokens
@@ -85,6 +87,8 @@ default is ten times as long."""
 HEARTBEATS_IN_GRACE = 5
 """As in Kubernetes: 50 s and 10 s."""
 ADMINISTRATOR = "kubernetes-admin"
+SUPERUSERS = (ADMINISTRATOR, bootstrap.USER)
+SCHEDULER = "system:kube-scheduler"
 COLLECT = (10_000, 20, 20)
 """Objects come and go by the thousand and hold no cycles: Python's own (700, 10, 10) takes a tenth of all CPU time."""
 
@@ -150,10 +154,10 @@ class ControlPlane:
         rbac = Rbac(reader)
         authorize = NodeAuthorizer(reader, policy.rules_of(nodes.ROLE), rbac)
         self.tokens = tokens = ServiceAccountTokens.from_pem(
-            self.pki.service_account_key, reader, time.time, self.clock.seconds
+            self.pki.service_account_key, reader, time.time, self.clock.seconds, lambda secret: last_use(secret)
         )
         admission = plugins.builtin(random.Random(), authorize)
-        admission.validating = [*admission.validating, EscalationCheck(rbac)]
+        admission.validating = [EscalationCheck(rbac), *admission.validating]
         server = ApiServer(
             store=store,
             resources=kinds.builtin(),
@@ -171,6 +175,7 @@ class ControlPlane:
         server.add_creator("pods", "binding", binder)
         server.add_creator("bindings", "", binder)
         apiserver = LocalClient(server.registry, User(bootstrap.USER, (MASTERS,)), "kube-apiserver")
+        last_use = LastUse(apiserver, self.clock.now)
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.mutating = [VpaAdmission(apiserver), *admission.mutating]
         admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
@@ -190,14 +195,18 @@ class ControlPlane:
         return Pipeline(self.usage, own, self.extensions.aggregation, find)
 
     def client(self, user: str, manager: str = "") -> Client:
-        """A client that writes as `user`; such users may do everything, as in-process parts of a real one do."""
-        return LocalClient(self.server.registry, User(user, (MASTERS,)), manager or user.rpartition(":")[2])
+        """A client that writes as `user`. Nobody asks whether it may, but admission sees who it is."""
+        who = User(user, (MASTERS,)) if user in SUPERUSERS else component(user)
+        return LocalClient(self.server.registry, who, manager or user.rpartition(":")[2])
 
     def controller_client(self, user: str) -> Client:
         return self.client(user, "kube-controller-manager" if user.startswith(PREFIX) else "")
 
-    def recorder(self, component: str, host: str = "") -> EventRecorder:
-        recorder = Recorder(self.client(component), component, host=host, clock=self.clock.now)
+    def recorder(self, source: str, user: str = "", host: str = "") -> EventRecorder:
+        """By default of a controller, whose service account is called as it is."""
+        user = user or f"{PREFIX}kube-system:{source}"
+        client = self.client(user, source) if host else self.controller_client(user)
+        recorder = Recorder(client, source, host=host, clock=self.clock.now)
         self.recorders.append(recorder)
         return recorder
 
@@ -212,8 +221,8 @@ class ControlPlane:
             proxy_ca=self.pki.proxy_ca_cert.read_text(),
         )
         client = self.client(bootstrap.USER, "kube-apiserver")
-        await bootstrap.ensure(client, api)
-        await asyncio.gather(*(bootstrap.create_missing(client, resource, obj) for resource, obj in policy.objects()))
+        await bootstrap.ensure(client, api, self.clock.now())
+        await reconciliation.ensure(client, policy.objects())
         if self.has_addons:
             await _install_addons(client)
             await metrics.publish(client, self.clock.now())
@@ -299,7 +308,7 @@ async def _machine(plane: ControlPlane) -> AsyncGenerator[None]:
         layout=layout,
         addresses=addresses,
         clients=lambda user: plane.client(user, "kubelet"),
-        recorders=lambda node: plane.recorder("kubelet", node),
+        recorders=lambda node: plane.recorder("kubelet", f"{NODE_PREFIX}{node}", node),
         services=services,
         sandbox=sandbox,
         images=NodeImages(open_images(layout.images, connect=_host_dialer(helper))),
@@ -349,8 +358,8 @@ def _host_dialer(helper: HostHelper) -> Callable[[str, int, float], socket.socke
 async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
     """Controllers and scheduler."""
     scheduler = Scheduler(
-        plane.client("system:kube-scheduler", "kube-scheduler"),
-        plane.recorder("default-scheduler"),
+        plane.client(SCHEDULER, "kube-scheduler"),
+        plane.recorder("default-scheduler", SCHEDULER),
         plane.clock,
         plane.decisions,
     )
@@ -363,6 +372,7 @@ async def _minds(plane: ControlPlane) -> AsyncGenerator[None]:
         usage=plane.pipeline,
         sign_token=plane.sign_token,
         signers=signer.signers(pki.Authority.load(plane.pki.ca_cert, plane.pki.ca_key)),
+        approve=KubeletApproval(plane.server.authorize),
         node_grace=plane.node_grace,
         disk=disk,
         clock=plane.clock,

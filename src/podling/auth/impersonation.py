@@ -7,7 +7,7 @@ is not granted the older, unlimited verb `impersonate` still counts; a refusal s
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -19,12 +19,15 @@ from podling.api.resources import User
 from podling.auth.identities import (
     ANONYMOUS,
     AUTHENTICATED,
+    MASTERS,
     NODE_PREFIX,
     NODES,
     UNAUTHENTICATED,
     service_account_of,
     service_account_user,
 )
+from podling.auth.rbac import joined
+from podling.kinds.validation import fields, names
 
 PREFIX = b"impersonate-"
 EXTRA_PREFIX = b"impersonate-extra-"
@@ -65,7 +68,7 @@ def _wanted(headers: Mapping[bytes, bytes]) -> Wanted | None:
     }
     found = Wanted(
         headers.get(b"impersonate-user", b"").decode("latin-1"),
-        _values(headers.get(b"impersonate-group", b"")),
+        _values(headers.get(b"impersonate-group")),
         headers.get(b"impersonate-uid", b"").decode("latin-1"),
         extra or None,
     )
@@ -76,9 +79,9 @@ def _wanted(headers: Mapping[bytes, bytes]) -> Wanted | None:
     raise bad_request(f"requested {_in_go(found)} without impersonating a user name")
 
 
-def _values(joined: bytes) -> tuple[str, ...]:
+def _values(joined: bytes | None) -> tuple[str, ...]:
     """Repeated headers come joined by a comma and a blank; a value may hold commas itself."""
-    return tuple(value for part in joined.decode("latin-1").split(", ") if (value := part.strip()))
+    return () if joined is None else tuple(part.strip() for part in joined.decode("latin-1").split(", "))
 
 
 def _in_go(user: Wanted) -> str:
@@ -101,31 +104,55 @@ def _strings(texts: tuple[str, ...]) -> str:
 
 def impersonated(sender: User, target: Wanted, request: Attributes, authorize: Authorize) -> User:
     """The user that the request counts as. Raises 403 where the sender may not speak for them."""
+    asker = _Asker(sender, authorize)
     refusal: ApiError | None = None
     for mode in _modes(sender, target):
-        refused = _refusal(sender, _constrained(mode, target, request), authorize)
-        if refused is None:
+        try:
+            _check_constrained(asker, mode, target, request)
+        except ApiError as refused:
+            refusal = refusal or refused
+        else:
             return _assumed(target, as_node=mode.endswith("-node"))
-        refusal = refusal or refused
-    refused = _refusal(sender, _unlimited(target), authorize)
-    if refused is None:
-        return _assumed(target)
-    raise refusal or refused
+    try:
+        _check_unlimited(asker, target)
+    except ApiError as refused:
+        raise refusal or refused from None
+    return _assumed(target)
 
 
-def _refusal(sender: User, needed: Iterator[Attributes], authorize: Authorize) -> ApiError | None:
-    for attributes in needed:
-        decision = authorize(sender, attributes)
+@dataclass(frozen=True, slots=True)
+class _Asker:
+    """Asks whether the sender may do one thing."""
+
+    sender: User
+    authorize: Authorize
+
+    def require(self, attributes: Attributes) -> None:
+        """Raises 403 where the sender may not."""
+        decision = self.authorize(self.sender, attributes)
         if not decision.allowed:
-            return forbidden_request(sender, attributes, decision.reason)
-    return None
+            raise forbidden_request(self.sender, attributes, decision.reason)
+
+    def require_any(self, attributes: Iterable[Attributes], all_of_them: Attributes) -> None:
+        """Many of a kind are asked about at once, before each on its own (`all_of_them` names `*`)."""
+        each = list(attributes)
+        if len(each) >= _MANY and self.authorize(self.sender, all_of_them).allowed:
+            return
+        for one in each:
+            self.require(one)
+
+    def refuse(self, attributes: Attributes, why: str) -> ApiError:
+        return forbidden_request(self.sender, attributes, why)
+
+
+_MANY = 4
 
 
 def _modes(sender: User, target: Wanted) -> Iterator[str]:
     """The kinds of constrained impersonation that may be used for the target, the most special one first."""
-    if target.name.startswith(NODE_PREFIX):
+    if node := _node_name(target.name):
         if target.only_named:
-            if service_account_of(sender.name) and _node_of(sender) == target.name.removeprefix(NODE_PREFIX):
+            if service_account_of(sender.name) and _node_of(sender) == node:
                 yield "associated-node"
             yield "arbitrary-node"
     elif service_account_of(target.name):
@@ -135,44 +162,78 @@ def _modes(sender: User, target: Wanted) -> Iterator[str]:
         yield "user-info"
 
 
+def _node_name(user: str) -> str:
+    """`""` where it is no node's."""
+    name = user.removeprefix(NODE_PREFIX)
+    return name if name != user and not names.dns1123_subdomain(name) else ""
+
+
 def _node_of(user: User) -> str:
-    return next(iter(user.extra.get(NODE_NAME, ())), "")
+    values = user.extra.get(NODE_NAME, ())
+    return values[0] if len(values) == 1 else ""
 
 
-def _constrained(mode: str, target: Wanted, request: Attributes) -> Iterator[Attributes]:
-    yield request._replace(verb=f"impersonate-on:{mode}:{request.verb}")
+def _check_constrained(asker: _Asker, mode: str, target: Wanted, request: Attributes) -> None:
+    asker.require(request._replace(verb=f"impersonate-on:{mode}:{request.verb}"))
     verb = f"impersonate:{mode}"
     match mode:
         case "associated-node":
-            yield _identity(verb, "nodes", "*")
+            asker.require(_identity(verb, "nodes", "*"))
         case "arbitrary-node":
-            yield _identity(verb, "nodes", target.name.removeprefix(NODE_PREFIX))
+            asker.require(_identity(verb, "nodes", _node_name(target.name)))
         case "serviceaccount":
             namespace, name = service_account_of(target.name) or ("", "")
-            yield _identity(verb, "serviceaccounts", name, namespace=namespace)
+            asker.require(_identity(verb, "serviceaccounts", name, namespace=namespace))
         case _:
-            yield _identity(verb, "users", target.name)
-            yield from _attached(verb, target, GROUP)
+            asker.require(_identity(verb, "users", target.name))
+            if target.uid:
+                asker.require(_identity(verb, "uids", target.uid))
+            _check_groups(asker, verb, target.groups)
+            _check_extra(asker, verb, target.extra or {})
 
 
-def _unlimited(target: Wanted) -> Iterator[Attributes]:
-    account = service_account_of(target.name)
+def _check_groups(asker: _Asker, verb: str, groups: tuple[str, ...]) -> None:
+    asked = _identity(verb, "groups", "")
+    if "" in groups:
+        raise asker.refuse(asked, "impersonating the empty string group is not allowed")
+    if MASTERS in groups:
+        raise asker.refuse(asked._replace(name=MASTERS), f"impersonating the {MASTERS} group is not allowed")
+    asker.require_any((asked._replace(name=group) for group in groups), asked._replace(name="*"))
+
+
+def _check_extra(asker: _Asker, verb: str, extra: Extra) -> None:
+    asked = _identity(verb, "userextras", "")
+    for key, values in extra.items():
+        if problem := _problem_of_extra(key, values):
+            raise asker.refuse(asked, f"impersonating {problem}")
+    each = _each_extra(verb, extra)
+    asker.require_any(each, asked._replace(subresource="*", name="*"))
+
+
+def _problem_of_extra(key: str, values: tuple[str, ...]) -> str:
+    if not key:
+        return "the empty string key in extra is not allowed"
+    if wrong := joined(map(str, fields.domain_prefixed_path("extra.key", key))):
+        return f"an invalid key in extra is not allowed: {wrong}"
+    return "the empty string value in extra is not allowed" if "" in values else ""
+
+
+def _check_unlimited(asker: _Asker, target: Wanted) -> None:
+    verb, account = "impersonate", service_account_of(target.name)
     if account is not None:
-        yield Attributes("impersonate", version="v1", resource="serviceaccounts", namespace=account[0], name=account[1])
+        asker.require(Attributes(verb, version="v1", resource="serviceaccounts", namespace=account[0], name=account[1]))
     else:
-        yield Attributes("impersonate", version="v1", resource="users", name=target.name)
-    yield from _attached("impersonate", target, "")
-
-
-def _attached(verb: str, target: Wanted, group: str) -> Iterator[Attributes]:
-    """What else belongs to an identity; `group` is the API group in which `groups` are asked for."""
-    for name in target.groups:
-        yield Attributes(verb, "", group, "v1", "groups", name=name)
-    for key, values in (target.extra or {}).items():
-        for value in values:
-            yield _identity(verb, "userextras", value, subresource=key)
+        asker.require(Attributes(verb, version="v1", resource="users", name=target.name))
     if target.uid:
-        yield _identity(verb, "uids", target.uid)
+        asker.require(_identity(verb, "uids", target.uid))
+    for group in target.groups:
+        asker.require(Attributes(verb, version="v1", resource="groups", name=group))
+    for attributes in _each_extra(verb, target.extra or {}):
+        asker.require(attributes)
+
+
+def _each_extra(verb: str, extra: Extra) -> Iterator[Attributes]:
+    return (_identity(verb, "userextras", value, subresource=key) for key, values in extra.items() for value in values)
 
 
 def _identity(verb: str, resource: str, name: str, *, namespace: str = "", subresource: str = "") -> Attributes:
@@ -185,5 +246,8 @@ def _assumed(target: Wanted, *, as_node: bool = False) -> User:
     if account is not None and not target.groups:
         return service_account_user(*account, target.uid, extra)
     groups = (*target.groups, *((NODES,) if as_node else ()))
-    everybody = UNAUTHENTICATED if target.name == ANONYMOUS.name else AUTHENTICATED
+    if target.name == ANONYMOUS.name:
+        everybody = UNAUTHENTICATED
+    else:
+        everybody = UNAUTHENTICATED if UNAUTHENTICATED in groups else AUTHENTICATED
     return User(target.name, groups if everybody in groups else (*groups, everybody), target.uid, extra)

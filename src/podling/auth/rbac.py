@@ -14,7 +14,7 @@ from typing import Any
 
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import Reader, User
-from podling.auth.identities import MASTERS, PREFIX, service_account_of
+from podling.auth.identities import MASTERS, PREFIX
 from podling.store.types import Change, ChangeType, Object
 
 GROUP = "rbac.authorization.k8s.io"
@@ -43,10 +43,10 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """All that a user may do in a namespace, and the roles that bindings name in vain."""
+    """All that a user may do in a namespace, and the roles (as `roleRef`) that bindings name in vain."""
 
     grants: Sequence[Grant]
-    problems: Sequence[str]
+    missing: Sequence[Mapping[str, str]]
     decisions: dict[Attributes, Decision] = field(default_factory=dict[Attributes, Decision], compare=False)
     """Those of the last while, with which most requests are decided."""
 
@@ -64,13 +64,18 @@ class Granted:
         for grant in self.grants:
             if allows(grant.rule, attributes):
                 return Decision(True, grant.reason)
-        return Decision(False, f"RBAC: {self.problem}" if self.problems else "")
+        return Decision(False, f"RBAC: {self.problem}" if self.missing else "")
 
     @property
     def problem(self) -> str:
-        """The problems in one sentence, as Go joins errors; `""` if there are none."""
-        several = list(dict.fromkeys(self.problems))
-        return f"[{', '.join(several)}]" if len(several) > 1 else "".join(several)
+        """What is missing in one sentence; `""` if nothing is."""
+        return joined(f'{role["kind"].lower()}.{GROUP} "{role["name"]}" not found' for role in self.missing)
+
+
+def joined(errors: Iterable[str]) -> str:
+    """As Go shows several errors: each once."""
+    several = list(dict.fromkeys(errors))
+    return f"[{', '.join(several)}]" if len(several) > 1 else "".join(several)
 
 
 class Bindings:
@@ -92,9 +97,12 @@ class Bindings:
             if not names:
                 self._names.pop(place, None)
 
-    def find(self, namespace: str, subject: Subject) -> Sequence[Object]:
-        """In the order of their names."""
-        return [binding for _, binding in sorted(self._names.get((namespace, subject), {}).items())]
+    def find(self, namespace: str, subjects: Iterable[Subject]) -> Sequence[Object]:
+        """Those of any of the subjects, each once, in the order of their names."""
+        found: dict[str, Object] = {}
+        for subject in subjects:
+            found |= self._names.get((namespace, subject), {})
+        return [binding for _, binding in sorted(found.items())]
 
 
 class Rbac:
@@ -119,6 +127,8 @@ class Rbac:
     def __call__(self, user: User, attributes: Attributes) -> Decision:
         if MASTERS in user.groups:
             return Decision(True)
+        if attributes.fields:  # no rule speaks of them
+            attributes = attributes._replace(fields=())
         return self.granted(user, attributes.namespace).decide(attributes)
 
     def granted(self, user: User, namespace: str) -> Granted:
@@ -140,16 +150,15 @@ class Rbac:
             bindings = self._bindings = Bindings(b for resource in BINDINGS for b in self._reader.list(resource))
         subjects: list[Subject] = [("User", user.name), *(("Group", group) for group in user.groups)]
         grants: list[Grant] = []
-        problems: list[str] = []
+        missing: list[Mapping[str, str]] = []
         for place in ("", namespace) if namespace else ("",):
-            for subject in subjects:
-                for binding in bindings.find(place, subject):
-                    rules = self.role_rules(binding["roleRef"], place)
-                    reason = _reason(binding, place, subject)
-                    if rules is None:
-                        problems.append(_missing(binding["roleRef"]))
-                    grants += [Grant(rule, reason) for rule in rules or ()]
-        return Granted(grants, problems)
+            for binding in bindings.find(place, subjects):
+                rules = self.role_rules(binding["roleRef"], place)
+                reason = _reason(binding, place, subjects)
+                if rules is None:
+                    missing.append(binding["roleRef"])
+                grants += [Grant(rule, reason) for rule in rules or ()]
+        return Granted(grants, missing)
 
     def role_rules(self, reference: Mapping[str, str], namespace: str) -> Sequence[Rule] | None:
         """The rules of the role that `reference` (a roleRef) names; `None` if it is not there."""
@@ -177,21 +186,17 @@ def _subject(subject: Mapping[str, str], namespace: str) -> Subject:
     return (subject["kind"], subject["name"])
 
 
-def _reason(binding: Object, namespace: str, subject: Subject) -> str:
+def _reason(binding: Object, namespace: str, subjects: Sequence[Subject]) -> str:
     name, reference = binding["metadata"]["name"], binding["roleRef"]
     where = f'RoleBinding "{name}/{namespace}"' if namespace else f'ClusterRoleBinding "{name}"'
-    return f'RBAC: allowed by {where} of {reference["kind"]} "{reference["name"]}" to {_words(subject)}'
+    first = next(subject for subject in binding["subjects"] if _subject(subject, namespace) in subjects)
+    return f'RBAC: allowed by {where} of {reference["kind"]} "{reference["name"]}" to {_words(first, namespace)}'
 
 
-def _missing(reference: Mapping[str, str]) -> str:
-    return f'{reference["kind"].lower()}.{GROUP} "{reference["name"]}" not found'
-
-
-def _words(subject: Subject) -> str:
-    kind, name = subject
-    account = service_account_of(name)
-    if kind == "User" and account is not None:
-        return f'ServiceAccount "{account[1]}/{account[0]}"'
+def _words(subject: Mapping[str, str], namespace: str) -> str:
+    kind, name = subject["kind"], subject["name"]
+    if kind == "ServiceAccount":
+        name = f"{name}/{subject.get('namespace') or namespace}"
     return f'{kind} "{name}"'
 
 
@@ -224,7 +229,7 @@ def covers_resource(patterns: Sequence[str], resource: str, subresource: str) ->
 
 def _covers_path(pattern: str, path: str) -> bool:
     if pattern.endswith("*"):
-        return path.startswith(pattern[:-1])
+        return path.startswith(pattern.rstrip("*"))
     return pattern == path
 
 

@@ -14,13 +14,16 @@ import orjson
 
 from podling.api import meta
 from podling.api.creators import Creator
-from podling.api.errors import ApiError, FieldError, bad_request, invalid, invalid_value, not_found, required
+from podling.api.errors import ApiError, FieldError, bad_request, conflict, invalid, invalid_value, not_found, required
+from podling.api.gotext import quoted
 from podling.api.http import Request
 from podling.api.lifecycle import place_in_namespace
 from podling.api.requests import Attributes, Authorize, Call
 from podling.api.resources import Reader, Resource, User
+from podling.api.selectors import FieldTerm, parse_field_selector, parse_label_selector
 from podling.api.server import ApiServer, Exchange
-from podling.auth.rbac import Rbac, Rule
+from podling.auth.identities import node_of
+from podling.auth.rbac import Rbac, Rule, joined
 from podling.auth.tokens import AUDIENCE, ISSUER, Binding, ForeignToken, InvalidToken, ServiceAccountTokens
 from podling.kinds.validation import fields
 from podling.store.types import Object
@@ -96,6 +99,8 @@ class Reviews:
         status: Object = {"allowed": decision.allowed}
         if decision.reason:
             status["reason"] = decision.reason
+        if ignored := _ignored(meta.part(spec, "resourceAttributes")):
+            status["evaluationError"] = ignored
         self._respond(exchange, review, status)
 
     def self_subject_rules(self, exchange: Exchange) -> None:
@@ -110,8 +115,12 @@ class Reviews:
             "nonResourceRules": [_ordered(r) for r in rules if r.get("nonResourceURLs")],
             "incomplete": False,
         }
-        if granted.problem:
-            status["evaluationError"] = granted.problem
+        problems = [granted.problem] if granted.problem else []
+        if node_of(exchange.user) is not None:
+            status["incomplete"] = True
+            problems.insert(0, "node authorizer does not support user rule resolution")
+        if problems:
+            status["evaluationError"] = joined(problems)
         self._respond(exchange, review, status)
 
     def self_subject(self, exchange: Exchange) -> None:
@@ -130,7 +139,7 @@ class Reviews:
     def _token_status(self, spec: Object) -> Object:
         asked: Sequence[str] = spec.get("audiences") or ()
         try:
-            user, audiences = self._tokens.authenticate(spec["token"], asked or (AUDIENCE,))
+            user, audiences, _ = self._tokens.authenticate(spec["token"], asked or (AUDIENCE,))
         except ForeignToken as error:
             return {"user": {}, "error": str(error)}
         except InvalidToken as error:
@@ -206,7 +215,7 @@ def _label_requirement(path: str, requirement: Object) -> list[FieldError]:
 
 
 def _metadata_problems(metadata: Object, *, local: bool) -> Iterable[FieldError]:
-    if metadata.keys() - {"namespace", "managedFields"}:
+    if {key for key, value in metadata.items() if value} - {"namespace", "managedFields"}:
         yield invalid_value("metadata", metadata, f"must be empty{' except for namespace' if local else ''}")
 
 
@@ -227,8 +236,48 @@ def attributes_of(spec: Object) -> Attributes:
     if path is not None:
         return Attributes(path.get("verb", ""), path=path.get("path", ""))
     asked = meta.part(spec, "resourceAttributes")
-    fields = ("group", "version", "resource", "subresource", "namespace", "name")
-    return Attributes(asked.get("verb", ""), "", *(asked.get(f, "") for f in fields))
+    named = ("group", "version", "resource", "subresource", "namespace", "name")
+    terms, _ = _field_terms(meta.part(asked, "fieldSelector"))
+    return Attributes(asked.get("verb", ""), "", *(asked.get(f, "") for f in named), fields=tuple(terms))
+
+
+def _field_terms(selector: Object) -> tuple[list[FieldTerm], bool]:
+    """What of the selector can be used, and whether that is all of it: with less, more is asked for."""
+    if raw := selector.get("rawSelector"):
+        try:
+            return list(parse_field_selector(raw)), True
+        except ApiError:
+            return [], False
+    requirements = meta.items(selector, "requirements")
+    usable = [r for r in requirements if r.get("operator") in ("In", "NotIn") and len(r.get("values") or ()) == 1]
+    terms = [FieldTerm(r["key"], r["values"][0], r["operator"] == "In") for r in usable]
+    return terms, len(terms) == len(requirements)
+
+
+def _label_terms(selector: Object) -> tuple[list[Object], bool]:
+    """As `_field_terms`; nobody here decides by labels."""
+    if raw := selector.get("rawSelector"):
+        try:
+            parse_label_selector(raw)
+        except ApiError:
+            return [], False
+        return [], True
+    requirements = meta.items(selector, "requirements")
+    usable = [r for r in requirements if r.get("operator") in ("In", "NotIn", "Exists", "DoesNotExist")]
+    return usable, len(usable) == len(requirements)
+
+
+def _ignored(asked: Object) -> str:
+    """Which selectors could not be used, or not wholly; `""` if all were."""
+    at = "spec.resourceAttributes"
+    found = (
+        (f"{at}.fieldSelector", *_field_terms(meta.part(asked, "fieldSelector"))),
+        (f"{at}.labelSelector", *_label_terms(meta.part(asked, "labelSelector"))),
+    )
+    partly = (
+        f"{path}{' partially' if terms else ''} ignored due to parse error" for path, terms, whole in found if not whole
+    )
+    return "; ".join(partly)
 
 
 def user_info(user: User) -> Object:
@@ -270,6 +319,10 @@ def token_creator(server: ApiServer, tokens: ServiceAccountTokens) -> Creator:
         account = reader.get("serviceaccounts", namespace, name)
         if account is None:
             raise not_found("serviceaccounts", "", name)
+        uid = meta.uid(account)
+        if metadata.get("uid", uid) != uid:
+            why = f"the UID in the token request ({metadata['uid']}) does not match the UID of the service account"
+            raise conflict("TokenRequest", AUTHENTICATION, name, f"{why} ({uid})")
         spec = {**meta.spec(request)}
         spec["audiences"] = list(spec.get("audiences") or [AUDIENCE])
         seconds = spec.get("expirationSeconds")
@@ -279,17 +332,16 @@ def token_creator(server: ApiServer, tokens: ServiceAccountTokens) -> Creator:
         bindings = _bindings(reader, namespace, name, spec["boundObjectRef"]) if spec["boundObjectRef"] else []
         defaulted = {**request, "spec": {**meta.spec(request), "expirationSeconds": seconds}}
         tracked = server.registry.track(body, None, defaulted, call, "token")
-        issued = tokens.issue(
-            namespace, name, meta.uid(account), audiences=spec["audiences"], seconds=seconds, bindings=bindings
-        )
+        issued = tokens.issue(namespace, name, uid, audiences=spec["audiences"], seconds=seconds, bindings=bindings)
         ends = datetime.fromtimestamp(issued.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "kind": body.kind,
             "apiVersion": body.api_version,
             "metadata": {
+                **metadata,
                 "name": name,
                 "namespace": namespace,
-                "uid": meta.uid(account),
+                "uid": uid,
                 "creationTimestamp": server.registry.clock().strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "managedFields": meta.metadata(tracked).get("managedFields"),
             },
@@ -313,25 +365,24 @@ def _check_seconds(seconds: int) -> None:
 def _bindings(reader: Reader, namespace: str, account: str, reference: Object) -> list[Binding]:
     """What the token is bound to; of a pod that has its node, that too (KEP-4193)."""
     kind, name = reference.get("kind", ""), reference.get("name", "")
-    plural = BINDABLE.get(kind)
-    if plural is None or reference.get("apiVersion") not in ("v1", None, ""):
-        group, _, version = reference.get("apiVersion", "").rpartition("/")
+    group, _, version = reference.get("apiVersion", "").rpartition("/")
+    plural = BINDABLE.get(kind) if not group else None
+    if plural is None:
         raise bad_request(f"cannot bind token to object of type {group}/{version}, Kind={kind}")
     bound = reader.get(plural, "" if kind == "Node" else namespace, name)
     if bound is None:
         raise not_found(plural, "", name)
-    uid = meta.uid(bound)
-    wanted = reference.get("uid")
+    if kind == "Pod" and meta.spec(bound).get("serviceAccountName") != account:
+        why = (
+            f"cannot bind token for serviceaccount {quoted(account)} to pod running with different serviceaccount name."
+        )
+        raise bad_request(why)
+    uid, wanted = meta.uid(bound), reference.get("uid")
     if wanted and wanted != uid:
         why = f"the UID in the bound object reference ({wanted}) does not match the UID in record. "
-        why += "The object might have been deleted and then recreated"
-        raise ApiError(409, "Conflict", f'Operation cannot be fulfilled on {plural} "{name}": {why}')
+        raise conflict(kind, "", name, f"{why}The object might have been deleted and then recreated")
     bindings = [Binding(kind, name, uid)]
-    if kind == "Pod":
-        if meta.spec(bound).get("serviceAccountName") != account:
-            why = f'cannot bind token for serviceaccount "{account}" to pod running with different serviceaccount name.'
-            raise bad_request(why)
-        node = reader.get("nodes", "", meta.spec(bound).get("nodeName", ""))
-        if node is not None:
-            bindings.append(Binding("Node", meta.name(node), meta.uid(node)))
+    if kind == "Pod" and (node_name := meta.spec(bound).get("nodeName")):
+        node = reader.get("nodes", "", node_name)
+        bindings.append(Binding("Node", node_name, meta.uid(node) if node is not None else ""))
     return bindings

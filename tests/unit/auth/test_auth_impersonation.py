@@ -89,7 +89,7 @@ def test_the_constrained_verbs_are_needed_together() -> None:
 
 
 def test_groups_uid_and_extra_are_rights_of_their_own() -> None:
-    target = Wanted("bob", ("ops",), "7", {"scope": ("view",)})
+    target = Wanted("bob", ("ops",), "7", {"example.com/scope": ("view",)})
     rights = [
         ("impersonate", "users", "bob"),
         ("impersonate", "groups", "ops"),
@@ -123,3 +123,55 @@ def test_a_pod_may_be_allowed_to_speak_for_its_own_node_only() -> None:
 
 def test_the_anonymous_user_is_not_authenticated() -> None:
     assert speak(Wanted("system:anonymous"), ("impersonate", "users", "")).groups == ("system:unauthenticated",)
+
+
+ON = ("impersonate-on:user-info:list", "pods", "")
+BOB = ("impersonate:user-info", "users", "bob")
+FORBIDDEN = 'is forbidden: User "alice" cannot impersonate:user-info resource'
+
+
+@pytest.mark.parametrize(
+    ("target", "resource", "why"),
+    [
+        (Wanted("bob", ("",)), "groups", "impersonating the empty string group is not allowed"),
+        (Wanted("bob", ("system:masters",)), "groups", "impersonating the system:masters group is not allowed"),
+        (
+            Wanted("bob", extra={"scope": ("view",)}),
+            "userextras",
+            'impersonating an invalid key in extra is not allowed: extra.key: Invalid value: "scope": must be a '
+            'domain-prefixed path (such as "acme.io/foo")',
+        ),
+        (Wanted("bob", extra={"": ("x",)}), "userextras", "impersonating the empty string key in extra is not allowed"),
+        (
+            Wanted("bob", extra={"a.io/b": ("",)}),
+            "userextras",
+            "impersonating the empty string value in extra is not allowed",
+        ),
+    ],
+)
+def test_the_constrained_verbs_do_not_give_everything(target: Wanted, resource: str, why: str) -> None:
+    every = [("impersonate:user-info", word, "") for word in ("users", "groups", "userextras")]
+    message = refusal(target, ON, *every)
+    group = 'in API group "authentication.k8s.io" at the cluster scope'
+    assert message.startswith(f"{resource}.authentication.k8s.io ")
+    assert message.endswith(f'{FORBIDDEN} "{resource}" {group}: {why}')
+
+
+def test_many_groups_are_asked_about_at_once() -> None:
+    target = Wanted("bob", ("a", "b", "c", "d"))
+    assert speak(target, ON, BOB, ("impersonate:user-info", "groups", "*")).groups[:4] == target.groups
+    few = Wanted("bob", ("a", "b", "c"))
+    assert '"a" is forbidden' in refusal(few, ON, BOB, ("impersonate:user-info", "groups", "*"))
+
+
+def test_the_uid_is_asked_about_before_the_groups() -> None:
+    assert "uids" in refusal(Wanted("bob", ("ops",), "7"), ON, BOB)
+
+
+def test_who_is_said_to_be_unauthenticated_is_nothing_else() -> None:
+    target = Wanted("bob", ("system:unauthenticated",))
+    assert speak(target, ("impersonate", "users", ""), ("impersonate", "groups", "")).groups == target.groups
+
+
+def test_what_cannot_be_a_node_s_name_is_a_plain_user() -> None:
+    assert "impersonate-on:user-info:list" in refusal(Wanted("system:node:No_Node"))
