@@ -221,12 +221,17 @@ def forbidden_request(user: User, attributes: Attributes, reason: str) -> ApiErr
     """The 403 of a request that authorization refused."""
     why = _without_markup(f"User {quoted(user.name)} cannot {_wish(attributes)}") + (f": {reason}" if reason else "")
     if attributes.path:
-        return ApiError(403, "Forbidden", f"forbidden: {why}", {})
+        return ApiError(403, "Forbidden", f"forbidden: {why}", {}, headers=_NO_GUESSING)
     subject = f"{attributes.resource}.{attributes.group}" if attributes.group else attributes.resource
     if attributes.name:
         subject += f" {quoted(attributes.name)}"
     details = {"name": attributes.name, "group": attributes.group, "kind": attributes.resource}
-    return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", {k: v for k, v in details.items() if v})
+    shown = {k: v for k, v in details.items() if v}
+    return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", shown, headers=_NO_GUESSING)
+
+
+_NO_GUESSING = (("X-Content-Type-Options", "nosniff"),)
+"""Browsers shall take the answer for what it says it is."""
 
 
 def _wish(attributes: Attributes) -> str:

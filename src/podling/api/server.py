@@ -184,7 +184,7 @@ class ApiServer:
         self._authenticate = authenticate
         self.authorize = authorize
         self._version = version
-        self._server_address = server_address
+        self.address = server_address
         self._negotiator = Negotiator()
         self._answers = Answers(clock, self._negotiator)
         self._handlers = _Handlers()
@@ -237,7 +237,7 @@ class ApiServer:
         self.served.add(*resources)
 
     def _publish(self) -> None:
-        self._discovery = Discovery(self.served.all(), server_address=self._server_address)
+        self._discovery = Discovery(self.served.all(), server_address=self.address)
         self._openapi = OpenApi(self.served.all(), self.schemas)
 
     # Sockets

@@ -51,20 +51,21 @@ def serve(server: ApiServer, tokens: ServiceAccountTokens, rbac: Rbac, authorize
         server.handle(f"{plural}.{group}", "", handler, "create")
     server.add_creator("serviceaccounts", "token", token_creator(server, tokens))
     server.handle_path("/openid/v1/jwks", _document(lambda: tokens.public_keys(), "application/jwk-set+json"))
-    server.handle_path("/.well-known/openid-configuration", _document(_issuer, "application/json"))
+    server.handle_path("/.well-known/openid-configuration", _document(lambda: _issuer(server), "application/json"))
 
 
 def _document(content: Callable[[], Object], media_type: str) -> Callable[[Request, User], None]:
     def answer(request: Request, _user: User) -> None:
-        request.respond(200, orjson.dumps(content()), media_type)
+        request.respond(200, orjson.dumps(content()), media_type, (("Cache-Control", "public, max-age=3600"),))
 
     return answer
 
 
-def _issuer() -> Object:
+def _issuer(server: ApiServer) -> Object:
+    """The OpenID discovery document: the keys are where this server is reached."""
     return {
         "issuer": ISSUER,
-        "jwks_uri": f"{ISSUER}/openid/v1/jwks",
+        "jwks_uri": f"https://{server.address}/openid/v1/jwks",
         "response_types_supported": ["id_token"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["ES256"],

@@ -12,8 +12,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Authorize, Decision
 from podling.api.resources import User
+from podling.api.selectors import parse_field_selector
 from podling.cel.values import CelError, Opaque
 
 _PACKAGE: Final = "kubernetes.authorization"
@@ -45,7 +47,7 @@ def resource_check(authorize: Authorize, user: User, attributes: Attributes) -> 
     return Opaque(RESOURCE_CHECK, _Asked(authorize, user, attributes))
 
 
-def _with(type_: str, given: Opaque, **fields: str) -> Opaque:
+def _with(type_: str, given: Opaque, **fields: Any) -> Opaque:
     asked: _Asked = given.value
     return Opaque(type_, replace(asked, attributes=asked.attributes._replace(**fields)))
 
@@ -60,6 +62,14 @@ def _resource(given: Opaque, name: str) -> Opaque:
     if not name.strip():
         raise CelError("resource must not be empty")
     return _with(RESOURCE_CHECK, given, resource=name, version="*")
+
+
+def _selecting(given: Opaque, selector: str) -> Opaque:
+    """A selector that cannot be read restricts nothing: that asks for more."""
+    try:
+        return _with(RESOURCE_CHECK, given, fields=parse_field_selector(selector))
+    except ApiError:
+        return given
 
 
 def _check(given: Opaque, verb: str) -> Opaque:
@@ -99,8 +109,9 @@ def overloads(is_name: Callable[[str], bool], is_namespace: Callable[[str], bool
     yield f"{_GROUP_CHECK}.resource(string) {RESOURCE_CHECK}", _resource
     for name in ("subresource", "namespace", "name"):
         yield f"{RESOURCE_CHECK}.{name}(string) {RESOURCE_CHECK}", _refined(name)
-    for name in ("fieldSelector", "labelSelector"):  # what narrows a request never widens what RBAC allows
-        yield f"{RESOURCE_CHECK}.{name}(string) {RESOURCE_CHECK}", lambda given, _selector: given
+    yield f"{RESOURCE_CHECK}.fieldSelector(string) {RESOURCE_CHECK}", _selecting
+    # Nobody decides by labels
+    yield f"{RESOURCE_CHECK}.labelSelector(string) {RESOURCE_CHECK}", lambda given, _selector: given
     for checked in (_PATH_CHECK, RESOURCE_CHECK):
         yield f"{checked}.check(string) {_DECISION}", _check
     yield f"{_DECISION}.allowed() bool", _allowed

@@ -37,13 +37,13 @@ def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
 
 
 def aggregated(role: Object, roles: Iterable[Object]) -> list[Object]:
-    """The rules of the matching roles, in the order of their names, each once."""
-    selectors = meta.items(role, "aggregationRule", "clusterRoleSelectors")
+    """The rules of the roles that match one selector after the other, in the order of their names, each once."""
+    others = sorted((other for other in roles if meta.name(other) != meta.name(role)), key=meta.name)
     rules: list[Object] = []
-    for other in sorted(roles, key=meta.name):
-        matches = any(meta.matches_selector(s, meta.labels(other)) for s in selectors)
-        if matches and meta.name(other) != meta.name(role):
-            rules += [rule for rule in meta.items(other, "rules") if rule not in rules]
+    for selector in meta.items(role, "aggregationRule", "clusterRoleSelectors"):
+        for other in others:
+            if meta.matches_selector(selector, meta.labels(other)):
+                rules += [rule for rule in meta.items(other, "rules") if rule not in rules]
     return rules
 
 

@@ -52,11 +52,12 @@ def decide(snapshot: Snapshot, sign: Sign, root_ca: str) -> list[Action]:
             )
         ]
     data = meta.part(secret, "data")
-    filled = {"ca.crt": root_ca, "namespace": meta.namespace(secret)}
-    missing = {key: _encoded(value) for key, value in filled.items() if data.get(key) != _encoded(value)}
+    missing = {"ca.crt": _encoded(root_ca)} if data.get("ca.crt") != _encoded(root_ca) else {}
+    if not data.get("namespace"):
+        missing["namespace"] = _encoded(meta.namespace(secret))
     if not data.get("token"):
         missing["token"] = _encoded(sign(account, secret))
-    if not missing and wanted:
+    if not missing:
         return []
     annotations = {**meta.annotations(secret), ACCOUNT_UID: meta.uid(account)}
     metadata = {**secret["metadata"], "annotations": annotations}
