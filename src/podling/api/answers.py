@@ -103,7 +103,8 @@ class Answers:
         """A refusal, in the form that the client accepts; in JSON for one that accepts nothing we speak."""
         form = self.negotiator.for_errors(request.header(b"accept"))
         query = Query.parse(request.query) if "pretty" in request.query else EMPTY_QUERY
-        self._write(request, form, query, error.status(), error.code, error.headers)
+        headers = [*error.headers, *map(warning, dict.fromkeys(request.warnings))]
+        self._write(request, form, query, error.status(), error.code, headers)
 
 
 def warning(text: str) -> tuple[str, str]:

@@ -78,6 +78,7 @@ class Request:
         "query",
         "started",
         "upgrade",
+        "warnings",
     )
 
     def __init__(self, connection: Connection, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
@@ -95,6 +96,8 @@ class Request:
         self.started = time.perf_counter()
         self.notices: Headers = ()
         """Headers that go with the answer, whatever it is."""
+        self.warnings: Sequence[str] = ()
+        """What its sender is told besides, also when it is refused."""
         self.info: Any = None
         """For the application: what it made of the path."""
 

@@ -455,7 +455,7 @@ class ApiServer:
     def _call(self, request: Request, user: User, query: Query, verb: str) -> Call:
         if query or verb == _APPLY:
             _check_write_options(verb, query, repeated(request.query, "dryRun"))
-        return Call(
+        call = Call(
             user=user,
             dry_run=query.get("dryRun") == "All",
             field_manager=query.get("fieldManager") or managed_fields.manager_of(request.header(b"user-agent")),
@@ -463,6 +463,8 @@ class ApiServer:
             field_validation=query.get("fieldValidation") or "Warn",
             options={k: v for k, v in query.items() if k in ("dryRun", "fieldManager", "fieldValidation", "force")},
         )
+        request.warnings = call.warnings
+        return call
 
     def _check_of_create(self, info: RequestInfo, user: User) -> Callable[[], None]:
         def check() -> None:

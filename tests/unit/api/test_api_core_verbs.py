@@ -292,6 +292,8 @@ def test_unknown_fields_are_refused_warned_of_or_dropped(tmp_path: Path) -> None
         assert strict.status == 400
         warned = await world.request("POST", CONFIG_MAPS, body)
         assert warned.headers["Warning"] == '299 - "unknown field \\"nope\\""'
+        refused = await world.request("POST", CONFIG_MAPS, body)
+        assert (refused.status, refused.headers["Warning"]) == (409, warned.headers["Warning"])
         ignored = await world.request("PUT", f"{CONFIG_MAPS}/a?fieldValidation=Ignore", body)
         assert (ignored.status, "Warning" in ignored.headers, "nope" in ignored.json) == (200, False, False)
 

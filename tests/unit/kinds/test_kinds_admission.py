@@ -154,5 +154,5 @@ def test_a_binding_is_told_what_is_wrong(kinds, problems, plural) -> None:
         f"spec.paramRef.name: Forbidden: {BOTH}",
         f"spec.paramRef.selector: Forbidden: {BOTH}",
         'spec.paramRef.parameterNotFoundAction: Unsupported value: "X": supported values: "Deny", "Allow"',
-        'spec.matchResouces.matchPolicy: Unsupported value: "Y": supported values: "Equivalent", "Exact"',
+        'spec.matchResources.matchPolicy: Unsupported value: "Y": supported values: "Equivalent", "Exact"',
     ]

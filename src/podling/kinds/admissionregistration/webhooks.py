@@ -29,7 +29,7 @@ _URL: Final = "; desired format: https://host[/path]"
 _DEFAULT_TIMEOUT: Final = 10
 _MAX_TIMEOUT: Final = 30
 _MAX_CONDITIONS: Final = 64
-BINDING_MATCH: Final = "spec.matchResouces"
+BINDING_MATCH: Final = "spec.matchResources"
 """Where a binding says what it is for, as the messages of Kubernetes misspell it."""
 
 

@@ -75,6 +75,7 @@ def _common(meta: Object, path: str) -> list[FieldError]:
 
 
 def owner_references(path: str, owners: list[Object] | None) -> list[FieldError]:
+    """The problems of all owners are told at the list itself."""
     errors: list[FieldError] = []
     controller = ""
     for owner in owners or ():

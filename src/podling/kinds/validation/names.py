@@ -136,7 +136,7 @@ def qualified_name(value: str) -> list[str]:
         return _name_part(parts[0])
     if len(parts) > 2:
         text = regex_text(_QUALIFIED_MESSAGE, _QUALIFIED, "MyName", "my.name", "123-abc")
-        return [f"a qualified name {text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
+        return [f"a valid label key {text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"]
     prefix, name = parts
     if not prefix:
         errors = ["prefix part must be non-empty"]
