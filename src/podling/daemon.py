@@ -146,6 +146,9 @@ class ControlPlane:
         proxy = self.pki.proxy_client_cert, self.pki.proxy_client_key
         apiserver = self.client(bootstrap.USER, "kube-apiserver")
         self.extensions = Extensions(self.server, apiserver, proxy)
+        admission = self.server.registry.admission
+        quotas = QuotaAdmission(apiserver)  # the last, so that nothing is charged that others refuse
+        admission.validating = [*admission.validating, quotas]
         self.adapter = Adapter(self.server.registry.reader, self.clock.host)
         self.pipeline = self._pipeline(apiserver)
 
@@ -178,7 +181,6 @@ class ControlPlane:
         last_use = LastUse(apiserver, self.clock.now)
         server.add_creator("pods", "eviction", eviction.creator(server.registry, apiserver))
         admission.mutating = [VpaAdmission(apiserver), *admission.mutating]
-        admission.validating = [*admission.validating, QuotaAdmission(apiserver)]
         reviews.serve(server, tokens, rbac, authorize)
         if self.has_addons:
             metrics.serve(server, self.usage)

@@ -6,6 +6,7 @@ from podling.admission.refusals import refuse
 from podling.api import meta
 from podling.api.quantity import of
 from podling.api.resources import Write
+from podling.kinds.core.persistentvolume import storage_class
 from podling.store.types import Object
 
 
@@ -27,7 +28,7 @@ def _size(claim: Object) -> int:
 
 
 def _may_grow(write: Write, old: Object) -> bool:
-    before, after = meta.spec(old).get("storageClassName"), meta.spec(write.new).get("storageClassName")
+    before, after = storage_class(old), storage_class(write.new)
     if not before or before != after:
         return False
     found = write.reader.get("storageclasses.storage.k8s.io", "", before)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from podling.api import meta
 from podling.api.resources import Reader, Write
+from podling.kinds.core.persistentvolume import BETA_CLASS
 from podling.store.types import Object
 
 PROTECTION = {
     "persistentvolumeclaims": "kubernetes.io/pvc-protection",
     "persistentvolumes": "kubernetes.io/pv-protection",
+    "volumeattributesclasses.storage.k8s.io": "kubernetes.io/vac-protection",
 }
 DEFAULT_STORAGE_CLASS = "storageclass.kubernetes.io/is-default-class"
 DEFAULT_INGRESS_CLASS = "ingressclass.kubernetes.io/is-default-class"
-OLD_STORAGE_CLASS = "volume.beta.kubernetes.io/storage-class"
 OLD_INGRESS_CLASS = "kubernetes.io/ingress.class"
 
 
@@ -33,7 +34,7 @@ def protect_while_in_use(write: Write) -> None:
 def default_storage_class(write: Write) -> None:
     """DefaultStorageClass: for claims that name none."""
     if _creates(write, "persistentvolumeclaims"):
-        _fill(write, "storageClassName", OLD_STORAGE_CLASS, "storageclasses.storage.k8s.io", DEFAULT_STORAGE_CLASS)
+        _fill(write, "storageClassName", BETA_CLASS, "storageclasses.storage.k8s.io", DEFAULT_STORAGE_CLASS)
 
 
 def default_ingress_class(write: Write) -> None:

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from podling.admission.refusals import refuse
 from podling.api import meta
-from podling.api.podresources import Amounts, amounts, pod_limits, pod_requests
-from podling.api.quantity import Format, Quantity, of
+from podling.api.podresources import amounts, notation, of_containers
+from podling.api.quantity import Quantity, canonical, of
 from podling.api.resources import Write
 from podling.store.types import Object
 
 RESOURCE = "limitranges"
 ANNOTATION = "kubernetes.io/limit-ranger"
+OF_PODS: Final = ("cpu", "memory")
+"""Which of a pod's own resources stand in for those of its containers here."""
 KINDS = (("containers", "container"), ("initContainers", "init container"))
 
 Texts = Mapping[str, str]
 """A ResourceList as written."""
+Quantities = Mapping[str, Quantity]
 
 
 def default_resources(write: Write) -> None:
-    """The mutating half: what a new pod's containers do not say, the namespace's ranges say."""
-    if write.operation != "CREATE" or write.subresource or write.resource.group_resource != "pods":
+    """The mutating half: what a pod's containers do not say, the namespace's ranges say."""
+    if not _is_about_pod(write):
         return
     for limit_range in _ranges(write):
         said = _fill(write.new, *_container_defaults(limit_range))
@@ -34,21 +37,27 @@ def default_resources(write: Write) -> None:
 
 def limit_resources(write: Write) -> None:
     """The validating half. Of several ranges the first that is not kept is told."""
-    if write.operation not in ("CREATE", "UPDATE"):
+    if _is_about_pod(write):
+        check = _pod_problems
+    elif write.resource.group_resource == "persistentvolumeclaims" and not write.subresource and _counts(write):
+        check = _claim_problems
+    else:
         return
-    is_pod = write.resource.group_resource == "pods" and _pod_resources_may_change(write)
-    is_claim = write.resource.group_resource == "persistentvolumeclaims" and not write.subresource
-    if not is_pod and not is_claim:
-        return
-    check = _pod_problems if is_pod else _claim_problems
     for limit_range in _ranges(write):
-        problems = list(dict.fromkeys(check(limit_range, write.new, write.old)))
+        problems = list(dict.fromkeys(check(limit_range, write.new)))
         if problems:
             raise refuse(write, problems[0] if len(problems) == 1 else f"[{', '.join(problems)}]")
 
 
-def _pod_resources_may_change(write: Write) -> bool:
+def _is_about_pod(write: Write) -> bool:
+    """What containers ask for is said when they come, and by a resize."""
+    if write.resource.group_resource != "pods" or not _counts(write):
+        return False
     return write.subresource == ("" if write.operation == "CREATE" else "resize")
+
+
+def _counts(write: Write) -> bool:
+    return write.operation in ("CREATE", "UPDATE") and not meta.deleting(write.old or {})
 
 
 def _ranges(write: Write) -> list[Object]:
@@ -88,103 +97,83 @@ def _fill(pod: Object, requests: Texts, limits: Texts) -> list[str]:
 # Bounds
 
 
-def _pod_problems(limit_range: Object, pod: Object, old: Object | None) -> Iterator[str]:
+def _pod_problems(limit_range: Object, pod: Object) -> Iterator[str]:
     for item in meta.items(limit_range, "spec", "limits"):
         if item.get("type") == "Container":
             for key, _ in KINDS:
-                before = {c["name"]: c for c in meta.items(old, "spec", key)}
                 for container in meta.items(pod, "spec", key):
-                    yield from _bounds(item, _of_container(container), _of_container(before.get(container["name"])))
+                    own = meta.part(container, "resources")
+                    yield from _bounds(item, _quantities(own, "requests"), _quantities(own, "limits"))
         elif item.get("type") == "Pod":
-            yield from _bounds(item, (pod_requests(pod), pod_limits(pod)), _of_pod(old))
+            yield from _bounds(item, _of_pod(pod, "requests"), _of_pod(pod, "limits"))
 
 
-def _of_container(container: Object | None) -> tuple[Amounts, Amounts] | None:
-    if container is None:
-        return None
-    return (
-        amounts(meta.part(container, "resources", "requests")),
-        amounts(meta.part(container, "resources", "limits")),
-    )
+def _quantities(resources: Object, kind: str) -> Quantities:
+    return {name: of(text) for name, text in meta.part(resources, kind).items()}
 
 
-def _of_pod(pod: Object | None) -> tuple[Amounts, Amounts] | None:
-    return (pod_requests(pod), pod_limits(pod)) if pod is not None else None
+def _of_pod(pod: Object, kind: str) -> Quantities:
+    """Of its containers, or its own; what the pod costs beyond them does not count here."""
+    total = of_containers(meta.spec(pod), kind)
+    own = {name: text for name, text in meta.part(pod, "spec", "resources", kind).items() if name in OF_PODS}
+    total |= amounts(own)
+    return {name: Quantity(amount, notation(pod, kind, name)) for name, amount in total.items()}
 
 
-def _bounds(
-    item: Object, asked: tuple[Amounts, Amounts] | None, before: tuple[Amounts, Amounts] | None
-) -> Iterator[str]:
-    """Problems with what changed: what was there before is good as it is."""
-    requests, limits = asked or ({}, {})
-    old_requests, old_limits = before or ({}, {})
-
-    def concerns(names: Iterable[str]) -> Iterator[str]:
-        for name in sorted(names):
-            same = requests.get(name) == old_requests.get(name) and limits.get(name) == old_limits.get(name)
-            if before is None or not same:
-                yield name
-
-    for name in concerns(meta.part(item, "min")):
-        yield from _least(item["type"], name, item["min"][name], requests.get(name), limits.get(name))
-    for name in concerns(meta.part(item, "max")):
-        yield from _most(item["type"], name, item["max"][name], requests.get(name), limits.get(name))
-    for name in concerns(meta.part(item, "maxLimitRequestRatio")):
-        yield from _ratio(item["type"], name, item["maxLimitRequestRatio"][name], requests.get(name), limits.get(name))
+def _bounds(item: Object, requests: Quantities, limits: Quantities) -> Iterator[str]:
+    kind: str = item["type"]
+    for name, bound in sorted(meta.part(item, "min").items()):
+        yield from _least(kind, name, bound, requests.get(name), limits.get(name))
+    for name, bound in sorted(meta.part(item, "max").items()):
+        yield from _most(kind, name, bound, requests.get(name), limits.get(name))
+    for name, bound in sorted(meta.part(item, "maxLimitRequestRatio").items()):
+        yield from _ratio(kind, name, bound, requests.get(name), limits.get(name))
 
 
-def _least(kind: str, name: str, bound: str, request: int | None, limit: int | None) -> Sequence[str]:
-    says = f"minimum {name} usage per {kind} is {bound}"
+def _least(kind: str, name: str, bound: str, request: Quantity | None, limit: Quantity | None) -> Iterator[str]:
+    says = f"minimum {name} usage per {kind} is {canonical(bound)}"
+    least = of(bound).milli
     if request is None:
-        return [f"{says}.  No request is specified"]
-    if request < of(bound).nanos:
-        return [f"{says}, but request is {_text(request, bound)}"]
-    if limit is not None and limit < of(bound).nanos:
-        return [f"{says}, but limit is {_text(limit, bound)}"]
-    return ()
+        yield f"{says}.  No request is specified"
+    elif request.milli < least:
+        yield f"{says}, but request is {request}"
+    elif limit is not None and limit.milli < least:
+        yield f"{says}, but limit is {limit}"
 
 
-def _most(kind: str, name: str, bound: str, request: int | None, limit: int | None) -> Sequence[str]:
-    says = f"maximum {name} usage per {kind} is {bound}"
+def _most(kind: str, name: str, bound: str, request: Quantity | None, limit: Quantity | None) -> Iterator[str]:
+    says = f"maximum {name} usage per {kind} is {canonical(bound)}"
+    most = of(bound).milli
     if limit is None:
-        return [f"{says}.  No limit is specified"]
-    if limit > of(bound).nanos:
-        return [f"{says}, but limit is {_text(limit, bound)}"]
-    if request is not None and request > of(bound).nanos:
-        return [f"{says}, but request is {_text(request, bound)}"]
-    return ()
+        yield f"{says}.  No limit is specified"
+    elif limit.milli > most:
+        yield f"{says}, but limit is {limit}"
+    elif request is not None and request.milli > most:
+        yield f"{says}, but request is {request}"
 
 
-def _ratio(kind: str, name: str, bound: str, request: int | None, limit: int | None) -> Sequence[str]:
-    says = f"{name} max limit to request ratio per {kind} is {bound}"
-    if not request:
-        return [f"{says}, but no request is specified or request is 0"]
-    if not limit:
-        return [f"{says}, but no limit is specified or limit is 0"]
-    ratio = Fraction(limit, request)
-    return [f"{says}, but provided ratio is {float(ratio):f}"] if ratio > Fraction(of(bound).nanos, 10**9) else ()
+def _ratio(kind: str, name: str, bound: str, request: Quantity | None, limit: Quantity | None) -> Iterator[str]:
+    says = f"{name} max limit to request ratio per {kind} is {canonical(bound)}"
+    if request is None or not request.milli:
+        yield f"{says}, but no request is specified or request is 0"
+    elif limit is None or not limit.milli:
+        yield f"{says}, but no limit is specified or limit is 0"
+    elif limit.milli * 1000 > of(bound).milli * request.milli:
+        yield f"{says}, but provided ratio is {limit.milli / request.milli:f}"
 
 
-def _text(amount: int, bound: str) -> str:
-    """In the bound's notation, or with a smaller unit where that cannot say it."""
-    notation = of(bound).format
-    return str(Quantity(amount, notation if amount % 10**9 == 0 else Format.DECIMAL_SI))
-
-
-def _claim_problems(limit_range: Object, claim: Object, old: Object | None) -> Iterator[str]:
-    requests = amounts(meta.part(claim, "spec", "resources", "requests"))
-    before = amounts(meta.part(old, "spec", "resources", "requests"))
+def _claim_problems(limit_range: Object, claim: Object) -> Iterator[str]:
+    requests = _quantities(meta.part(claim, "spec", "resources"), "requests")
     for item in _items(limit_range, "PersistentVolumeClaim"):
-        for name in sorted(meta.part(item, "min")):
-            if name not in before or before[name] != requests.get(name):
-                yield from _least(item["type"], name, item["min"][name], requests.get(name), None)
-        for name in sorted(meta.part(item, "max")):
-            if name not in before or before[name] != requests.get(name):
-                yield from _most_requested(item["max"][name], name, requests.get(name))
+        for name, bound in sorted(meta.part(item, "min").items()):
+            yield from _least(item["type"], name, bound, requests.get(name), None)
+        for name, bound in sorted(meta.part(item, "max").items()):
+            yield from _most_requested(item["type"], name, bound, requests.get(name))
 
 
-def _most_requested(bound: str, name: str, request: int | None) -> Sequence[str]:
-    says = f"maximum {name} usage per PersistentVolumeClaim is {bound}"
+def _most_requested(kind: str, name: str, bound: str, request: Quantity | None) -> Iterator[str]:
+    says = f"maximum {name} usage per {kind} is {canonical(bound)}"
     if request is None:
-        return [f"{says}.  No request is specified"]
-    return [f"{says}, but request is {_text(request, bound)}"] if request > of(bound).nanos else ()
+        yield f"{says}.  No request is specified"
+    elif request.milli > of(bound).milli:
+        yield f"{says}, but request is {request}"

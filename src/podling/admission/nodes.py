@@ -1,8 +1,12 @@
-"""TaintNodesByCondition, and PodTopologyLabels: what nodes begin with, and what their pods take over from them."""
+"""TaintNodesByCondition, PodTopologyLabels and PodResizeValidator: what nodes begin with, what their pods take over
+from them, and how far these may grow there."""
 
 from __future__ import annotations
 
+from podling.admission.refusals import refuse
 from podling.api import meta
+from podling.api.errors import ApiError
+from podling.api.podresources import Amounts, amounts, pod_requests
 from podling.api.resources import Write
 from podling.store.types import Object
 
@@ -20,10 +24,48 @@ def taint_new_nodes(write: Write) -> None:
 
 
 def topology_labels(write: Write) -> None:
-    """A pod that is bound tells by its labels in which zone and region it runs (KEP-4742)."""
-    if write.resource.group_resource != "pods" or write.subresource != "binding":
+    """A pod that has a node tells by its labels in which zone and region it runs (KEP-4742)."""
+    if write.resource.group_resource != "pods" or not (write.operation == "CREATE" or write.subresource == "binding"):
         return
-    node = write.reader.get("nodes", "", meta.spec(write.new).get("nodeName", ""))
+    name = meta.spec(write.new).get("nodeName")
+    node = write.reader.get("nodes", "", name) if name else None
     found = {key: value for key, value in meta.labels(node or {}).items() if key in TOPOLOGY}
     if found:
         write.new["metadata"]["labels"] = {**meta.labels(write.new), **found}
+
+
+def check_resize(write: Write) -> None:
+    """PodResizeValidator: a pod does not grow beyond its node."""
+    old = write.old
+    if write.resource.group_resource != "pods" or write.subresource != "resize" or old is None:
+        return
+    name = meta.spec(write.new).get("nodeName")
+    if not name or meta.generation(old) == meta.generation(write.new):
+        return
+    node = write.reader.get("nodes", "", name)
+    if node is None:
+        raise refuse(write, f'node "{name}" not found')
+    system = meta.labels(node).get("kubernetes.io/os", "linux")
+    if system != "linux":
+        why = f'pod resize is only supported on linux nodes, node "{name}" is "{system}"'
+        raise _because(refuse(write, why), "UnsupportedPlatform")
+    short = _beyond(pod_requests(write.new), amounts(meta.status(node).get("allocatable") or {}))
+    if short:
+        why = f"node didn't have enough allocatable resources: {'; '.join(short)}"
+        raise _because(refuse(write, why), "NodeCapacity")
+
+
+_UNITS = {"cpu": 10**6, "memory": 10**9}
+"""Thousandths of a core, and bytes."""
+
+
+def _beyond(requests: Amounts, allocatable: Amounts) -> list[str]:
+    return [
+        f"{name}, requested: {-(-requests[name] // unit)}, allocatable: {-(-allocatable.get(name, 0) // unit)}"
+        for name, unit in _UNITS.items()
+        if requests.get(name, 0) > allocatable.get(name, 0)
+    ]
+
+
+def _because(error: ApiError, reason: str) -> ApiError:
+    return ApiError(error.code, error.reason, error.message, {**(error.details or {}), "causes": [{"reason": reason}]})

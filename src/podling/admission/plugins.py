@@ -34,10 +34,14 @@ def builtin(generator: random.Random, authorize: Authorize) -> Admission:
         ],
         validating=[
             limitranger.limit_resources,
+            pods.check_account,
             pod_security,
+            pods.one_default_priority,
             resize_claims,
+            pods.check_overhead,
             SignerRights(authorize),
             restrict_subject,
+            nodes.check_resize,
         ],
         connecting=[restriction],
     )

@@ -23,7 +23,7 @@ _PRETTY_AGENTS = (b"curl", b"Wget", b"Mozilla/5.0")
 """People who look: Kubernetes indents for them."""
 
 
-_TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
+TRUE = frozenset({"1", "t", "T", "true", "TRUE", "True"})
 """What Go's ParseBool takes."""
 
 
@@ -186,7 +186,7 @@ def _yaml(obj: Object) -> bytes:
 
 def _is_pretty(request: Request, form: Form, query: Query) -> bool:
     if form.pretty or (query and query.get("pretty")):
-        return form.pretty or query["pretty"] in _TRUE
+        return form.pretty or query["pretty"] in TRUE
     return request.headers.get(b"user-agent", b"").startswith(_PRETTY_AGENTS)
 
 

@@ -42,10 +42,14 @@ def generated_name(prefix: str, source: random.Random) -> str:
     return prefix[: _LONGEST_GENERATED - _SUFFIX_LENGTH] + suffix
 
 
+def wipe(metadata: Object) -> None:
+    """Takes what the system owns out of the metadata of a new object, in place."""
+    for field in ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
+        metadata.pop(field, None)
+
+
 def begin(resource: Resource, metadata: Object, *, uid: str, now: datetime) -> None:
     """Sets what the system owns in the metadata of a new object, in place."""
-    for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"):
-        metadata.pop(field, None)
     metadata["uid"] = uid
     metadata["creationTimestamp"] = timestamp(now)
     if resource.strategy.generation is not None:

@@ -7,9 +7,10 @@ Containers", "Sidecar Containers: resource sharing within containers", KEP-2837 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from podling.api import meta
-from podling.api.quantity import of
+from podling.api.quantity import Format, of
 from podling.store.types import Object
 
 Amounts = dict[str, int]
@@ -67,6 +68,62 @@ def of_containers(spec: Object, kind: str) -> Amounts:
     add(total, sidecars)
     raise_to(total, peak)
     return total
+
+
+def notation(pod: Object, kind: str, name: str) -> Format:
+    """How a sum over the pod is written: as the first of its parts is."""
+    own = meta.part(pod, "spec", "resources", kind)
+    parts = [own] if name in own else []
+    parts += [meta.part(c, "resources", kind) for key in _LISTS for c in meta.items(pod, "spec", key)]
+    found = (of(part[name]) for part in parts if name in part)
+    return next((quantity.format for quantity in found if quantity.nanos), Format.DECIMAL_SI)
+
+
+_LISTS: Final = ("containers", "initContainers")
+
+
+def held(pod: Object) -> Object:
+    """The pod with what its containers hold: until less is in force they have what they had, and what their node does
+    not grant they do not get (KEP-1287)."""
+    spec = meta.spec(pod)
+    told = {
+        status["name"]: status
+        for key in ("containerStatuses", "initContainerStatuses")
+        for status in meta.items(pod, "status", key)
+        if status.get("resources") is not None
+    }
+    if not told:
+        return pod
+    refused = (meta.condition(pod, "PodResizePending") or {}).get("reason") == "Infeasible"
+    lists = {
+        key: [_held(c, told.get(c["name"]) if _stays(key, c) else None, refused) for c in meta.items(spec, key)]
+        for key in _LISTS
+        if spec.get(key)
+    }
+    return {**pod, "spec": {**spec, **lists}}
+
+
+def _stays(key: str, container: Object) -> bool:
+    return key == "containers" or container.get("restartPolicy") == "Always"
+
+
+def _held(container: Object, status: Object | None, refused: bool) -> Object:
+    if status is None:
+        return container
+    wish, force = meta.part(container, "resources"), meta.part(status, "resources")
+    granted = {"requests": status.get("allocatedResources") or {}}
+    sources = [force, granted] if refused else [wish, force, granted]
+    most = {kind: _greatest(meta.part(source, kind) for source in sources) for kind in ("requests", "limits")}
+    return {**container, "resources": {**wish, **most}}
+
+
+def _greatest(lists: Iterable[Mapping[str, str]]) -> Mapping[str, str]:
+    most: dict[str, str] = {}
+    for each in lists:
+        for name, text in each.items():
+            if name not in most or of(text).nanos > of(most[name]).nanos:
+                most[name] = text
+    return most
 
 
 def _amounts(container: Object, kind: str) -> Amounts:

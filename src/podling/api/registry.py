@@ -196,14 +196,8 @@ class Registry:
         version = cast(str, metadata.pop("resourceVersion", None) or "")
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         lifecycle.drop_repeated_owners(metadata, call.warnings)
-        prefix = cast(str, metadata.get("generateName") or "")
-        generated = bool(prefix) and not metadata.get("name")
-        if generated:
-            metadata["name"] = self._free_name(resource, namespace, prefix)
-        self._check_namespace(resource, namespace, cast(str, metadata.get("name") or ""))
-        lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
         obj = _ordered(resource, obj, metadata)
-        return await self._create(resource, namespace, obj, call, generated=generated, versioned=_is_version(version))
+        return await self._create(resource, namespace, obj, call, versioned=_is_version(version))
 
     def _free_name(self, resource: Resource, namespace: str, prefix: str) -> str:
         name = ""
@@ -220,10 +214,10 @@ class Registry:
         obj: Object,
         call: Call,
         *,
-        generated: bool = False,
         applied: bool = False,
         versioned: bool = False,
     ) -> Entry:
+        lifecycle.wipe(obj["metadata"])
         resource.strategy.default(obj)
         if resource.status and not resource.strategy.status_on_create:
             obj.pop("status", None)
@@ -231,13 +225,25 @@ class Registry:
         if not applied:
             obj = self.track(resource, None, obj, call)
         write = self._new_write(resource, "CREATE", obj, None, call)
+        self._check_namespace(resource, namespace, write.called)
         try:
-            await self._admit(write)
+            await self.admission.mutate(write)
+            generated = self._begin(resource, namespace, write)
+            await self._judge(write)
             return await self._store_new(resource, namespace, write, generated=generated, versioned=versioned)
         except (ApiError, store_types.StoreError) as error:
             if resource.strategy.released is not None:
                 resource.strategy.released(write.new)
             raise self._api_error(resource, cast(str, obj["metadata"].get("name") or ""), error) from error
+
+    def _begin(self, resource: Resource, namespace: str, write: Write) -> bool:
+        """Gives a new object what the system gives it, its name too where it has none. Says whether that was so."""
+        metadata = write.new["metadata"]
+        generated = bool(metadata.get("generateName")) and not metadata.get("name")
+        if generated:
+            metadata["name"] = self._free_name(resource, namespace, metadata["generateName"])
+        lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
+        return generated
 
     def _empty_status(self, resource: Resource) -> Object:
         """The status of a new object: as Go writes an empty struct; nothing for custom resources."""
@@ -376,7 +382,8 @@ class Registry:
             obj = self.track(resource, old, obj, call, subresource, elsewhere)
         write = self._new_write(resource, "UPDATE", obj, old, call, subresource)
         try:
-            await self._admit(write)
+            await self.admission.mutate(write)
+            await self._judge(write)
             return await self._store_changed(resource, current, old, write)
         except (ApiError, store_types.StoreError):
             self._released(resource, write.new)
@@ -469,13 +476,11 @@ class Registry:
         if uid:
             why = f"uid mismatch: the provided object specified uid {uid}, and no existing object was found"
             raise conflict(resource.plural, resource.group, name, why)
-        self._check_namespace(resource, namespace, name)
         obj = _copy(self.merge_applied(resource, None, config, call, ""))
         metadata = _own_metadata(obj)
         metadata.pop("resourceVersion", None)
         metadata["name"] = name
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
-        lifecycle.begin(resource, metadata, uid=self.new_uid(), now=self.clock())
         return await self._create(resource, namespace, _ordered(resource, obj, metadata), call, applied=True)
 
     def merge_applied(
@@ -625,13 +630,13 @@ class Registry:
     async def create_on(self, resource: Resource, subresource: str, at: Place, body: Object, call: Call) -> Object:
         """Creates a subresource on an object: an Eviction, a Binding, a token. Gives what is answered."""
         creator = self.creators[resource.group_resource, subresource]
+        self._check_namespace(resource, *at)
         if subresource and self.admission.connecting:
             body = await self.ask(resource, subresource, "CREATE", creator.body, body, at, call)
         return await creator.create(*at, body, call)
 
-    async def _admit(self, write: Write) -> None:
+    async def _judge(self, write: Write) -> None:
         strategy = write.resource.strategy
-        await self.admission.mutate(write)
         lifecycle.drop_repeated_owners(write.new["metadata"], write.warnings, when=_ADMITTED)
         strategy.prepare(write)
         _set_generation(write)

@@ -115,11 +115,19 @@ class Write:
 
     @property
     def namespace(self) -> str:
+        """Of a Namespace its own name, as in admission everywhere."""
+        if self.resource.group_resource == "namespaces":
+            return self.name
         return self.place[0] if self.place else self.new["metadata"].get("namespace") or ""
 
     @property
     def name(self) -> str:
         return self.place[1] if self.place else self.new["metadata"].get("name") or ""
+
+    @property
+    def called(self) -> str:
+        """What a refusal calls the object: one without a name yet by the beginning of the one that it will get."""
+        return self.name or self.new["metadata"].get("generateName") or "Unknown"
 
 
 def _nothing(_write: Write) -> None:

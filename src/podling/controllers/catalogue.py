@@ -102,6 +102,7 @@ def all_controllers(
         protection.controller(),
         pvcprotection.claim_protection(),
         pvcprotection.volume_protection(),
+        pvcprotection.class_protection(),
         clusterroleaggregation.controller(),
         csrcleaner.controller(),
         endpointslice.controller(),

@@ -1,4 +1,5 @@
-"""Storage object in use protection: a claim stays while a pod uses it, a volume while a claim is bound to it."""
+"""Storage object in use protection: a claim stays while a pod uses it, a volume while a claim is bound to it, a class
+of attributes while a volume or a claim has it or is to have it."""
 
 from __future__ import annotations
 
@@ -11,13 +12,16 @@ from podling.api.client import Client
 from podling.controllers import pods as podlib
 from podling.controllers.actions import Action
 from podling.controllers.finalizers import set_finalizers
+from podling.controllers.quotausage import attributes_classes
 from podling.controllers.runtime import Controller, ObjectKey, Watch, itself, looking, service_account
 from podling.store.types import Change, Object
 
 CLAIMS = "persistentvolumeclaims"
 VOLUMES = "persistentvolumes"
+CLASSES = "volumeattributesclasses.storage.k8s.io"
 CLAIM_FINALIZER = "kubernetes.io/pvc-protection"
 VOLUME_FINALIZER = "kubernetes.io/pv-protection"
+CLASS_FINALIZER = "kubernetes.io/vac-protection"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,19 @@ def observe_volume(client: Client, key: ObjectKey) -> Snapshot | None:
     return Snapshot(resource=VOLUMES, finalizer=VOLUME_FINALIZER, object=volume, used_by=user)
 
 
+def observe_class(client: Client, key: ObjectKey) -> Snapshot | None:
+    found = client.get(CLASSES, "", key.name)
+    if found is None:
+        return None
+    users = (
+        f"{resource} {meta.name(obj)}"
+        for resource in (VOLUMES, CLAIMS)
+        for obj in (client.list(resource) if meta.deleting(found) else ())
+        if key.name in attributes_classes(obj)
+    )
+    return Snapshot(resource=CLASSES, finalizer=CLASS_FINALIZER, object=found, used_by=next(users, None))
+
+
 def decide(snapshot: Snapshot, _now: datetime) -> list[Action]:
     """Adds the finalizer to what lives, takes it from what goes when nothing uses it."""
     obj, finalizer = snapshot.object, snapshot.finalizer
@@ -74,6 +91,13 @@ def _of_pod(_client: Client, change: Change) -> Iterable[ObjectKey]:
         yield from (ObjectKey(change.entry.key.namespace, name) for name in podlib.claims_of(pod))
 
 
+def _of_user(_client: Client, change: Change) -> Iterable[ObjectKey]:
+    """The classes that a volume or a claim has no more."""
+    before = attributes_classes(change.previous.object) if change.previous else set[str]()
+    after = set[str]() if change.type == "DELETED" else attributes_classes(change.entry.object)
+    yield from (ObjectKey("", name) for name in (before | attributes_classes(change.entry.object)) - after)
+
+
 def _controller(
     name: str, resource: str, watches: Iterable[Watch], observe: Callable[[Client, ObjectKey], Snapshot | None]
 ) -> Controller:
@@ -92,3 +116,8 @@ def claim_protection() -> Controller:
 
 def volume_protection() -> Controller:
     return _controller("pv-protection", VOLUMES, [], observe_volume)
+
+
+def class_protection() -> Controller:
+    watches = [Watch(resource=resource, keys=_of_user) for resource in (VOLUMES, CLAIMS)]
+    return _controller("volumeattributesclass-protection", CLASSES, watches, observe_class)

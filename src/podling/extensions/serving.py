@@ -39,9 +39,9 @@ class Extensions:
         self._webhooks = Webhooks(server.served, views)
         self.aggregation = Aggregation(server, client, identity)
         admission = server.registry.admission
-        admission.mutating = [*admission.mutating, self._mutating, self._webhooks.mutate]
-        admission.validating = [self._validating, self._webhooks.validate, *admission.validating]
         changing, judging = [self._mutating, self._webhooks.mutate], [self._validating, self._webhooks.validate]
+        admission.mutating = [*admission.mutating, *changing]
+        admission.validating = [*admission.validating, *judging]
         admission.connecting = [*admission.connecting, *changing, *judging]
 
     def start(self) -> None:

@@ -105,13 +105,37 @@ def test_a_pod_s_containers_count_together(cluster: Cluster) -> None:
     assert "maximum cpu usage per Pod is 1, but limit is 1200m" in refusal(limit_resources, cluster.write("pods", two))
 
 
-def test_a_resize_is_held_against_the_bounds_only_where_it_changes_something(cluster: Cluster) -> None:
+def test_a_pod_s_own_resources_stand_in_for_its_containers_and_its_overhead_does_not_count(cluster: Cluster) -> None:
+    limit(cluster, {"type": "Pod", "max": {"memory": "1Gi"}})
+    asked = container("app", limits={"memory": "900Mi"})
+    limit_resources(cluster.write("pods", pod("web", asked, overhead={"memory": "500Mi"})))
+    own = pod("web", asked, resources={"limits": {"memory": "1500M"}})
+    assert refusal(limit_resources, cluster.write("pods", own)) == (
+        'pods "web" is forbidden: maximum memory usage per Pod is 1Gi, but limit is 1500M'
+    )
+
+
+def test_amounts_are_told_as_they_were_written(cluster: Cluster) -> None:
+    limit(cluster, {"type": "Container", "min": {"memory": "1024Mi"}})
+    small = cluster.write("pods", pod("web", container("app", requests={"memory": "0.5e9"})))
+    assert "minimum memory usage per Container is 1Gi, but request is 500e6" in refusal(limit_resources, small)
+
+
+def test_a_resize_is_completed_and_held_against_the_bounds_as_a_whole(cluster: Cluster) -> None:
+    limit(cluster, {"type": "Container", "max": {"cpu": "1"}, "default": {"memory": "1Gi"}})
+    big = pod("web", container("app", limits={"cpu": "2"}))
+    limit_resources(cluster.write("pods", big, old=big))
+    resize = cluster.write("pods", big, old=big, subresource="resize")
+    default_resources(resize)
+    assert resize.new["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "1Gi"}
+    assert "but limit is 2" in refusal(limit_resources, resize)
+
+
+def test_what_is_on_its_way_out_is_left_alone(cluster: Cluster) -> None:
     limit(cluster, {"type": "Container", "max": {"cpu": "1"}})
     big = pod("web", container("app", limits={"cpu": "2"}))
-    limit_resources(cluster.write("pods", big, old=big, subresource="resize"))
-    limit_resources(cluster.write("pods", big, old=big))
-    bigger = pod("web", container("app", limits={"cpu": "3"}))
-    assert "but limit is 3" in refusal(limit_resources, cluster.write("pods", bigger, old=big, subresource="resize"))
+    going = {**big, "metadata": {**big["metadata"], "deletionTimestamp": "2026-01-01T12:00:00Z"}}
+    limit_resources(cluster.write("pods", big, old=going, subresource="resize"))
 
 
 def test_a_claim_is_neither_too_small_nor_too_large(cluster: Cluster) -> None:
@@ -130,4 +154,6 @@ def test_a_claim_is_neither_too_small_nor_too_large(cluster: Cluster) -> None:
     assert "maximum storage usage per PersistentVolumeClaim is 5Gi, but request is 6Gi" in refusal(
         limit_resources, large
     )
-    limit_resources(cluster.write("persistentvolumeclaims", claim("6Gi"), old=claim("6Gi")))
+    assert "but request is 6Gi" in refusal(
+        limit_resources, cluster.write("persistentvolumeclaims", claim("6Gi"), old=claim("6Gi"))
+    )

@@ -15,9 +15,10 @@ from cryptography.x509.oid import NameOID
 from podling.admission.certificates import SignerRights, restrict_subject
 from podling.admission.claims import resize_claims
 from podling.admission.noderestriction import NodeRestriction
-from podling.admission.nodes import taint_new_nodes, topology_labels
+from podling.admission.nodes import check_resize, taint_new_nodes, topology_labels
+from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Decision
-from podling.api.resources import User
+from podling.api.resources import User, Write
 from podling.store.types import Object
 
 N1 = User("system:node:n1", ("system:nodes", "system:authenticated"))
@@ -268,9 +269,38 @@ def test_a_new_node_gets_no_pods_before_it_is_ready(cluster: Cluster) -> None:
 
 def test_a_bound_pod_tells_its_zone(cluster: Cluster) -> None:
     cluster.add("nodes", node(labels={"topology.kubernetes.io/zone": "z1", "other": "label"}))
-    write = cluster.write("pods", pod(nodeName="n1"), old=pod(), subresource="binding")
-    topology_labels(write)
-    assert write.new["metadata"]["labels"] == {"topology.kubernetes.io/zone": "z1"}
+    bound = cluster.write("pods", pod(nodeName="n1"), old=pod(), subresource="binding")
+    born_there = cluster.write("pods", pod(nodeName="n1"))
+    for write in (bound, born_there):
+        topology_labels(write)
+        assert write.new["metadata"]["labels"] == {"topology.kubernetes.io/zone": "z1"}
+    nowhere = cluster.write("pods", pod())
+    topology_labels(nowhere)
+    assert "labels" not in nowhere.new["metadata"]
+
+
+def test_a_pod_does_not_grow_beyond_its_node(cluster: Cluster) -> None:
+    allocatable = {"cpu": "2", "memory": "1Gi"}
+    cluster.add("nodes", {**node(), "status": {"allocatable": allocatable}})
+
+    def resized(generation: int = 2, **requests: str) -> Write:
+        obj = pod("web", {"name": "app", "resources": {"requests": requests}}, nodeName="n1")
+        obj["metadata"]["generation"] = generation
+        old = pod(nodeName="n1")
+        old["metadata"]["generation"] = 1
+        return cluster.write("pods", obj, old=old, subresource="resize")
+
+    check_resize(resized(cpu="2", memory="1Gi"))
+    check_resize(resized(1, cpu="3"))
+    with pytest.raises(ApiError) as refused:
+        check_resize(resized(cpu="2500m", memory="2Gi"))
+    assert refused.value.message == (
+        'pods "web" is forbidden: node didn\'t have enough allocatable resources: '
+        "cpu, requested: 2500, allocatable: 2000; memory, requested: 2147483648, allocatable: 1073741824"
+    )
+    assert (refused.value.details or {})["causes"] == [{"reason": "NodeCapacity"}]
+    cluster.add("nodes", node(labels={"kubernetes.io/os": "windows"}))
+    assert 'pod resize is only supported on linux nodes, node "n1" is "windows"' in refusal(check_resize, resized())
 
 
 # Certificates

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from typing import Any
+from collections.abc import Coroutine
+from typing import Any, cast
 
 import pytest
 from admitting import Cluster, pod, refusal
 
 from podling.admission import defaults, pods
+from podling.api.errors import ApiError
+from podling.api.resources import Write
 from podling.store.types import Object
 
 
@@ -78,6 +82,27 @@ def test_an_account_that_is_not_there_is_refused(cluster: Cluster, accounts: pod
     )
 
 
+def test_the_default_account_of_a_new_namespace_is_waited_for(cluster: Cluster) -> None:
+    write = cluster.write("pods", pod())
+    waiting = pods.ServiceAccounts(random.Random(1))(write)
+    assert waiting is not None
+    cluster.add("serviceaccounts", account("default"))
+    asyncio.run(cast("Coroutine[Any, Any, None]", waiting))
+    assert write.new["spec"]["volumes"]
+
+
+def test_what_others_made_of_a_pod_is_checked_again(cluster: Cluster, accounts: pods.ServiceAccounts) -> None:
+    write = cluster.write("pods", pod())
+    accounts(write)
+    pods.check_account(write)
+    write.new["spec"]["serviceAccountName"] = "ghost"
+    assert 'serviceaccount "ghost" not found' in refusal(pods.check_account, write)
+    write.new["spec"]["serviceAccountName"] = ""
+    assert refusal(pods.check_account, write) == (
+        'pods "web" is forbidden: no service account specified for pod shop/web'
+    )
+
+
 def test_a_priority_class_gives_its_number_and_policy(cluster: Cluster) -> None:
     cluster.add("priorityclasses.scheduling.k8s.io", {"metadata": {"name": "high"}, "value": 7})
     write = cluster.write("pods", pod(priorityClassName="high"))
@@ -101,6 +126,26 @@ def test_without_a_class_the_lowest_global_default_counts(cluster: Cluster) -> N
     write = cluster.write("pods", pod())
     pods.priority(write)
     assert (write.new["spec"]["priorityClassName"], write.new["spec"]["priority"]) == ("b", 5)
+
+
+def test_an_update_without_a_priority_keeps_it(cluster: Cluster) -> None:
+    write = cluster.write("pods", pod(), old=pod(priority=7, preemptionPolicy="Never"))
+    pods.priority(write)
+    assert (write.new["spec"]["priority"], write.new["spec"]["preemptionPolicy"]) == (7, "Never")
+
+
+def test_there_is_one_default_priority(cluster: Cluster) -> None:
+    def wish(name: str, old: Object | None = None) -> Write:
+        return cluster.write(pods.PRIORITY_CLASSES, {"metadata": {"name": name}, "globalDefault": True}, old=old)
+
+    pods.one_default_priority(wish("a"))
+    first = cluster.add(pods.PRIORITY_CLASSES, {"metadata": {"name": "a"}, "value": 1, "globalDefault": True})
+    pods.one_default_priority(wish("a", old=first))
+    for write in (wish("b"), wish("b", old={"metadata": {"name": "b"}})):
+        assert refusal(pods.one_default_priority, write) == (
+            'priorityclasses.scheduling.k8s.io "b" is forbidden: PriorityClass a is already marked as default. '
+            "Only one default can exist"
+        )
 
 
 def test_a_pod_tolerates_a_lost_node_for_five_minutes(cluster: Cluster) -> None:
@@ -133,7 +178,34 @@ def test_a_runtime_class_adds_overhead_selector_and_tolerations(cluster: Cluster
     assert spec["tolerations"] == [{"key": "vm"}]
     conflicting = cluster.write("pods", pod(runtimeClassName="vm", nodeSelector={"vm": "no"}))
     assert "conflict: runtimeClass.scheduling.nodeSelector[vm] = yes" in refusal(pods.runtime_class, conflicting)
-    assert "Overhead set without" in refusal(pods.runtime_class, cluster.write("pods", pod(overhead={"cpu": "1"})))
+    pods.check_overhead(write)
+    write.new["spec"]["overhead"] = {"memory": "65Mi"}
+    assert "Pod's Overhead doesn't match RuntimeClass's defined Overhead" in refusal(pods.check_overhead, write)
+    assert "Overhead set without" in refusal(pods.check_overhead, cluster.write("pods", pod(overhead={"cpu": "1"})))
+    pods.check_overhead(cluster.write("pods", pod()))
+
+
+@pytest.mark.parametrize(
+    ("own", "of_class", "kept"),
+    [
+        ({"key": "a", "operator": "Exists"}, {"key": "a", "operator": "Equal", "value": "x"}, "own"),
+        ({"key": "a", "operator": "Equal", "value": "x"}, {"operator": "Exists"}, "class"),
+        ({"key": "a", "operator": "Exists", "effect": "NoSchedule"}, {"key": "a", "operator": "Exists"}, "class"),
+        (
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 9},
+            {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 5},
+            "own",
+        ),
+        ({"key": "a", "operator": "Equal", "value": "x"}, {"key": "a", "operator": "Equal", "value": "y"}, "both"),
+        ({"key": "a", "operator": "Equal", "value": "x"}, {"key": "a", "operator": "Equal", "value": "x"}, "own"),
+    ],
+)
+def test_of_two_tolerations_the_wider_is_kept(cluster: Cluster, own: Object, of_class: Object, kept: str) -> None:
+    runtime = {"metadata": {"name": "vm"}, "scheduling": {"tolerations": [of_class]}}
+    cluster.add("runtimeclasses.node.k8s.io", runtime)
+    write = cluster.write("pods", pod(runtimeClassName="vm", tolerations=[own]))
+    pods.runtime_class(write)
+    assert write.new["spec"]["tolerations"] == {"own": [own], "class": [of_class], "both": [own, of_class]}[kept]
 
 
 def test_of_several_default_classes_the_newest_is_taken(cluster: Cluster) -> None:
@@ -198,4 +270,14 @@ def test_an_account_may_hold_its_pods_to_the_secrets_that_it_lists(
     assert refusal(accounts, cluster.write("pods", pod("web", reading, serviceAccountName="strict"))) == (
         'pods "web" is forbidden: container app with envVar A referencing secret.secretName="other" is not allowed '
         "because service account strict does not reference that secret"
+    )
+    debugging = pod(serviceAccountName="strict", ephemeralContainers=[{**reading, "name": "debug"}])
+    with pytest.raises(ApiError) as refused:
+        pods.check_account(
+            cluster.write("pods", debugging, old=pod(serviceAccountName="strict"), subresource="ephemeralcontainers")
+        )
+    assert (refused.value.code, refused.value.message) == (
+        500,
+        'ephemeral container debug with envVar A referencing secret.secretName="other" is not allowed because '
+        "service account strict does not reference that secret",
     )

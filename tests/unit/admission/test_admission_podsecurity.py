@@ -167,6 +167,7 @@ def test_what_is_enforced_is_also_warned_about_unless_the_labels_say_otherwise()
     assert policy_of({f"{prefix}enforce": "baseline"}).warn == BASELINE
     assert policy_of({f"{prefix}enforce": "baseline", f"{prefix}warn": "privileged"}).warn == Level()
     assert policy_of({}).enforce == Level()
+    assert policy_of({f"{prefix}enforce": "bogus"}).warn == Level()
 
 
 @pytest.mark.parametrize(
@@ -213,3 +214,23 @@ def test_an_update_that_changes_nothing_of_weight_is_not_judged_again(cluster: C
     pod_security(cluster.write("pods", {**old, "metadata": {**old["metadata"], "labels": {"a": "b"}}}, old=old))
     newer = pod("p", {"name": "a", "image": "i:2"}, hostNetwork=True)
     assert "host namespaces" in refusal(pod_security, cluster.write("pods", newer, old=old))
+
+
+def test_of_containers_for_debugging_only_new_ones_are_judged(cluster: Cluster) -> None:
+    label(cluster, enforce="baseline")
+    spec = {"hostNetwork": True, "ephemeralContainers": [{"name": "debug", "image": "i"}]}
+    old = cluster.add("pods", pod("p", {"name": "a", "image": "i"}, **spec))
+    without = pod("p", {"name": "a", "image": "i"}, hostNetwork=True)
+    pod_security(cluster.write("pods", without, old=old, subresource="ephemeralcontainers"))
+    more = cluster.write("pods", old, old=without, subresource="ephemeralcontainers")
+    assert "host namespaces" in refusal(pod_security, more)
+
+
+def test_an_annotation_is_told_with_its_value(cluster: Cluster) -> None:
+    label(cluster, enforce="baseline")
+    obj = pod("p", {"name": "a"})
+    obj["metadata"]["annotations"] = {"container.apparmor.security.beta.kubernetes.io/a": "unconfined"}
+    assert refusal(pod_security, cluster.write("pods", obj)) == (
+        'pods "p" is forbidden: violates PodSecurity "baseline:latest": forbidden AppArmor profile (annotation must '
+        'not set AppArmor profile type to "container.apparmor.security.beta.kubernetes.io/a="unconfined"")'
+    )

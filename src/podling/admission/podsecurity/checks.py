@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import orjson
-
 from podling.api import meta
+from podling.api.gotext import quoted
 from podling.store.types import Object
 
 
@@ -45,7 +44,8 @@ def _where(pod: Object, wrong: Callable[[Object], bool]) -> list[str]:
 
 
 def _quoted(texts: Iterable[str]) -> str:
-    return ", ".join(orjson.dumps(text).decode() for text in texts)
+    """As Kubernetes does it here: what is inside stays as it is."""
+    return ", ".join(f'"{text}"' for text in texts)
 
 
 def _plural(word: str, several: Collection[Any]) -> str:
@@ -77,7 +77,7 @@ def app_armor(pod: Object) -> Finding | None:
     names = _where(pod, lambda c: wrong(c) is not None)
     kinds = {kind for part in (meta.spec(pod), *containers(pod)) if (kind := wrong(context(part))) is not None}
     annotations = sorted(
-        f"{key}={_quoted([value])}" for key, value in meta.annotations(pod).items() if _is_wrong_profile(key, value)
+        f"{key}={quoted(value)}" for key, value in meta.annotations(pod).items() if _is_wrong_profile(key, value)
     )
     setters = [_setters(of_pod is not None, names)] if of_pod is not None or names else []
     if annotations:
@@ -227,7 +227,7 @@ def seccomp_annotations(pod: Object) -> Finding | None:
     annotations = meta.annotations(pod)
     keys = {_SECCOMP_POD, *(_SECCOMP_CONTAINER + c["name"] for c in containers(pod))}
     wrong = sorted(
-        f"{key}={_quoted([annotations[key]])}"
+        f"{key}={quoted(annotations[key])}"
         for key in keys & annotations.keys()
         if annotations[key] not in ("runtime/default", "docker/default")
         and not annotations[key].startswith("localhost/")

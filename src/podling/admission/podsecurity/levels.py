@@ -53,7 +53,8 @@ def policy_of(labels: Mapping[str, str]) -> Policy:
     enforce = _level(labels, "enforce", "restricted", problems)
     _level(labels, "audit", "privileged", problems)
     warn = _level(labels, "warn", "privileged", problems)
-    if f"{PREFIX}warn" not in labels and enforce.rank > warn.rank:
+    is_known = labels.get(f"{PREFIX}enforce") in LEVELS
+    if f"{PREFIX}warn" not in labels and is_known and enforce.rank > warn.rank:
         minor = warn.minor if f"{PREFIX}warn-version" in labels else enforce.minor
         warn = Level(enforce.name, minor)
     return Policy(enforce, warn, tuple(problems))

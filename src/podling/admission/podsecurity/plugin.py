@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from podling.admission.podsecurity.checks import CONTAINER_LISTS
 from podling.admission.podsecurity.levels import Level, Policy, in_words, policy_of, violations
 from podling.admission.refusals import refuse
 from podling.api import meta
@@ -24,7 +23,6 @@ TEMPLATES: Mapping[str, Sequence[str]] = {
 }
 """Where workloads keep the template of their pods."""
 SUBRESOURCES = ("", "ephemeralcontainers", "resize")
-_SECCOMP = "container.seccomp.security.alpha.kubernetes.io/"
 
 
 def pod_security(write: Write) -> None:
@@ -66,14 +64,14 @@ def _warn(write: Write, level: Level, pod: Object) -> None:
 
 def _is_significant(old: Object, new: Object) -> bool:
     """Whether an update can make a pod less safe: of what may be changed, only images and new containers count."""
-    if any(len(meta.items(old, "spec", key)) != len(meta.items(new, "spec", key)) for key in CONTAINER_LISTS):
+    if any(_images(old, key) != _images(new, key) for key in ("initContainers", "containers")):
         return True
-    before = {(key, c["name"]): c.get("image") for key in CONTAINER_LISTS for c in meta.items(old, "spec", key)}
-    after = {(key, c["name"]): c.get("image") for key in CONTAINER_LISTS for c in meta.items(new, "spec", key)}
-    if before != after:
-        return True
-    changed = dict(meta.annotations(old).items() ^ meta.annotations(new).items())
-    return any(key.startswith(_SECCOMP) for key in changed)
+    before = dict(_images(old, "ephemeralContainers"))
+    return any(before.get(name) != image for name, image in _images(new, "ephemeralContainers"))
+
+
+def _images(pod: Object, key: str) -> list[tuple[str, str]]:
+    return [(container["name"], container.get("image", "")) for container in meta.items(pod, "spec", key)]
 
 
 # Namespaces
@@ -107,7 +105,7 @@ def existing_violations(namespace: str, level: Level, pods: Sequence[Object]) ->
     if not names:
         return []
     head = f'existing pods in namespace "{namespace}" violate the new PodSecurity enforce level "{level}"'
-    return [head, *(f"{_and_others(pods)}: {reasons}" for reasons, pods in names.items())]
+    return [head, *sorted(f"{_and_others(pods)}: {reasons}" for reasons, pods in names.items())]
 
 
 def _and_others(names: Sequence[str]) -> str:
