@@ -103,16 +103,22 @@ def merge_patch(target: Any, patch: Any) -> Any:
 # --- JSON patch
 
 
-class PatchTestFailed(ApiError):
-    """422 for a patch with a test that does not hold; who makes patches may take it as a condition."""
+class PatchFailed(ApiError):
+    """422 for a JSON patch that cannot be applied. To whoever sends one it is not told why; `why` is for those who ask
+    others for patches, in the words of the library that Kubernetes uses."""
 
-    def __init__(self) -> None:
+    def __init__(self, why: str = "") -> None:
         error = unprocessable()
         super().__init__(error.code, error.reason, error.message, error.details)
+        self.why = why
+
+
+class PatchTestFailed(PatchFailed):
+    """The patch has a test that does not hold; who makes patches may take it as a condition."""
 
 
 class _Inapplicable(Exception):
-    """An operation that does not fit the document."""
+    """An operation that does not fit the document. Without words: its path leads nowhere."""
 
 
 def json_patch(target: Object, operations: Sequence[Object]) -> Any:
@@ -133,12 +139,28 @@ def json_patch(target: Object, operations: Sequence[Object]) -> Any:
             if operation.get("op") == "copy":
                 room -= _size_of_copy(document, operation)
                 if room < 0:
-                    raise unprocessable()
+                    raise PatchFailed
             document = _operate(document, operation)
-    except (_Inapplicable, orjson.JSONEncodeError, RecursionError):
+    except _Inapplicable as error:
+        raise PatchFailed(str(error)) from None
+    except (orjson.JSONEncodeError, RecursionError):
         # Moves can nest a document deeper than anything here can follow.
-        raise unprocessable() from None
+        raise PatchFailed from None
     return document
+
+
+_NO_OBJECT: Final = (
+    "couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct "
+    '{ APIVersion string "json:\\"apiVersion,omitempty\\""; Kind string "json:\\"kind,omitempty\\"" }'
+)
+
+
+def patched(target: Object, operations: Sequence[Object]) -> Object:
+    """The object that `json_patch` makes. Raises ApiError, with the reason where it is a `PatchFailed`."""
+    outcome = json_patch(target, operations)
+    if not isinstance(outcome, dict):
+        raise PatchFailed(_NO_OBJECT)
+    return cast(Object, outcome)
 
 
 def _size_of_copy(document: Any, operation: Object) -> int:
@@ -147,11 +169,28 @@ def _size_of_copy(document: Any, operation: Object) -> int:
 
 
 def _operate(document: Any, operation: Object) -> Any:
-    apply = _OPERATIONS.get(str(operation.get("op")))
-    path = operation.get("path")
-    if apply is None or not isinstance(path, str):
-        raise _Inapplicable
-    return apply(document, path, operation)
+    name, path = str(operation.get("op")), operation.get("path")
+    apply = _OPERATIONS.get(name)
+    if apply is None:
+        raise _Inapplicable(f"Unexpected kind: {name}")
+    if not isinstance(path, str):
+        raise _Inapplicable(f"{name} operation failed to decode path: operation missing path field: missing value")
+    try:
+        return apply(document, path, operation)
+    except _Inapplicable as error:
+        raise _Inapplicable(_reason(name, path, operation, str(error))) from None
+
+
+def _reason(name: str, path: str, operation: Object, words: str) -> str:
+    if words and name != "replace":
+        return f"error in {name} for path: '{path}': {words}"
+    where = {
+        "add": f'doc is missing path: "{path}"',
+        "remove": f'doc is missing path: "{path}"',
+        "replace": f"doc is missing {'key' if words else 'path'}: {path}",
+        "test": f"is missing path: {path}",
+    }.get(name, f"doc is missing from path: {operation.get('from', '')}")
+    return f"{name} operation does not apply: {where}: missing value"
 
 
 def _add(document: Any, path: str, operation: Object) -> Any:
@@ -187,7 +226,7 @@ def _test(document: Any, path: str, operation: Object) -> Any:
     expected = operation.get("value")
     actual = document if not path else _lookup_or_none(document, _steps(path))
     if not _equal(actual, expected):
-        raise PatchTestFailed
+        raise PatchTestFailed(f"testing value {path} failed: test failed")
     return document
 
 
@@ -244,7 +283,10 @@ def _edit(container: Any, steps: list[str], change: Callable[[Any, str], Any]) -
 def _child(container: Any, key: str) -> Any:
     if isinstance(container, list):
         items = cast(Items, container)
-        return items[_index(items, key)]
+        try:
+            return items[_index(items, key)]
+        except _Inapplicable:
+            raise _Inapplicable from None
     if isinstance(container, dict) and key in container:
         return cast(Object, container)[key]
     raise _Inapplicable
@@ -256,13 +298,13 @@ _INDEX: Final = re.compile(r"[+-]?[0-9]{1,18}")
 def _index(items: Items, key: str, end: int = 0) -> int:
     """A position in the list, `end` places behind its last item at most."""
     if not _INDEX.fullmatch(key):
-        raise _Inapplicable
+        wrong = f"'{key}': strconv.Atoi: parsing \"{key}\": invalid syntax"
+        raise _Inapplicable(f"value was not a proper array index: {wrong}")
     index = int(key)
-    if index < 0:
-        index += len(items) + end
-    if not 0 <= index < len(items) + end:
-        raise _Inapplicable
-    return index
+    place = index if index >= 0 else index + len(items) + end
+    if not 0 <= place < len(items) + end:
+        raise _Inapplicable(f"Unable to access invalid index: {index}: invalid index referenced")
+    return place
 
 
 def _with(parent: Any, key: str, value: Any) -> Any:
@@ -277,7 +319,7 @@ def _without(parent: Any, key: str) -> Any:
     if isinstance(parent, dict):
         members = cast(Object, parent)
         if key not in members:
-            raise _Inapplicable
+            raise _Inapplicable(f"Unable to remove nonexistent key: {key}: missing value")
         return {name: value for name, value in members.items() if name != key}
     items = list(cast(Items, parent))
     del items[_index(items, key)]

@@ -111,7 +111,7 @@ def _held(container: Object, status: Object | None, refused: bool) -> Object:
     if status is None:
         return container
     wish, force = meta.part(container, "resources"), meta.part(status, "resources")
-    granted = {"requests": status.get("allocatedResources") or {}}
+    granted: Object = {"requests": status.get("allocatedResources") or {}}
     sources = [force, granted] if refused else [wish, force, granted]
     most = {kind: _greatest(meta.part(source, kind) for source in sources) for kind in ("requests", "limits")}
     return {**container, "resources": {**wish, **most}}

@@ -106,9 +106,13 @@ class Whole:
         self._complete = False
         self._has_end = False
         self.status = 0
+        self.kind = ""
+        """Its content type."""
         self.body = bytearray()
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if name.lower() == b"content-type":
+            self.kind = value.decode("latin-1")
         if name.lower() in (b"content-length", b"transfer-encoding"):
             self._has_end = True
 

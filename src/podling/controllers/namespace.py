@@ -100,7 +100,8 @@ def _finalize(namespace: Object) -> Update:
 
 def decide_status(snapshot: Snapshot, failure: str | None, now: datetime) -> list[Action]:
     """What still keeps the namespace, as conditions. Pods that end in their time keep it without a word."""
-    failures = sorted([*([failure] if failure else []), *_unexpected(snapshot, now)])
+    told: list[str] = [failure] if failure else []
+    failures = sorted([*told, *_unexpected(snapshot, now)])
     conditions: list[Object] = list(meta.conditions(snapshot.namespace))
     for condition in _conditions(snapshot, failures):
         conditions = replace_condition(conditions, condition, now)
@@ -135,7 +136,7 @@ def _unexpected(snapshot: Snapshot, now: datetime) -> list[str]:
 
 def _conditions(snapshot: Snapshot, failures: Sequence[str]) -> Iterable[Object]:
     """Of what is left nothing is told while it is pods: what else there is has not been touched yet."""
-    left = {} if PODS in snapshot.content else snapshot.content
+    left: Mapping[str, Sequence[Object]] = {} if PODS in snapshot.content else snapshot.content
     if snapshot.silent:
         stale = ", ".join(f"{version}: stale GroupVersion discovery: {version}" for version in snapshot.silent)
         message = (

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -18,6 +18,7 @@ import httptools
 import orjson
 
 from podling.api import relay
+from podling.api.gotext import quoted
 from podling.api.resources import Reader
 from podling.kinds.validation.fields import entries, part, text
 from podling.store.types import Object
@@ -46,14 +47,29 @@ class Target:
     name: str
     path: str
     ca: str
+    host: str = ""
+    """Name and port as its URL has them."""
 
     @property
     def url(self) -> str:
-        return f"https://{self.name}:{self.port}{self.path}"
+        return f"https://{self.host or f'{self.name}:{self.port}'}{self.path}"
 
 
 def target_of(config: Object, reader: Reader) -> Target:
-    """From a `clientConfig`. Raises CallError for a service that is not there, and for a port that there cannot be."""
+    """From a `clientConfig`. Raises CallError for a service that is not there, or not at that port, and for a port that
+    there cannot be."""
+    target = _named(config)
+    if text(config, "url"):
+        return target
+    name, namespace = config["service"]["name"], config["service"]["namespace"]
+    found = reader.get("services", namespace, name)
+    if found is None:
+        raise CallError(f'service "{name}" not found')
+    return replace(target, address=_address(found, reader, target.port))
+
+
+def _named(config: Object) -> Target:
+    """By its name; a service has no address yet."""
     ca = text(config, "caBundle")
     if url := text(config, "url"):
         parts = urlsplit(url)
@@ -63,22 +79,33 @@ def target_of(config: Object, reader: Reader) -> Target:
         except ValueError:
             given = parts.netloc.rpartition(":")[2]
             raise CallError(f'Post "{url}": dial tcp: address {given}: invalid port') from None
-        return Target(host, port, host, parts.path or "/", ca)
+        return Target(host, port, host, parts.path or "/", ca, parts.netloc)
     service = part(config, "service")
-    name, namespace, port = service["name"], service["namespace"], cast(int, service.get("port") or 443)
-    path = "/" + text(service, "path").lstrip("/")
-    found = reader.get("services", namespace, name)
-    if found is None:
-        raise CallError(f'service "{name}" not found')
-    address = _address(found, reader, namespace, name)
-    return Target(address, port, f"{name}.{namespace}.svc", path, ca)
+    path, port = "/" + text(service, "path").lstrip("/"), cast(int, service.get("port") or 443)
+    return Target("", port, f"{service['name']}.{service['namespace']}.svc", path, ca)
 
 
-def _address(service: Object, reader: Reader, namespace: str, name: str) -> str:
-    address = text(service["spec"], "clusterIP")
+async def call(config: Object, reader: Reader, body: Object, *, timeout: float) -> Object:
+    """The answer of whoever a `clientConfig` names. Raises CallError."""
+    try:
+        target = target_of(config, reader)
+    except CallError as error:
+        raise CallError(f"{_request(_named(config), timeout)}: {error}") from None
+    return await post(target, body, timeout=timeout)
+
+
+def _request(target: Target, timeout: float) -> str:
+    return f'Post "{target.url}?timeout={timeout:g}s"'
+
+
+def _address(service: Object, reader: Reader, port: int) -> str:
+    spec, name = service["spec"], service["metadata"]["name"]
+    address = text(spec, "clusterIP")
     if address and address != "None":
+        if not any(served.get("port") == port for served in entries(spec, "ports")):
+            raise CallError(f'no service port {port} found for service "{name}"')
         return address
-    for slice_ in reader.list(SLICES, namespace):
+    for slice_ in reader.list(SLICES, service["metadata"]["namespace"]):
         if slice_["metadata"].get("labels", {}).get(SERVICE_LABEL) != name:
             continue
         for endpoint in entries(slice_, "endpoints"):
@@ -111,7 +138,7 @@ def _trusting(ca: str) -> ssl.SSLContext:
 
 async def post(target: Target, body: Object, *, timeout: float) -> Object:
     """The answer to a POST. Raises CallError."""
-    url = f'Post "{target.url}?timeout={timeout:g}s"'
+    url = _request(target, timeout)
     try:
         async with asyncio.timeout(timeout):
             answer = await _exchange(target, orjson.dumps(body), timeout)
@@ -145,8 +172,9 @@ async def _exchange(target: Target, raw: bytes, timeout: float) -> relay.Whole:
 
 def _object_of(answer: relay.Whole) -> Object:
     if not 200 <= answer.status < 300:
-        said = answer.body[:200].decode(errors="replace")
-        raise CallError(f"an error on the server ({said!r}) has prevented the request")
+        is_text = not answer.kind or answer.kind.startswith("text/")
+        said = bytes(answer.body).decode(errors="replace").strip() if is_text else "unknown"
+        raise CallError(refusal_of(answer.status, said))
     try:
         found: Any = orjson.loads(bytes(answer.body))
     except orjson.JSONDecodeError as error:
@@ -154,3 +182,30 @@ def _object_of(answer: relay.Whole) -> Object:
     if not isinstance(found, dict):
         raise CallError("expected an object")
     return cast(Object, found)
+
+
+_REFUSALS: Final = {
+    400: "the server rejected our request for an unknown reason",
+    401: "the server has asked for the client to provide credentials",
+    404: "the server could not find the requested resource",
+    405: "the server does not allow this method on the requested resource",
+    409: "the server reported a conflict",
+    422: "the server rejected our request due to an error in our request",
+    429: "the server has received too many requests and has asked us to try again later",
+    503: "the server is currently unable to handle the request",
+    504: "the server was unable to return a response in the time allotted, but may still be processing the request",
+}
+
+
+def refusal_of(status: int, said: str) -> str:
+    """What Kubernetes' client makes of an answer that is no success (`errors.NewGenericServerResponse`)."""
+    if status in (403, 415):
+        return said
+    if status == 406:
+        unable = "the server was unable to respond with a content type that the client supports"
+        return unable if said in ("", "unknown") else said
+    if status in _REFUSALS:
+        return _REFUSALS[status]
+    if status >= 500:
+        return f"an error on the server ({quoted(said)}) has prevented the request from succeeding"
+    return f"the server responded with the status code {status} but did not return more information"

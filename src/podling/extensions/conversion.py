@@ -17,7 +17,7 @@ from podling.api.errors import ApiError
 from podling.api.resources import Reader
 from podling.api.schema import Node
 from podling.api.structs import DecodeError, shape
-from podling.extensions.caller import CallError, post, target_of
+from podling.extensions.caller import CallError, call
 from podling.extensions.defaulting import Fill, filled
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import entries, part, text
@@ -74,7 +74,7 @@ class ConversionWebhook:
             "apiVersion": f"{_GROUP}/{self._version}",
             "request": {"uid": uid, "desiredAPIVersion": wanted, "objects": objects},
         }
-        answer = await post(target_of(self._config, self._reader), review, timeout=_PATIENCE)
+        answer = await call(self._config, self._reader, review, timeout=_PATIENCE)
         return _converted(answer, uid, self._version)
 
 

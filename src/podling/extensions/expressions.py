@@ -145,20 +145,25 @@ def _options(write: Write) -> Object | None:
 
 
 def conditions_hold(conditions: list[Any], variables: Object, *, params: bool = False) -> bool:
-    """Whether all match conditions are true. One that is false decides before one that fails does.
+    """Whether all match conditions are true. One that is false decides before those that fail do. Kubernetes shows
+    them no namespace.
 
-    Raises EvaluationError (or CompileError) for the first that fails where none is false.
+    Raises EvaluationError with all that fail, where none is false.
     """
-    from podling.cel.values import Budget, EvaluationError
+    from podling.cel.values import Budget, EvaluationError, OutOfBudget
 
-    failure: EvaluationError | None = None
-    budget = Budget(_CONDITIONS_BUDGET)
+    failures: list[str] = []
+    budget, given = Budget(_CONDITIONS_BUDGET), {**variables, "namespaceObject": None}
     for condition in conditions:
+        source = condition["expression"]
         try:
-            if compiled(condition["expression"], params=params).run(variables, budget) is not True:
+            if compiled(source, params=params).run(given, budget) is not True:
                 return False
+        except OutOfBudget:
+            raise
         except EvaluationError as error:
-            failure = failure or error
-    if failure is not None:
-        raise failure
+            failures.append(f"expression '{source}' resulted in error: {error}")
+    if failures:
+        told = list(dict.fromkeys(failures))
+        raise EvaluationError(told[0] if len(told) == 1 else f"[{', '.join(told)}]")
     return True

@@ -41,27 +41,25 @@ def is_exempt(write: Write) -> bool:
 
 def matching(spec: Object, rules_key: str, write: Write, served: Served) -> Match | None:
     """Whether a webhook (`rules`) or the constraints of a policy (`resourceRules`) are for a write."""
-    found = _by_rules(entries(spec, rules_key), part_text(spec, "matchPolicy"), write, served)
-    if found is None or _by_rules(entries(spec, "excludeResourceRules"), "Equivalent", write, served) is not None:
+    policy: str = spec.get("matchPolicy") or "Equivalent"
+    found = _by_rules(entries(spec, rules_key), policy, write, served)
+    if found is None or _by_rules(entries(spec, "excludeResourceRules"), policy, write, served) is not None:
         return None
     if not selects_namespace(spec.get("namespaceSelector"), write):
         return None
     return found if _selects_object(spec.get("objectSelector"), write) else None
 
 
-def part_text(spec: Object, key: str) -> str:
-    return cast(str, spec.get(key) or "Equivalent")
-
-
 def _by_rules(rules: Sequence[Object], policy: str, write: Write, served: Served) -> Match | None:
-    for rule in rules:
-        if _rule_fits(rule, write.resource, write):
-            return Match(write.resource)
+    """The first rule decides in which version a write is shown; a rule that names the write's own comes before all."""
+    if any(_rule_fits(rule, write.resource, write) for rule in rules):
+        return Match(write.resource)
     if policy != "Equivalent":
         return None
-    for other in _equivalents(write.resource, served):
-        if any(_rule_fits(rule, other, write) for rule in rules):
-            return Match(other)
+    for rule in rules:
+        for other in _equivalents(write.resource, served):
+            if _rule_fits(rule, other, write):
+                return Match(other)
     return None
 
 
@@ -96,13 +94,14 @@ def _fits_resource(wanted: str, plural: str, subresource: str) -> bool:
 
 
 def selects_namespace(selector: Object | None, write: Write) -> bool:
-    """Cluster-scoped objects are in no namespace, so no selector keeps them out; a Namespace is in itself."""
+    """Cluster-scoped objects are in no namespace, so no selector keeps them out; a Namespace is in itself, and is
+    selected as it will be."""
     if not selector:
         return True
-    if write.resource.group_resource == "namespaces":
-        return meta.matches_selector(selector, meta.labels(write.new)) or _old_matches(selector, write)
-    if not write.resource.namespaced:
+    if write.resource.group_resource != "namespaces" and not write.resource.namespaced:
         return True
+    if write.resource.group_resource == "namespaces" and not write.subresource and write.operation != "DELETE":
+        return meta.matches_selector(selector, meta.labels(write.new))
     namespace = write.reader.get("namespaces", "", write.namespace)
     return namespace is not None and meta.matches_selector(selector, meta.labels(namespace))
 
@@ -112,11 +111,8 @@ def _selects_object(selector: Object | None, write: Write) -> bool:
         return True
     if write.about is not None and "metadata" not in write.new:
         return False
-    return meta.matches_selector(selector, meta.labels(write.new)) or _old_matches(selector, write)
-
-
-def _old_matches(selector: Object, write: Write) -> bool:
-    return write.old is not None and meta.matches_selector(selector, meta.labels(write.old))
+    present = [obj for obj in (write.new, write.old) if obj is not None]
+    return any(meta.matches_selector(selector, meta.labels(obj)) for obj in present)
 
 
 def namespace_of(write: Write) -> Object | None:

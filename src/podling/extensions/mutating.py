@@ -7,9 +7,9 @@ policies go before webhooks, in the order of their names (`k8s.io/apiserver/pkg/
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Hashable, Iterator
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 from podling.api import field_sets, meta, patch
 from podling.api.errors import ApiError, forbidden
@@ -66,53 +66,58 @@ class MutatingPolicies:
         return self._mutate(write) if concerned else None
 
     async def _mutate(self, write: Write) -> None:
-        failures: list[str] = []
+        """What a write is for is decided by the object as it came, not by what an earlier policy made of it."""
+        failures: list[_Failure] = []
         rounds = write.reinvocation.begin(POLICIES, write.new)
-        for invocation in self.bound.invocations(write):
-            binding = meta.name(invocation.binding)
-            for params, problem in self._cases(invocation, write):
-                key = (invocation.name, binding, meta.namespace(params or {}), meta.name(params or {}))
-                before, found = write.new, [problem] if problem else []
-                if isinstance(invocation.policy, Policy) and not problem:
-                    if write.reinvocation.skips(rounds, key):
-                        continue
-                    found = await self._apply(invocation, invocation.policy, write, params)
-                    changed = write.new != before
-                    write.reinvocation.asked(rounds, key, changed=changed, repeats=invocation.policy.repeats)
-                if text(invocation.spec, "failurePolicy") != "Ignore":
-                    who = f"policy '{invocation.name}' with binding '{binding}' denied request"
-                    failures += [f"{who}: {why}" for why in found]
+        for case in list(self._cases(write, failures)):
+            if write.reinvocation.skips(rounds, case.key):
+                continue
+            before = write.new
+            failures += [case.failure(why, "Invalid") for why in await self._apply(case, write)]
+            write.reinvocation.asked(rounds, case.key, changed=write.new != before, repeats=case.policy.repeats)
         rounds.output = write.new
-        if failures:
-            raise _refusal(write, failures)
+        counted = [failure for failure in failures if text(failure.spec, "failurePolicy") != "Ignore"]
+        if counted:
+            raise _refusal(write, counted)
 
-    def _cases(self, invocation: Invocation[Policy], write: Write) -> Iterator[tuple[Object | None, str]]:
-        """The parameters to apply a policy with; or why it cannot be."""
-        if isinstance(invocation.policy, str):
-            yield None, invocation.policy
+    def _cases(self, write: Write, failures: list[_Failure]) -> Iterator[_Case]:
+        """Policies with their bindings and parameters; what cannot be applied is added to the failures."""
+        for invocation in self.bound.invocations(write):
+            name, spec, binding = invocation.name, invocation.spec, invocation.binding
+            if isinstance(invocation.policy, Misconfigured):
+                failures.append(_Failure(spec, f'policy "{name}" denied request: {invocation.policy}', "Forbidden"))
+            elif binding is not None:
+                yield from self._with_parameters(invocation, binding, write, failures)
+
+    def _with_parameters(
+        self, invocation: Invocation[Policy], binding: Object, write: Write, failures: list[_Failure]
+    ) -> Iterator[_Case]:
+        who = f"policy '{invocation.name}' with binding '{meta.name(binding)}' denied request"
+        policy = invocation.policy
+        if not isinstance(policy, Policy):
+            failures.append(_Failure(invocation.spec, f"{who}: {policy}", "Invalid"))
             return
         try:
-            found = self.bound.parameters(invocation.policy, invocation.binding, write)
+            found = self.bound.parameters(policy, binding, write)
         except Misconfigured as error:
-            yield None, f"failed to configure binding: {error}"
+            failures.append(_Failure(invocation.spec, f"{who}: {error}", "Forbidden"))
             return
         for params in found:
-            yield params, ""
+            yield _Case(policy, meta.name(binding), invocation, params)
 
-    async def _apply(
-        self, invocation: Invocation[Policy], policy: Policy, write: Write, params: Object | None
-    ) -> list[str]:
+    async def _apply(self, case: _Case, write: Write) -> list[str]:
         """Changes the write; gives what went wrong. A mutation that fails leaves the others."""
         from podling.cel.values import EvaluationError
 
         failures: list[str] = []
-        given = with_params(policy, await self._views.values(write, invocation.match), params)
+        policy, match = case.policy, case.invocation.match
+        given = with_params(policy, await self._views.values(write, match), case.params)
         try:
             if not policy.holds(given):
                 return []
         except EvaluationError as error:
             return [str(error)]
-        node = self._views.node(write, invocation.match)
+        node = self._views.node(write, match)
         for kind, source, program in policy.mutations:
             try:
                 new = _mutated(policy, kind, source, program, given, node)
@@ -120,16 +125,42 @@ class MutatingPolicies:
                 failures.append(str(error))
                 continue
             if new is not given["object"]:
-                write.new = await self._views.changed(write, invocation.match, new)
-                given = {**given, "object": (await self._views.objects(write, invocation.match))[0]}
+                write.new = await self._views.changed(write, match, new)
+                given = {**given, "object": (await self._views.objects(write, match))[0]}
         return failures
 
 
-def _refusal(write: Write, failures: list[str]) -> ApiError:
-    resource = write.resource
-    error = forbidden(resource.plural, resource.group, write.name, failures[0])
-    details = {**(error.details or {}), "causes": [{"message": failure} for failure in failures]}
-    return ApiError(403, "Invalid", failures[0], details)
+class _Failure(NamedTuple):
+    spec: Object
+    """Of the policy."""
+    message: str
+    reason: str
+
+
+class _Case(NamedTuple):
+    """One policy with one binding and one object of parameters."""
+
+    policy: Policy
+    binding: str
+    invocation: Invocation[Policy]
+    params: Object | None
+
+    @property
+    def key(self) -> Hashable:
+        params = self.params or {}
+        return self.invocation.name, self.binding, meta.namespace(params), meta.name(params)
+
+    def failure(self, why: str, reason: str) -> _Failure:
+        who = f"policy '{self.invocation.name}' with binding '{self.binding}' denied request"
+        return _Failure(self.invocation.spec, f"{who}: {why}", reason)
+
+
+def _refusal(write: Write, failures: list[_Failure]) -> ApiError:
+    """The first failure is told, and all of them are among the causes."""
+    resource, first = write.resource, failures[0]
+    error = forbidden(resource.plural, resource.group, write.called, first.message)
+    details = {**(error.details or {}), "causes": [{"message": failure.message} for failure in failures]}
+    return ApiError(error.code, first.reason, first.message, details)
 
 
 def _mutated(policy: Policy, kind: str, source: str, program: Program, given: Object, node: Node) -> Object:
@@ -158,11 +189,11 @@ def _patched(obj: Object, made: Any) -> Object:
         value = operation.get("value")
         _check_names(value, getattr(value, "type", ""))
     try:
-        return patch.json_patch(obj, [cast(Object, plain(operation)) for operation in operations])
+        return patch.patched(obj, [cast(Object, plain(operation)) for operation in operations])
     except patch.PatchTestFailed:
         return obj  # a test is the condition of a patch here
-    except ApiError as error:
-        raise Unmutated(f"JSONPath: {error.message}") from None
+    except patch.PatchFailed as error:
+        raise Unmutated(f"JSON Patch: {error.why}") from None
 
 
 def _applied(obj: Object, made: Any, node: Node) -> Object:

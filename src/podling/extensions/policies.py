@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar, cast
 
 from podling.api import meta
-from podling.api.resources import Write
+from podling.api.resources import Resource, Write
 from podling.api.served import Served
 from podling.extensions.expressions import conditions_hold
 from podling.extensions.matching import Match, matching
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Misconfigured(Exception):
-    """A policy or binding that cannot be applied; the text says why."""
+    """A policy or binding that cannot be applied; the text says why. It counts, whatever violations do."""
 
 
 class Conditional:
@@ -81,12 +81,13 @@ P = TypeVar("P", bound=Conditional)
 
 
 class Invocation(NamedTuple, Generic[P]):
-    """A policy and a binding of it that a write is for. A text is why the policy does not compile."""
+    """A policy and a binding of it that a write is for. A text is why the policy does not compile; of one that is
+    misconfigured there is one invocation without a binding."""
 
     name: str
-    policy: P | str
+    policy: P | str | Misconfigured
     spec: Object
-    binding: Object
+    binding: Object | None
     match: Match
 
 
@@ -112,14 +113,34 @@ class Bound(Generic[P]):
 
     def invocations(self, write: Write) -> Iterator[Invocation[P]]:
         """What a write is for, in the order of names."""
-        for _, binding in sorted(self._bindings.items(), key=lambda item: (item[1]["spec"].get("policyName"), item[0])):
-            definition = self._policies.get(text(binding["spec"], "policyName"))
-            if definition is None:
-                continue
+        bindings: dict[str, list[Object]] = {}
+        for _, binding in sorted(self._bindings.items()):
+            bindings.setdefault(text(binding["spec"], "policyName"), []).append(binding)
+        for name in sorted(bindings.keys() & self._policies.keys()):
+            definition = self._policies[name]
             spec = part(definition, "spec")
             match = matching(part(spec, "matchConstraints"), "resourceRules", write, self._served)
-            if match is not None and self._binds(binding, write):
-                yield Invocation(meta.name(definition), self._policy(definition), spec, binding, match)
+            if match is None:
+                continue
+            if (unknown := self._unknown_params(spec)) is not None:
+                yield Invocation(name, unknown, spec, None, match)
+                continue
+            for binding in bindings[name]:
+                if self._binds(binding, write):
+                    yield Invocation(name, self._policy(definition), spec, binding, match)
+
+    def _unknown_params(self, spec: Object) -> Misconfigured | None:
+        kind: Object | None = spec.get("paramKind")
+        if kind is None or self._params(kind) is not None:
+            return None
+        group, _, version = cast(str, kind["apiVersion"]).rpartition("/")
+        words = f"failed to find resource referenced by paramKind: '{group}/{version}, Kind={kind['kind']}'"
+        return Misconfigured(f"failed to configure policy: {words}")
+
+    def _params(self, kind: Object) -> Resource | None:
+        """Where the parameters of a kind are."""
+        wanted = (kind["apiVersion"], kind["kind"])
+        return next((r for r in self._served.all() if (r.api_version, r.kind) == wanted), None)
 
     def _binds(self, binding: Object, write: Write) -> bool:
         resources: Object | None = binding["spec"].get("matchResources")
@@ -147,26 +168,23 @@ class Bound(Generic[P]):
         reference: Object | None = binding["spec"].get("paramRef")
         if not policy.has_params or reference is None:
             return [None]
-        kind = policy.spec["paramKind"]
-        group, _, version = cast(str, kind["apiVersion"]).rpartition("/")
-        resource = next(
-            (r for r in self._served.all() if (r.group, r.version, r.kind) == (group, version, kind["kind"])), None
-        )
+        resource = self._params(policy.spec["paramKind"])
         if resource is None:
-            shown = f"{kind['apiVersion']}, Kind={kind['kind']}"
-            raise Misconfigured(f"failed to find resource referenced by paramKind: '{shown}'")
+            return []  # gone since the write was matched
         namespace = text(reference, "namespace")
         if resource.namespaced and not (namespace or write.namespace):
-            raise Misconfigured(
-                "cannot use namespaced paramRef in policy binding that matches cluster-scoped resources"
-            )
+            raise _unbound("cannot use namespaced paramRef in policy binding that matches cluster-scoped resources")
         if namespace and not resource.namespaced:
-            raise Misconfigured("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
+            raise _unbound("paramRef.namespace must not be provided for a cluster-scoped `paramKind`")
         place = (namespace or write.namespace) if resource.namespaced else ""
         found = _parameters(write, resource.group_resource, place, reference)
-        if not found and reference.get("parameterNotFoundAction") != "Allow":
-            raise Misconfigured("no params found for policy binding with `Deny` parameterNotFoundAction")
+        if not found and reference.get("parameterNotFoundAction") == "Deny":
+            raise _unbound("no params found for policy binding with `Deny` parameterNotFoundAction")
         return found
+
+
+def _unbound(why: str) -> Misconfigured:
+    return Misconfigured(f"failed to configure binding: {why}")
 
 
 def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:

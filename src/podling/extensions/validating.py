@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 POLICIES: Final = "validatingadmissionpolicies.admissionregistration.k8s.io"
 BINDINGS: Final = "validatingadmissionpolicybindings.admissionregistration.k8s.io"
+_LONGEST_MESSAGE: Final = 5 << 10
+"""Bytes of a message that an expression makes."""
 _CODES: Final = {"Unauthorized": 401, "Forbidden": 403, "Invalid": 422, "RequestEntityTooLarge": 413}
 
 
@@ -65,20 +67,24 @@ class ValidatingPolicies:
         refusals: list[ApiError] = []
         for invocation in self.bound.invocations(write):
             case = _Case(invocation, write, refusals)
-            if isinstance(invocation.policy, str):
-                case.failed(invocation.policy)
-                continue
-            await self._apply(invocation, invocation.policy, case, write)
+            match invocation.policy:
+                case Misconfigured() as problem:
+                    case.misconfigured(str(problem))
+                case str() as problem:
+                    case.failed(problem)
+                case policy:
+                    await self._apply(invocation, policy, case, write)
         if refusals:
             raise refusals[0]
 
     async def _apply(self, invocation: Invocation[Policy], policy: Policy, case: _Case, write: Write) -> None:
         from podling.cel.values import EvaluationError
 
+        assert invocation.binding is not None, "whoever can be asked is bound"
         try:
             found = self.bound.parameters(policy, invocation.binding, write)
         except Misconfigured as error:
-            case.misconfigured(f"failed to configure binding: {error}")
+            case.misconfigured(str(error))
             return
         given = await self._views.values(write, invocation.match)
         for params in found:
@@ -87,7 +93,7 @@ class ValidatingPolicies:
                 if not policy.holds(own):
                     continue
             except EvaluationError as error:
-                case.failed(f"failed to evaluate match conditions: {error}")
+                case.failed(str(error))
                 continue
             _judge_all(policy, case, own)
 
@@ -96,12 +102,13 @@ class _Case:
     """One policy with one binding, on one write."""
 
     def __init__(self, invocation: Invocation[Policy], write: Write, refusals: list[ApiError]) -> None:
-        self._actions: list[str] = entries(invocation.binding["spec"], "validationActions")
+        self._actions: list[str] = entries(meta.spec(invocation.binding or {}), "validationActions")
         self._write = write
         self._refusals = refusals
         self._fails = text(invocation.spec, "failurePolicy") != "Ignore"
-        binding = meta.name(invocation.binding)
-        self._who = f"ValidatingAdmissionPolicy '{invocation.name}' with binding '{binding}'"
+        self._who = f"ValidatingAdmissionPolicy '{invocation.name}'"
+        if invocation.binding is not None:
+            self._who += f" with binding '{meta.name(invocation.binding)}'"
 
     def misconfigured(self, why: str) -> None:
         """The policy cannot be asked at all: a refusal, whatever the binding makes of violations."""
@@ -122,19 +129,21 @@ class _Case:
     def _refusal(self, why: str, reason: str) -> ApiError:
         message = f"{self._who} denied request: {why}"
         resource = self._write.resource
-        error = forbidden(resource.plural, resource.group, self._write.name, message)
+        error = forbidden(resource.plural, resource.group, self._write.called, message)
         details = {**(error.details or {}), "causes": [{"message": message}]}
         return ApiError(_CODES.get(reason, 422), reason, error.message, details)
 
 
 def _judge_all(policy: Policy, case: _Case, own: Object) -> None:
-    from podling.cel.values import Budget, OutOfBudget
+    from podling.cel.values import Budget, OutOfBudget, type_name
 
     budget = Budget()
     given = policy.with_variables(own, budget)
     try:
         verdicts = [_verdict(program, given, budget) for _, program, _ in policy.validations]
-        annotations = [(source, _verdict(program, given, budget)) for source, program in policy.annotations]
+        again = Budget()
+        told = policy.with_variables(own, again)
+        annotations = [(source, _verdict(program, told, again)) for source, program in policy.annotations]
     except OutOfBudget as error:
         case.failed(str(error))
         return
@@ -146,7 +155,11 @@ def _judge_all(policy: Policy, case: _Case, own: Object) -> None:
             case.violated(words, text(validation, "reason") or "Invalid")
     for source, value in annotations:
         if isinstance(value, Exception):
-            case.misconfigured(f"valueExpression '{source}' resulted in error: {value}")
+            case.misconfigured(f"expression '{source}' resulted in error: {value}")
+        elif value is not None and not isinstance(value, str):
+            words = "Return type must be either string or null."
+            kind = type_name(value)
+            case.misconfigured(f"valueExpression '{source}' resulted in unsupported return type: {kind}. {words}")
 
 
 def _verdict(program: Program, given: Object, budget: Budget) -> Any | EvaluationError:
@@ -168,7 +181,8 @@ def _message(validation: Object, message: Program | None, given: Object, budget:
     if message is not None:
         try:
             found: Any = message.run(given, budget)
-            words = found.strip() if isinstance(found, str) and "\n" not in found.strip() else ""
+            words = found.strip() if isinstance(found, str) else ""
+            words = "" if "\n" in words or len(words.encode()) > _LONGEST_MESSAGE else words
         except EvaluationError:
             words = ""
     return words or text(validation, "message").strip() or f"failed expression: {validation['expression'].strip()}"

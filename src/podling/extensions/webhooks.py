@@ -12,11 +12,11 @@ from typing import Any, Final, NamedTuple, cast
 import orjson
 
 from podling.api import patch
-from podling.api.errors import ApiError, bad_request, internal
+from podling.api.errors import ApiError, bad_request, forbidden, internal
 from podling.api.resources import Write
 from podling.api.served import Served
 from podling.extensions import expressions
-from podling.extensions.caller import CallError, NoClient, post, target_of
+from podling.extensions.caller import CallError, NoClient, call
 from podling.extensions.expressions import Views
 from podling.extensions.matching import Match, is_exempt, matching
 from podling.kinds.validation.fields import entries, part, text
@@ -26,7 +26,6 @@ MUTATING: Final = "mutatingwebhookconfigurations.admissionregistration.k8s.io"
 VALIDATING: Final = "validatingwebhookconfigurations.admissionregistration.k8s.io"
 _DEFAULT_TIMEOUT: Final = 10
 _SAFE: Final = ("None", "NoneOnDryRun")
-_FORBIDDEN: Final = 403
 _GROUP: Final = "admission.k8s.io"
 
 
@@ -63,7 +62,7 @@ class Webhooks:
         """In the order of names; a webhook that wants to sees the object again when a later one has changed it."""
         rounds = write.reinvocation.begin(MUTATING, write.new)
         for hook in self._hooks(self._mutating, write):
-            if write.reinvocation.skips(rounds, hook.key):
+            if not await self._conditions_hold(hook, write) or write.reinvocation.skips(rounds, hook.key):
                 continue
             operations = await self._call(hook, write, mutating=True)
             new = write.new if operations is None else await self._patched(hook, write, operations)
@@ -74,7 +73,7 @@ class Webhooks:
 
     async def _validate(self, write: Write) -> None:
         """All at once: none can see what another does. Of several refusals the first by name is told."""
-        hooks = list(self._hooks(self._validating, write))
+        hooks = [hook for hook in self._hooks(self._validating, write) if await self._conditions_hold(hook, write)]
         found = await asyncio.gather(*(self._call(hook, write) for hook in hooks), return_exceptions=True)
         for outcome in found:
             if isinstance(outcome, BaseException):
@@ -90,8 +89,6 @@ class Webhooks:
     async def _call(self, hook: _Hook, write: Write, *, mutating: bool = False) -> list[Object] | None:
         """Asks one webhook; gives its patch. Raises ApiError where it refuses, or fails and must not."""
         try:
-            if not await self._conditions_hold(hook, write):
-                return None
             if write.dry_run and text(hook.spec, "sideEffects") not in _SAFE:
                 raise bad_request(f'admission webhook "{hook.spec["name"]}" does not support dry run')
             return await self._ask(hook, write, mutating=mutating)
@@ -103,21 +100,26 @@ class Webhooks:
             raise internal(message) from None
 
     async def _ask(self, hook: _Hook, write: Write, *, mutating: bool) -> list[Object] | None:
-        target = target_of(part(hook.spec, "clientConfig"), write.reader)
         uid = str(uuid.uuid4())
         timeout = hook.spec.get("timeoutSeconds") or _DEFAULT_TIMEOUT
         review = _review(hook, write, uid, await self._views.objects(write, hook.match))
-        answer = await post(target, review, timeout=timeout)
+        answer = await call(part(hook.spec, "clientConfig"), write.reader, review, timeout=timeout)
         try:
-            return _read(hook, write, answer, uid, mutating=mutating)
+            response = _verified(hook, answer, uid, mutating=mutating)
         except CallError as error:
             raise _Unusable(f"received invalid webhook response: {error}") from None
+        return _read(hook, write, response, mutating=mutating)
 
     async def _patched(self, hook: _Hook, write: Write, operations: list[Object]) -> Object:
         shown, _ = await self._views.objects(write, hook.match)
         if shown is None:
-            return write.new
-        return await self._views.changed(write, hook.match, patch.json_patch(shown, operations))
+            what = "attempted to modify the object, which is not supported for this operation"
+            raise internal(f'admission webhook "{hook.spec["name"]}" {what}')
+        try:
+            changed = patch.patched(shown, operations)
+        except patch.PatchFailed as error:
+            raise internal(error.why) from None
+        return await self._views.changed(write, hook.match, changed)
 
     async def _conditions_hold(self, hook: _Hook, write: Write) -> bool:
         conditions: list[Any] = entries(hook.spec, "matchConditions")
@@ -130,10 +132,7 @@ class Webhooks:
         except EvaluationError as error:
             if text(hook.spec, "failurePolicy") == "Ignore":
                 return False
-            resource = write.resource
-            why = f'admission webhook "{hook.spec["name"]}" match conditions: {error}'
-            details = {"name": write.name, "group": resource.group, "kind": resource.plural}
-            raise ApiError(_FORBIDDEN, "Forbidden", why, details) from None
+            raise forbidden(write.resource.plural, write.resource.group, write.name, str(error)) from None
 
 
 def _set(known: dict[str, Object], name: str, obj: Object | None) -> None:
@@ -158,48 +157,67 @@ def _version(hook: _Hook) -> str:
 
 def _check(answer: Object, uid: str, *, mutating: bool) -> None:
     """Raises CallError for what version 1 does not allow."""
-    wanted, given = (
-        f"{_GROUP}/v1, Kind=AdmissionReview",
-        f"{answer.get('apiVersion', '')}, Kind={answer.get('kind', '')}",
-    )
-    if given != wanted:
-        raise CallError(f"expected webhook response of {wanted}, got {given}")
-    if answer.get("response") is None:
-        raise CallError("webhook response was absent")
     response = part(answer, "response")
     if response.get("uid") != uid:
         raise CallError(f'expected response.uid="{uid}", got "{response.get("uid") or ""}"')
-    if not mutating and (response.get("patch") or response.get("patchType")):
-        raise CallError("validating webhook may not return response.patch or response.patchType")
-    if response.get("patch") and not response.get("patchType"):
+    group, _, version = text(answer, "apiVersion").rpartition("/")
+    wanted, given = f"{_GROUP}/v1, Kind=AdmissionReview", f"{group}/{version}, Kind={text(answer, 'kind')}"
+    if given != wanted:
+        raise CallError(f"expected webhook response of {wanted}, got {given}")
+    changes, kind = response.get("patch"), response.get("patchType")
+    if not mutating:
+        if changes:
+            raise CallError("validating webhook may not return response.patch")
+        if kind is not None:
+            raise CallError("validating webhook may not return response.patchType")
+    elif changes and kind is None:
         raise CallError("webhook returned response.patch but not response.patchType")
+    elif kind is not None and not changes:
+        raise CallError("webhook returned response.patchType but not response.patch")
+    elif kind == "":
+        raise CallError('webhook returned invalid response.patchType of ""')
 
 
 class _Unusable(CallError):
     """The webhook answers, but not as the API wants it."""
 
 
-def _read(hook: _Hook, write: Write, answer: Object, uid: str, *, mutating: bool) -> list[Object] | None:
-    """The patch, if there is one. Raises CallError, and ApiError for a refusal (`request/admissionreview.go`)."""
-    response = part(answer, "response")
-    strict = _version(hook) == "v1"
-    if strict:
-        _check(answer, uid, mutating=mutating)
-    elif "response" not in answer:
+def _verified(hook: _Hook, answer: Object, uid: str, *, mutating: bool) -> Object:
+    """The response. Raises CallError for one that is none."""
+    if answer.get("response") is None:
         raise CallError("webhook response was absent")
+    if _version(hook) == "v1":
+        _check(answer, uid, mutating=mutating)
+    return part(answer, "response")
+
+
+def _read(hook: _Hook, write: Write, response: Object, *, mutating: bool) -> list[Object] | None:
+    """The patch, if there is one. Raises CallError, and ApiError for a refusal (`request/admissionreview.go`)."""
     write.warnings += cast("list[str]", response.get("warnings") or [])
     if not response.get("allowed"):
         raise _denied(hook.spec["name"], part(response, "status"))
     encoded = response.get("patch")
-    if not encoded:
+    if not encoded or not mutating:
         return None
-    if response.get("patchType", "JSONPatch") != "JSONPatch":
-        raise CallError(f'webhook returned invalid response.patchType of "{response["patchType"]}"')
     try:
         operations: Any = orjson.loads(base64.b64decode(encoded))
     except (binascii.Error, ValueError) as error:
-        raise CallError(f"invalid patch: {error}") from None
-    return cast("list[Object]", operations)
+        raise _Unusable(f"received undecodable patch in webhook response: {error}") from None
+    if not isinstance(operations, list):
+        raise _undecodable(operations, "Patch")
+    for operation in cast("list[Any]", operations):
+        if not isinstance(operation, dict):
+            raise _undecodable(operation, "Operation")
+    kind: str = response.get("patchType") or "JSONPatch"
+    if operations and kind != "JSONPatch":
+        raise _Unusable(f'unsupported patch type "{kind}"')
+    return cast("list[Object]", operations) or None
+
+
+def _undecodable(value: Any, wanted: str) -> _Unusable:
+    kind = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(value), "number")
+    problem = f"json: cannot unmarshal {kind} into Go value of type jsonpatch.{wanted}"
+    return _Unusable(f"received undecodable patch in webhook response: {problem}")
 
 
 def _denied(name: str, status: Object) -> ApiError:

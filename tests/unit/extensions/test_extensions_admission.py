@@ -15,6 +15,7 @@ from podling.api import meta
 from podling.api.errors import ApiError
 from podling.api.requests import Attributes, Decision
 from podling.api.resources import User
+from podling.extensions.caller import refusal_of
 from podling.store.types import Object
 from support.http import Http
 
@@ -275,6 +276,205 @@ async def status_of(here: World, path: str, patch: Object | None = None, kind: s
     http.close()
     await here.server.close()
     return answer.status, answer.body.decode()
+
+
+async def refused_by(here: World, obj: Object, resource: str = "configmaps") -> ApiError:
+    with pytest.raises(ApiError) as refused:
+        await here.client.create(resource, obj)
+    return refused.value
+
+
+def test_the_conditions_of_a_webhook_that_fail_are_told_together(tmp_path: Path) -> None:
+    conditions = [
+        {"name": "a", "expression": "object.data.one == '1'"},
+        {"name": "b", "expression": "namespaceObject.metadata.name == 'default'"},
+    ]
+
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, lambda _request: {"allowed": False}) as (url, ca):
+            await configure(here, "validating", url, ca, matchConditions=conditions)
+            error = await refused_by(here, config_map("one", two="2"))
+            assert (error.code, error.reason) == (403, "Forbidden")
+            assert error.message.startswith(
+                "configmaps \"one\" is forbidden: [expression 'object.data.one == '1'' resulted in error: no such key: "
+                "one, expression 'namespaceObject.metadata.name == 'default'' resulted in error: "
+            )
+            await here.client.create("configmaps", config_map("one", one="2"))  # false decides
+
+    asyncio.run(story())
+
+
+def test_a_webhook_sees_a_new_object_without_what_the_system_will_give_it(tmp_path: Path) -> None:
+    seen: list[Object] = []
+
+    def answer(request: Object) -> Object:
+        seen.append(request)
+        return {"allowed": True}
+
+    async def story() -> None:
+        rules = [{**RULE, "resources": ["*"]}]
+        async with world(tmp_path) as here, webhook(tmp_path, answer) as (url, ca):
+            await configure(here, "mutating", url, ca, rules=rules)
+            nameless: Object = {"metadata": {"generateName": "web-", "namespace": "default"}}
+            made = await here.client.create("configmaps", nameless)
+            await here.client.create("namespaces", {"metadata": {"name": "shop"}})
+            assert made["metadata"]["name"].startswith("web-")
+
+    asyncio.run(story())
+    config, namespace = seen
+    assert "name" not in config
+    assert not {"name", "uid", "creationTimestamp"} & config["object"]["metadata"].keys()
+    assert (namespace["name"], namespace["namespace"]) == ("shop", "shop")
+
+
+def test_a_refusal_calls_an_object_without_a_name_by_its_beginning(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, lambda _request: {"allowed": True}) as (url, ca):
+            condition = {"name": "a", "expression": "object.data.one == '1'"}
+            await configure(here, "mutating", url, ca, matchConditions=[condition])
+            nameless: Object = {"metadata": {"generateName": "web-", "namespace": "default"}, "data": {"two": "2"}}
+            assert "configmaps is forbidden: expression" in (await refused_by(here, nameless)).message
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "words"),
+    [
+        ("mutating", {"patch": "W10=", "allowed": True}, "but not response.patchType"),
+        ("mutating", {"patchType": "JSONPatch", "allowed": True}, "response.patchType but not response.patch"),
+        ("validating", {"patch": "W10=", "allowed": True}, "validating webhook may not return response.patch"),
+        (
+            "mutating",
+            {"patch": base64.b64encode(b"nonsense").decode(), "patchType": "JSONPatch", "allowed": True},
+            "received undecodable patch in webhook response: ",
+        ),
+        (
+            "mutating",
+            {"patch": base64.b64encode(b"{}").decode(), "patchType": "JSONPatch", "allowed": True},
+            "json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+        ),
+        (
+            "mutating",
+            {
+                "patch": base64.b64encode(b'[{"op":"replace","path":"","value":[]}]').decode(),
+                "patchType": "JSONPatch",
+                "allowed": True,
+            },
+            "json: cannot unmarshal array into Go value of type struct",
+        ),
+        (
+            "mutating",
+            {
+                "patch": base64.b64encode(b'[{"op":"remove","path":"/data"}]').decode(),
+                "patchType": "X",
+                "allowed": True,
+            },
+            'unsupported patch type "X"',
+        ),
+        (
+            "mutating",
+            {
+                "patch": base64.b64encode(b'[{"op":"remove","path":"/data/x"}]').decode(),
+                "patchType": "JSONPatch",
+                "allowed": True,
+            },
+            "error in remove for path: '/data/x': Unable to remove nonexistent key: x: missing value",
+        ),
+    ],
+)
+def test_a_patch_that_is_none_is_refused(tmp_path: Path, kind: str, answer: Object, words: str) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, lambda _request: answer) as (url, ca):
+            await configure(here, kind, url, ca)
+            error = await refused_by(here, config_map("one", a="1"))
+            assert (error.code, words in error.message) == (500, True)
+
+    asyncio.run(story())
+
+
+def test_a_policy_whose_parameters_are_of_no_known_kind_refuses_whatever_its_binding_does(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            policy = {"paramKind": {"apiVersion": "v1", "kind": "Nothing"}, "validations": [{"expression": "true"}]}
+            reference = {"name": "x", "parameterNotFoundAction": "Allow"}
+            await with_policy(here, policy, validationActions=["Warn"], paramRef=reference)
+            error = await refused_by(here, config_map("one"))
+            assert (error.code, error.message) == (
+                422,
+                "configmaps \"one\" is forbidden: ValidatingAdmissionPolicy 'p' denied request: failed to configure "
+                "policy: failed to find resource referenced by paramKind: '/v1, Kind=Nothing'",
+            )
+
+    asyncio.run(story())
+
+
+def test_an_exclusion_is_exact_where_the_policy_is(tmp_path: Path) -> None:
+    async def story(match: str) -> None:
+        (tmp_path / match).mkdir()
+        async with world(tmp_path / match) as here:
+            scalers = {**RULE, "apiGroups": ["autoscaling"], "resources": ["horizontalpodautoscalers"]}
+            constraints = {
+                "matchPolicy": match,
+                "resourceRules": [{**scalers, "apiVersions": ["v2"]}],
+                "excludeResourceRules": [{**scalers, "apiVersions": ["v1"]}],
+            }
+            await with_policy(here, {"matchConstraints": constraints, "validations": [{"expression": "false"}]})
+            spec = {"maxReplicas": 1, "scaleTargetRef": {"kind": "Deployment", "name": "d", "apiVersion": "apps/v1"}}
+            scaler: Object = {"metadata": {"name": "s", "namespace": "default"}, "spec": spec}
+            await here.client.create("horizontalpodautoscalers.autoscaling", scaler)
+
+    asyncio.run(story("Equivalent"))
+    with pytest.raises(ApiError, match="failed expression: false"):
+        asyncio.run(story("Exact"))
+
+
+def test_a_namespace_is_selected_as_it_will_be(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            constraints = {
+                "resourceRules": [{**RULE, "resources": ["namespaces"]}],
+                "namespaceSelector": {"matchLabels": {"held": "yes"}},
+            }
+            await with_policy(here, {"matchConstraints": constraints, "validations": [{"expression": "false"}]})
+            made = await here.client.create("namespaces", {"metadata": {"name": "shop"}})
+            labels = {**made["metadata"]["labels"], "held": "yes"}
+            with pytest.raises(ApiError, match="failed expression: false"):
+                await here.client.update("namespaces", {**made, "metadata": {**made["metadata"], "labels": labels}})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "words"),
+    [
+        (500, "boom", 'an error on the server ("boom") has prevented the request from succeeding'),
+        (503, "x", "the server is currently unable to handle the request"),
+        (404, "x", "the server could not find the requested resource"),
+        (403, "not you", "not you"),
+        (418, "x", "the server responded with the status code 418 but did not return more information"),
+    ],
+)
+def test_an_answer_that_is_no_success_is_told_in_kubernetes_words(status: int, said: str, words: str) -> None:
+    assert refusal_of(status, said) == words
+
+
+def test_a_service_that_is_not_there_is_told_with_its_url(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            config = {"service": {"name": "hook", "namespace": "default", "path": "/x", "port": 443}}
+            call_it = {"clientConfig": config, "timeoutSeconds": 7}
+            await configure(here, "validating", "", "", **call_it)
+            assert (await refused_by(here, config_map("one"))).message == (
+                'Internal error occurred: failed calling webhook "hook.example.com": failed to call webhook: '
+                'Post "https://hook.default.svc:443/x?timeout=7s": service "hook" not found'
+            )
+            ports = [{"port": 80}]
+            service = {"metadata": {"name": "hook", "namespace": "default"}, "spec": {"ports": ports}}
+            await here.client.create("services", service)
+            assert 'no service port 443 found for service "hook"' in (await refused_by(here, config_map("one"))).message
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(

@@ -137,7 +137,10 @@ def test_a_policy_that_wants_to_is_asked_again_when_a_later_one_has_changed_the_
             ".spec.containers[0].command",
         ),
         (applies("Object{spec: Object.spec{nope: 1}}"), ".spec.nope: field not declared in schema"),
-        (patches("[JSONPatch{op: 'add', path: '/a/b/c', value: 1}]"), "JSONPath: "),
+        (
+            patches("[JSONPatch{op: 'add', path: '/a/b/c', value: 1}]"),
+            'JSON Patch: add operation does not apply: doc is missing path: "/a/b/c": missing value',
+        ),
         (applies("object.spec.missing"), "resulted in error: no such key: missing"),
         (applies("dyn(1)"), "unsupported return type from ApplyConfiguration expression: int"),
         (patches("dyn(1)"), "type mismatch: JSONPatchType.expression should evaluate to array"),
@@ -188,5 +191,35 @@ def test_a_policy_for_everything_does_not_stand_in_the_way_of_an_exec(tmp_path: 
             registry, call = here.server.registry, Call(user=ADMIN)
             asked = await registry.ask(pods, "exec", "CONNECT", about, obj, ("default", "web"), call)
             assert asked["command"] == ["ls"]
+
+    asyncio.run(story())
+
+
+def test_what_a_policy_is_for_is_decided_by_the_object_as_it_came(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            await bind(here, "a", applies(LABELS))
+            only_blue = {"resourceRules": [RULE], "objectSelector": {"matchLabels": {"team": "blue"}}}
+            marks = applies("Object{metadata: Object.metadata{annotations: {'seen': 'yes'}}}")
+            await bind(here, "b", marks, matchConstraints=only_blue)
+            made = await here.client.create("configmaps", config_map("one"))
+            assert "annotations" not in made["metadata"]
+
+    asyncio.run(story())
+
+
+def test_all_failures_are_among_the_causes(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with world(tmp_path) as here:
+            await bind(here, "a", applies("object.data.x"))
+            unknown = {"apiVersion": "v1", "kind": "Nothing"}
+            await bind(here, "b", applies(LABELS), paramKind=unknown)
+            with pytest.raises(ApiError) as refused:
+                await here.client.create("configmaps", config_map("one", k="v"))
+            error = refused.value
+            first, second = [cause["message"] for cause in (error.details or {})["causes"]]
+            assert (error.code, error.reason, error.message) == (403, "Forbidden", first)
+            assert first.startswith('policy "b" denied request: failed to configure policy: failed to find resource')
+            assert second.startswith("policy 'a' with binding 'a' denied request: expression 'object.data.x' resulted")
 
     asyncio.run(story())
