@@ -8,7 +8,7 @@ expressions are checked once more with their fields, and what does not fit is to
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import islice
+from itertools import islice, product
 from typing import TYPE_CHECKING, Final
 
 from podling.api.resources import Resource
@@ -27,7 +27,7 @@ _MOST_TYPES: Final = 10
 def warnings(policy: Object, served: Served, schemas: Schemas) -> list[Object]:
     """The `expressionWarnings` of a policy."""
     spec = part(policy, "spec")
-    kinds = list(islice(_named(spec, served), _MOST_TYPES))
+    kinds = _named(spec, served)
     found: list[Object] = []
     for at, validation in enumerate(entries(spec, "validations")):
         for key in ("expression", "messageExpression"):
@@ -38,16 +38,21 @@ def warnings(policy: Object, served: Served, schemas: Schemas) -> list[Object]:
     return found
 
 
-def _named(spec: Object, served: Served) -> Iterator[Resource]:
-    """The kinds that the rules name; a rule that stands for everything of some sort names none."""
+def _named(spec: Object, served: Served) -> list[Resource]:
+    """The kinds that the rules name, each once. Groups or versions that stand for all name none."""
+    found: dict[tuple[str, str, str], Resource] = {}
     for rule in entries(part(spec, "matchConstraints"), "resourceRules"):
-        asked = [entries(rule, key) for key in ("apiGroups", "apiVersions", "resources")]
-        if any("*" in values for values in asked):
+        groups, versions = entries(rule, "apiGroups"), entries(rule, "apiVersions")
+        if any("*" in value for value in (*groups, *versions)):
             continue
-        for resource in served.all():
-            place = (resource.group, resource.version, resource.plural)
-            if all(value in values for value, values in zip(place, asked, strict=True)):
-                yield resource
+        plurals = [name for name in entries(rule, "resources") if not {"*", "/"} & set(name)]
+        places = product(sorted(groups), sorted(versions), sorted(plurals))
+        resources = (served.find(*place) for place in places)
+        some = list(islice((r for r in resources if r is not None), _MOST_TYPES))
+        found |= {(resource.group, resource.version, resource.kind): resource for resource in some}
+        if len(some) == _MOST_TYPES:
+            break
+    return [found[key] for key in sorted(found)]
 
 
 def _problem(source: str, spec: Object, kind: Resource, schemas: Schemas) -> str:
@@ -64,7 +69,7 @@ def _problem(source: str, spec: Object, kind: Resource, schemas: Schemas) -> str
             types |= expressions.own_variables(known)
         compile_expression(source, types)
     except CompileError as error:
-        return f"{kind.group}/{kind.version}, Kind={kind.kind}: {error}"
+        return f"{kind.group}/{kind.version}, Kind={kind.kind}: {error}\n"
     return ""
 
 

@@ -187,13 +187,14 @@ def test_the_status_tells_which_expressions_do_not_fit_the_kinds(tmp_path: Path)
                 {"expression": "object.spec.template.spec.containers.all(c, c.image != '') && variables.n > 0"},
             ]
             variable = {"name": "n", "expression": "object.spec.replicas"}
-            constraints = {"resourceRules": [rule]}
+            anything = {**rule, "resources": ["*", "deployments/status"]}
+            constraints = {"resourceRules": [rule, anything]}
             await with_policy(
                 here, {"matchConstraints": constraints, "variables": [variable], "validations": validations}
             )
             status = meta.status(here.client.get(POLICIES, "", "p") or {})
             words = "apps/v1, Kind=Deployment: ERROR: <input>:1:7: undefined field 'replicas'\n"
-            words += " | object.replicas > 1\n | ......^"
+            words += " | object.replicas > 1\n | ......^\n"
             warning = {"fieldRef": "spec.validations[0].expression", "warning": words}
             assert status["typeChecking"] == {"expressionWarnings": [warning]}
 
