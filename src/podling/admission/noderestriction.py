@@ -50,7 +50,7 @@ class NodeRestriction:
 
     def __call__(self, write: Write) -> None:
         node = node_of(write.user)
-        if node is None:
+        if node is None or write.operation == "CONNECT":
             return
         if not node:
             raise refuse(write, f"could not determine node from user {quoted(write.user.name)}")

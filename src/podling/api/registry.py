@@ -509,9 +509,16 @@ class Registry:
     # Deleting
 
     async def delete(
-        self, resource: Resource, namespace: str, name: str, options: DeleteOptions, call: Call
+        self,
+        resource: Resource,
+        namespace: str,
+        name: str,
+        options: DeleteOptions,
+        call: Call,
+        *,
+        listed: bool = False,
     ) -> Deleted:
-        """Deletes an object or begins to."""
+        """Deletes an object or begins to. One of a collection (`listed`) has no name for admission."""
         lifecycle.check_delete_options(options)
         key = Key(resource.storage_key, namespace, name)
         if resource.group_resource == _NAMESPACES and name in _IMMORTAL_NAMESPACES:
@@ -524,6 +531,7 @@ class Registry:
             lifecycle.check_preconditions(resource, obj, options)
             write = self._new_write(resource, "DELETE", obj, obj, call)
             write.options = dict(options)
+            write.place = (namespace, "") if listed else None
             await self.admission.mutate(write)
             await self.admission.validate(write)
             try:
@@ -571,7 +579,7 @@ class Registry:
 
     async def _delete_listed(self, resource: Resource, entry: Entry, options: DeleteOptions, call: Call) -> None:
         try:
-            await self.delete(resource, entry.key.namespace, entry.key.name, options, call)
+            await self.delete(resource, entry.key.namespace, entry.key.name, options, call, listed=True)
         except ApiError as error:
             if error.code != 404:
                 raise

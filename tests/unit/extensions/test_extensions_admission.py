@@ -8,12 +8,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from extensionworld import World, until, world
+from extensionworld import ADMIN, World, until, world
 from reviewer import webhook
 
 from podling.api import meta
 from podling.api.errors import ApiError
-from podling.api.requests import Attributes, Decision
+from podling.api.requests import Attributes, Call, Decision
 from podling.api.resources import User
 from podling.extensions.caller import refusal_of
 from podling.store.types import Object
@@ -326,6 +326,30 @@ def test_a_webhook_sees_a_new_object_without_what_the_system_will_give_it(tmp_pa
     assert "name" not in config
     assert not {"name", "uid", "creationTimestamp"} & config["object"]["metadata"].keys()
     assert (namespace["name"], namespace["namespace"]) == ("shop", "shop")
+
+
+def test_what_is_deleted_with_all_the_others_has_no_name(tmp_path: Path) -> None:
+    seen: list[Object] = []
+
+    def answer(request: Object) -> Object:
+        seen.append(request)
+        return {"allowed": True}
+
+    async def story() -> None:
+        async with world(tmp_path) as here, webhook(tmp_path, answer) as (url, ca):
+            await configure(here, "validating", url, ca, rules=[{**RULE, "operations": ["DELETE"]}])
+            for name in ("one", "two"):
+                await here.client.create("configmaps", config_map(name))
+            await here.client.delete("configmaps", "default", "one")
+            registry = here.server.registry
+            resource = registry.served.by_name("configmaps")
+            assert resource is not None
+            rest = registry.store.list("configmaps", "default")
+            await registry.delete_collection(resource, rest, {}, Call(user=ADMIN))
+
+    asyncio.run(story())
+    assert [request.get("name") for request in seen] == ["one", None]
+    assert [request["oldObject"]["metadata"]["name"] for request in seen] == ["one", "two"]
 
 
 def test_a_refusal_calls_an_object_without_a_name_by_its_beginning(tmp_path: Path) -> None:
