@@ -215,7 +215,8 @@ def _read(hook: _Hook, write: Write, response: Object, *, mutating: bool) -> lis
 
 
 def _undecodable(value: Any, wanted: str) -> _Unusable:
-    kind = {dict: "object", list: "array", str: "string", bool: "bool"}.get(type(value), "number")
+    kinds = ((dict, "object"), (list, "array"), (str, "string"), (bool, "bool"))
+    kind = next((name for python, name in kinds if isinstance(value, python)), "number")
     problem = f"json: cannot unmarshal {kind} into Go value of type jsonpatch.{wanted}"
     return _Unusable(f"received undecodable patch in webhook response: {problem}")
 
