@@ -39,6 +39,8 @@ from podling.auth import nodes, pki, reconciliation, reviews, signer
 from podling.auth.approver import KubeletApproval
 from podling.auth.authenticator import Authenticator
 from podling.auth.escalation import EscalationCheck
+from podling.auth.flows import RESOURCES as FLOW_RESOURCES
+from podling.auth.flows import Flows
 from podling.auth.identities import MASTERS, NODE_PREFIX, PREFIX, component
 from podling.auth.lastuse import LastUse
 from podling.auth.nodes import NodeAuthorizer
@@ -155,6 +157,7 @@ class ControlPlane:
     def _api_server(self, store: Store) -> ApiServer:
         reader = _Late(lambda: server.registry.reader)
         rbac = Rbac(reader)
+        flows = Flows(reader)
         authorize = NodeAuthorizer(reader, policy.rules_of(nodes.ROLE), rbac)
         self.tokens = tokens = ServiceAccountTokens.from_pem(
             self.pki.service_account_key, reader, time.time, self.clock.seconds, lambda secret: last_use(secret)
@@ -168,12 +171,15 @@ class ControlPlane:
             authenticate=Authenticator(tokens, authorize),
             authorize=authorize,
             admission=admission,
+            classify=flows,
             clock=self.clock.now,
             pace=self.clock.pace,
             server_address=f"{self.addresses.gateway}:{API_PORT}",
         )
         for resource in RESOURCES:
             store.watch(resource, rbac.changed)
+        for resource in FLOW_RESOURCES:
+            store.watch(resource, flows.changed)
         binder = binding.creator(server.registry)
         server.add_creator("pods", "binding", binder)
         server.add_creator("bindings", "", binder)

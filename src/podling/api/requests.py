@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 from podling.api import gotext
 from podling.api.errors import ApiError, bad_request
 from podling.api.gotext import quoted
-from podling.api.http import Request
+from podling.api.http import Headers, Request
 from podling.api.resources import User
 from podling.api.selectors import FieldTerm, parse_field_selector
 from podling.api.structs import DecodeError, read_time
@@ -195,6 +195,13 @@ Authenticate = Callable[[Request], User]
 """Says who sent a request, impersonation included. Raises `ApiError` (401, or 403 for impersonation)."""
 
 Authorize = Callable[[User, Attributes], Decision]
+
+Classify = Callable[[User, Attributes], Headers]
+"""Gives the headers that tell to which flow a request belongs."""
+
+
+def unclassified(_user: User, _attributes: Attributes) -> Headers:
+    return ()
 
 
 def _allowed() -> None:

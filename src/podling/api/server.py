@@ -59,11 +59,13 @@ from podling.api.requests import (
     Authenticate,
     Authorize,
     Call,
+    Classify,
     Query,
     RequestInfo,
     forbidden_request,
     parse_path,
     repeated,
+    unclassified,
 )
 from podling.api.resources import Resource, User
 from podling.api.scale import SCALE, scale_applied, scale_of, scale_with_owners
@@ -162,6 +164,7 @@ class ApiServer:
         authenticate: Authenticate,
         authorize: Authorize,
         admission: Admission | None = None,
+        classify: Classify = unclassified,
         clock: Callable[[], datetime] = _utc_now,
         pace: float = 1.0,
         version: Mapping[str, str] = VERSION,
@@ -183,6 +186,7 @@ class ApiServer:
         self.metrics = Metrics()
         self._authenticate = authenticate
         self.authorize = authorize
+        self._classify = classify
         self._version = version
         self.address = server_address
         self._negotiator = Negotiator()
@@ -312,6 +316,7 @@ class ApiServer:
         info = request.info = parse_path(request.method, request.path, bool(query) and query.flag("watch"))
         user = self._authenticate(request)
         attributes = Attributes.of(info, query)
+        request.notices = self._classify(user, attributes)
         decision = self.authorize(user, attributes)
         if not decision.allowed:
             raise forbidden_request(user, attributes, decision.reason)
