@@ -156,7 +156,7 @@ class Stream:
         """Called once when the reader goes away; not after `close()`."""
         extra = self._connection.general(request, headers) + "".join(f"{name}: {value}\r\n" for name, value in headers)
         head = f"Content-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
-        self._connection.write(_STATUS_LINES[status] + head.encode("latin-1"))
+        self._connection.write(_STATUS_LINES[status] + head.encode())
         self._connection.streaming = self
         self._connection.observe(request, status)
 
@@ -378,7 +378,7 @@ class Connection(asyncio.Protocol):
             extra += "Connection: close\r\n"
         length = body.length if isinstance(body, Pieces) else len(body)
         about = "" if status in _NO_BODY else f"Content-Type: {content_type}\r\nContent-Length: {length}\r\n"
-        head = _STATUS_LINES[status] + f"{about}{extra}\r\n".encode("latin-1", "replace")
+        head = _STATUS_LINES[status] + f"{about}{extra}\r\n".encode()
         if request.method == "HEAD" or status in _NO_BODY:
             self.write(head)
         elif length <= PIECE:

@@ -25,6 +25,10 @@ from podling.store.types import Object
 PACK = Path(__file__).parent / "data" / "schema_pack.zlib"
 
 
+_RAW_EXTENSION: Final = "io.k8s.apimachinery.pkg.runtime.RawExtension"
+"""Owned and replaced as a whole, whatever is in it."""
+
+
 class Kind(StrEnum):
     """What a value is, as far as merging and decoding care."""
 
@@ -352,7 +356,7 @@ class Schemas:
                 schema,
                 definition=definition,
                 go_type=_go_type_of(definition),
-                atomic=_is_atomic(schema),
+                atomic=_is_atomic(schema) or definition == _RAW_EXTENSION,
             )
             self._nodes[definition] = node
         return node

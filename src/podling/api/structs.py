@@ -457,6 +457,7 @@ def _micro_time(value: Any, _node: Node, place: _Place, walk: _Walk) -> Any:
 
 
 _ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=UTC)
+_MICRO_DIGITS: Final = 6
 _RFC3339 = re.compile(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:[.,](\d+))?(Z|[+-]\d\d:\d\d)", re.ASCII)
 
 
@@ -477,7 +478,7 @@ def _moment(value: Any, layout: str, place: _Place, walk: _Walk) -> datetime | N
 def _parsed_time(value: str, layout: str) -> datetime | None:
     """In UTC."""
     match = _RFC3339.fullmatch(value)
-    if match is None or (match[7] is None and ".000000" in layout):
+    if match is None or (".000000" in layout and len(match[7] or "") != _MICRO_DIGITS):
         raise DecodeError(_parse_error(value, layout))
     *numbers, fraction, zone = match.groups()
     year, month, day, hour, minute, second = map(int, numbers)

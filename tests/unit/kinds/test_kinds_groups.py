@@ -144,8 +144,40 @@ def device(**members):
         ),
         (
             "endpointslices",
-            {"addressType": "FQDN", "endpoints": [{"addresses": ["a.b"], "deprecatedTopology": {"a b": "c"}}]},
-            'endpoints[0].deprecatedTopology: Invalid value: "a b"',
+            {"addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}]},
+            'endpoints[0].addresses: Invalid value: "::1": must be an IPv4 address',
+        ),
+        (
+            "endpointslices",
+            {"addressType": "IPv4", "endpoints": [{"addresses": ["::1"]}]},
+            'endpoints[0].addresses[0]: Invalid value: "::1": may not be in the loopback range',
+        ),
+        (
+            "endpointslices",
+            {"addressType": "IPv4", "endpoints": [{"addresses": ["1.1.1.1"], "hints": {"forNodes": [{"name": "A"}]}}]},
+            'endpoints[0].hints.forNodes[0].name: Invalid value: "A": a lowercase RFC 1123 subdomain must consist',
+        ),
+        (
+            "endpointslices",
+            {"addressType": "IPv4", "ports": [{"protocol": ""}]},
+            'ports[0].protocol: Unsupported value: "": supported values: "SCTP", "TCP", "UDP"',
+        ),
+        ("runtimeclasses", {}, "handler: Required value"),
+        (
+            "runtimeclasses",
+            {"handler": "h", "scheduling": {"tolerations": [{"key": "k", "tolerationSeconds": n} for n in (0, 1)]}},
+            'scheduling.tolerations[1]: Duplicate value: {"Key":"k","Operator":"","Value":"","Effect":"","Toleration',
+        ),
+        ("priorityclasses", {"preemptionPolicy": ""}, "preemptionPolicy: Required value"),
+        (
+            "ingresses",
+            {"spec": {"defaultBackend": {"resource": {"name": "n"}}}},
+            "spec.defaultBackend.resource.kind: Required value",
+        ),
+        (
+            "certificatesigningrequests",
+            {"spec": {}},
+            "spec.request: Invalid value: null: PEM block type must be CERTIFICATE REQUEST",
         ),
         (
             "runtimeclasses",
@@ -394,6 +426,40 @@ def test_a_change_is_checked_as_often_as_kubernetes_does_it(kinds, writes, kind,
     old = writes(kind, copy.deepcopy(obj)).new
     new = writes(kind, {**copy.deepcopy(old), **copy.deepcopy(change)}, old)
     assert [e.field.rpartition(".")[2] for e in kind.strategy.validate(new)] == fields
+
+
+def test_owners_and_keys_of_labels_are_told_as_kubernetes_tells_them(kinds, problems) -> None:
+    owners = [{"apiVersion": "a/b/c"}, {"apiVersion": "v1", "kind": "Event", "name": "e", "uid": "u"}]
+    whole = {"metadata": {"name": "l", "labels": {"a/b/c": ""}, "ownerReferences": owners}}
+    label, *found = problems(named(kinds, "leases"), whole)
+    assert label.startswith('metadata.labels: Invalid value: "a/b/c": a valid label key must consist of alphanumeric')
+    assert found == [
+        'metadata.ownerReferences.apiVersion: Invalid value: "a/b/c": version must not be empty',
+        'metadata.ownerReferences.kind: Invalid value: "": must not be empty',
+        'metadata.ownerReferences.name: Invalid value: "": must not be empty',
+        'metadata.ownerReferences.uid: Invalid value: "": must not be empty',
+        'metadata.ownerReferences: Invalid value: {"apiVersion":"v1","kind":"Event","name":"e","uid":"u"}: '
+        "/v1, Kind=Event is disallowed from being an owner",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "taken"), [("leases", True), ("ingressclasses", False)])
+def test_a_finalizer_without_domain_is_for_kinds_with_the_machinerys_rules(kinds, problems, kind, taken) -> None:
+    obj = {"metadata": {"name": "n", "finalizers": ["mine"]}, "spec": {"controller": "a.b/c"}}
+    assert (problems(named(kinds, kind), obj) == []) is taken
+
+
+def test_topology_of_endpoints_is_not_written(kinds, writes) -> None:
+    slices = named(kinds, "endpointslices")
+    old = {"endpoints": [{"addresses": ["1.1.1.1"], "deprecatedTopology": {"kubernetes.io/hostname": "n"}}]}
+    new = copy.deepcopy(old)
+    new["endpoints"].append({"addresses": ["1.1.1.2"], "deprecatedTopology": {"kubernetes.io/hostname": "other"}})
+    write = writes(slices, new, old)
+    slices.strategy.prepare(write)
+    assert write.new["endpoints"] == [{"addresses": ["1.1.1.1"], "nodeName": "n"}, {"addresses": ["1.1.1.2"]}]
+    kept = writes(slices, copy.deepcopy(old), old)
+    slices.strategy.prepare(kept)
+    assert kept.new["endpoints"] == old["endpoints"]
 
 
 def test_a_budget_leaves_its_metadata_for_last(kinds, problems) -> None:

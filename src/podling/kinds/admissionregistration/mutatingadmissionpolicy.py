@@ -24,7 +24,7 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = object_meta(write, any_finalizer=True)
     spec = part(write.new, "spec")
     errors += policies.common(spec, "spec")
     types = expressions.variable_types(params=spec.get("paramKind") is not None, variables={})

@@ -11,7 +11,7 @@ from podling.kinds.validation.meta import object_meta
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = object_meta(write, any_finalizer=True)
     spec = part(write.new, "spec")
     errors += fields.check_required("spec.policyName", text(spec, "policyName"), names.dns1123_subdomain)
     errors += webhooks.parameter_reference(spec.get("paramRef"), "spec.paramRef")

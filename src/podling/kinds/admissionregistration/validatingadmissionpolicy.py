@@ -28,7 +28,7 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = object_meta(write, any_finalizer=True)
     if write.subresource == "status":
         return errors + _status(part(write.new, "status"))
     spec = part(write.new, "spec")

@@ -82,11 +82,11 @@ def default_parameters(reference: Object | None) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    return object_meta(write) + _hooks(write.new, mutating=False)
+    return object_meta(write, any_finalizer=True) + _hooks(write.new, mutating=False)
 
 
 def validate_mutating(write: Write) -> list[FieldError]:
-    return object_meta(write) + _hooks(write.new, mutating=True)
+    return object_meta(write, any_finalizer=True) + _hooks(write.new, mutating=True)
 
 
 def _hooks(obj: Object, *, mutating: bool) -> list[FieldError]:

@@ -125,7 +125,7 @@ def _request(encoded: str) -> list[FieldError]:
     except binascii.Error:
         content = b""
     if _PEM not in content:
-        return [invalid_value("spec.request", encoded, "PEM block type must be CERTIFICATE REQUEST")]
+        return [invalid_value("spec.request", encoded or None, "PEM block type must be CERTIFICATE REQUEST")]
     try:
         request = x509.load_pem_x509_csr(content)
     except ValueError as error:

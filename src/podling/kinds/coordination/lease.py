@@ -29,7 +29,7 @@ def prepare(write: Write) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
+    errors = object_meta(write, any_finalizer=True)
     spec = part(write.new, "spec")
     errors += fields.positive("spec.leaseDurationSeconds", spec.get("leaseDurationSeconds"))
     errors += fields.non_negative("spec.leaseTransitions", spec.get("leaseTransitions"))

@@ -22,6 +22,8 @@ _MAX_ADDRESSES: Final = 100
 _MAX_HINTS: Final = 8
 _MAX_TOPOLOGY: Final = 16
 _SHOWN: Final = 3
+_HOSTNAME: Final = "kubernetes.io/hostname"
+_HINTED: Final = (("forZones", names.label_value), ("forNodes", names.dns1123_subdomain))
 
 
 def default(obj: Object) -> None:
@@ -36,6 +38,18 @@ def prepare(write: Write) -> None:
     """A slice without endpoints shows `null`: Kubernetes' storage does not tell an empty list from none."""
     for key in ("endpoints", "ports"):
         write.new[key] = write.new.get(key) or None
+    before = (write.old or {}).get("endpoints")
+    if write.old is None or fields.comparable(before) != fields.comparable(write.new["endpoints"]):
+        _drop_topology(entries(write.new, "endpoints"), before or [])
+
+
+def _drop_topology(endpoints: list[Object], before: list[Object]) -> None:
+    """v1 does not write `deprecatedTopology`; a node that the stored object named there becomes `nodeName`."""
+    known = {part(endpoint, "deprecatedTopology").get(_HOSTNAME) for endpoint in before}
+    for endpoint in endpoints:
+        node: str | None = (endpoint.pop("deprecatedTopology", None) or {}).get(_HOSTNAME)
+        if node and node in known and endpoint.get("nodeName") is None and not names.dns1123_subdomain(node):
+            endpoint["nodeName"] = node
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -60,7 +74,7 @@ def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError
         elif len(addresses) > _MAX_ADDRESSES:
             errors.append(too_many(f"{at}.addresses", len(addresses), _MAX_ADDRESSES))
         for address_at, address in each(f"{at}.addresses", addresses):
-            errors += _address(address, kind, address_at)
+            errors += _address(address, kind, f"{at}.addresses", address_at)
         if (node := endpoint.get("nodeName")) is not None:
             errors += fields.check(f"{at}.nodeName", node, names.dns1123_subdomain)
         topology: Object = part(endpoint, "deprecatedTopology")
@@ -73,15 +87,18 @@ def _endpoints(endpoints: Sequence[Object] | None, kind: str) -> list[FieldError
     return errors
 
 
-def _address(address: str, kind: str, path: str) -> list[FieldError]:
+def _address(address: str, kind: str, path: str, at: str) -> list[FieldError]:
+    """An address `at` its place in the list at `path`. What is of no known kind is not looked at."""
     if kind == "FQDN":
-        return _domain(address, path)
+        return _domain(address, at)
+    if kind not in _ADDRESS_TYPES:
+        return []
     wrong = names.ip(address)
     if wrong:
-        return fields.says(path, address, wrong)
-    if ("IPv6" if ":" in address else "IPv4") != kind:
-        return [invalid_value(path, address, f"must be an {kind} address")]
-    return fields.says(path, address, names.special_ip(address))
+        return fields.says(at, address, wrong)
+    family = "IPv6" if ":" in address else "IPv4"
+    errors = [] if family == kind else [invalid_value(path, address, f"must be an {kind} address")]
+    return errors + fields.says(at, address, names.special_ip(address))
 
 
 def _domain(name: str, path: str) -> list[FieldError]:
@@ -99,17 +116,17 @@ def _domain(name: str, path: str) -> list[FieldError]:
 
 def _hints(hints: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
-    for key in ("forZones", "forNodes"):
+    for key, rule in _HINTED:
         items: list[Object] = entries(hints, key)
         if len(items) > _MAX_HINTS:
-            errors.append(too_many(f"{path}.{key}", len(items), _MAX_HINTS))
+            return [*errors, too_many(f"{path}.{key}", len(items), _MAX_HINTS)]
         seen: set[str] = set()
         for at, item in each(f"{path}.{key}", items):
             held = text(item, "name")
             if held in seen:
                 errors.append(duplicate(f"{at}.name", held))
             seen.add(held)
-            errors += fields.check(f"{at}.name", held, names.label_value)
+            errors += fields.check(f"{at}.name", held, rule)
     return errors
 
 
@@ -125,7 +142,7 @@ def _ports(ports: Sequence[Object] | None) -> list[FieldError]:
         if held in seen:
             errors.append(duplicate(f"{at}.name", held))
         seen.add(held)
-        errors += fields.one_of_required(f"{at}.protocol", port.get("protocol") or "", PROTOCOLS)
+        errors += fields.one_of(f"{at}.protocol", port.get("protocol"), PROTOCOLS)
         if (protocol := port.get("appProtocol")) is not None:
             errors += fields.check(f"{at}.appProtocol", protocol, names.qualified_name)
     return errors

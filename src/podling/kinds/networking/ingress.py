@@ -145,7 +145,7 @@ def typed_reference(reference: Object, path: str) -> list[FieldError]:
     for key in ("kind", "name"):
         value = text(reference, key)
         if not value:
-            errors.append(required(f"{path}.{key}", f"{key} is required"))
+            errors.append(required(f"{path}.{key}"))
         else:
             errors += fields.check(f"{path}.{key}", value, names.path_segment)
     return errors

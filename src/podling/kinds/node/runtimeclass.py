@@ -15,16 +15,18 @@ from podling.store.types import Object
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = meta.common(write) + meta.whole(write)
+    errors = meta.common(write) + meta.whole(write, any_finalizer=True)
     handler = text(write.new, "handler")
-    errors += fields.check("handler", handler, names.dns1123_label)
+    errors += fields.check_required("handler", handler, names.dns1123_label)
     overhead = part(write.new, "overhead", "podFixed")
     errors += requirements.requirements({"limits": overhead}, "overhead") if overhead else []
     placing = part(write.new, "scheduling")
     errors += fields.labels("scheduling.nodeSelector", placing.get("nodeSelector"))
     errors += _tolerations(placing.get("tolerations"), "scheduling.tolerations")
     if write.old is not None:
-        errors += meta.changed(write) + fields.immutable("handler", handler, text(write.old, "handler"))
+        errors += meta.changed(write, any_finalizer=True) + fields.immutable(
+            "handler", handler, text(write.old, "handler")
+        )
     return errors
 
 
@@ -32,16 +34,18 @@ def _tolerations(items: list[Object] | None, path: str) -> list[FieldError]:
     errors = scheduling.tolerations(items, path)
     seen: list[Object] = []
     for at, toleration in fields.each(path, items):
-        if toleration in seen:
-            errors.append(duplicate(at, _shown(toleration)))
-        seen.append(toleration)
+        shown = _shown(toleration)
+        if shown in seen:
+            errors.append(duplicate(at, shown))
+        seen.append(shown)
     return errors
 
 
 def _shown(toleration: Object) -> Object:
+    """What tells tolerations apart, as Go prints it."""
     keys = ("key", "operator", "value", "effect")
     shown = {key.capitalize(): text(toleration, key) for key in keys}
-    return {**shown, "TolerationSeconds": toleration.get("tolerationSeconds")}
+    return {**shown, "TolerationSeconds": None}
 
 
 def row(obj: Object, now: datetime) -> list[Any]:

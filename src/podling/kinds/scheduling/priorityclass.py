@@ -55,7 +55,9 @@ def _value(obj: Object) -> list[FieldError]:
 
 def _policy(obj: Object) -> list[FieldError]:
     policy = obj.get("preemptionPolicy")
-    return fields.one_of("preemptionPolicy", policy, ("PreemptLowerPriority", "Never")) if policy is not None else []
+    if policy is None:
+        return []
+    return fields.one_of_required("preemptionPolicy", policy, ("PreemptLowerPriority", "Never"))
 
 
 def _columns() -> tuple[Column, ...]:

@@ -16,27 +16,41 @@ _STANDARD_FINALIZERS: Final = ("kubernetes", _ORPHAN, _FOREGROUND)
 _OWNER_FIELDS: Final = ("apiVersion", "kind", "name", "uid", "controller", "blockOwnerDeletion")
 
 
-def object_meta(write: Write, name: names.NameRule = names.subdomain_name) -> list[FieldError]:
+def object_meta(
+    write: Write, name: names.NameRule = names.subdomain_name, *, any_finalizer: bool = False
+) -> list[FieldError]:
     """The rules for `metadata` of a new object, or of a change.
 
-    A change is checked by the API machinery and by the kind again, so each of its problems is told twice.
+    A change is checked by the API machinery and by the kind again, so each of its problems is told more than once.
+    Kinds that ask the machinery's rules instead of core/v1's take `any_finalizer` that is a qualified name.
     """
-    return whole(write, name) if write.old is None else common(write) + changed(write)
+    if write.old is None:
+        return whole(write, name, any_finalizer=any_finalizer)
+    return common(write) + changed(write, any_finalizer=any_finalizer)
 
 
-def whole(write: Write, name: names.NameRule = names.subdomain_name) -> list[FieldError]:
+def whole(
+    write: Write, name: names.NameRule = names.subdomain_name, *, any_finalizer: bool = False
+) -> list[FieldError]:
     """The rules for `metadata` of a whole object. Many kinds hold a changed object to them once more."""
-    return metadata(write.new, namespaced=write.resource.namespaced, name=name) + _known_finalizers(write.new)
+    errors = metadata(write.new, namespaced=write.resource.namespaced, name=name)
+    return errors if any_finalizer else errors + _known_finalizers(write.new)
 
 
 def common(write: Write) -> list[FieldError]:
-    """What the API machinery asks of every change before the kind is asked."""
-    return [] if write.old is None else metadata_update(write.new, write.old)
+    """What the API machinery asks of every change before the kind is asked: of the whole, and of what changed."""
+    if write.old is None:
+        return []
+    errors = metadata(write.new, namespaced=write.resource.namespaced, name=names.segment_name)
+    return errors + metadata_update(write.new, write.old)
 
 
-def changed(write: Write) -> list[FieldError]:
+def changed(write: Write, *, any_finalizer: bool = False) -> list[FieldError]:
     """What most kinds ask of the `metadata` of a change."""
-    return [] if write.old is None else metadata_update(write.new, write.old) + _known_finalizers(write.new)
+    if write.old is None:
+        return []
+    errors = metadata_update(write.new, write.old)
+    return errors if any_finalizer else errors + _known_finalizers(write.new)
 
 
 def _known_finalizers(obj: Object) -> list[FieldError]:
