@@ -47,7 +47,8 @@ def _drop_topology(endpoints: list[Object], before: list[Object]) -> None:
     """v1 does not write `deprecatedTopology`; a node that the stored object named there becomes `nodeName`."""
     known = {part(endpoint, "deprecatedTopology").get(_HOSTNAME) for endpoint in before}
     for endpoint in endpoints:
-        node: str | None = (endpoint.pop("deprecatedTopology", None) or {}).get(_HOSTNAME)
+        node = text(part(endpoint, "deprecatedTopology"), _HOSTNAME)
+        endpoint.pop("deprecatedTopology", None)
         if node and node in known and endpoint.get("nodeName") is None and not names.dns1123_subdomain(node):
             endpoint["nodeName"] = node
 
