@@ -19,8 +19,9 @@ from podling.api.resources import Write
 from podling.auth.identities import LEASES, NODE_PREFIX, node_of
 from podling.auth.nodes import references
 from podling.auth.signer import KUBELET_CLIENT, KUBELET_SERVING, common_name
+from podling.kinds.core.internal import STRUCTS
 from podling.kinds.core.podannotations import MIRROR
-from podling.kinds.validation.fields import comparable, difference
+from podling.kinds.validation.fields import comparable
 from podling.store.types import Object
 
 RESTRICTED_PREFIX = "node-restriction.kubernetes.io"
@@ -298,9 +299,9 @@ def _claims(write: Write, node: str) -> None:
     if write.subresource != "status":
         raise refuse(write, "may only update PVC status")
     before, after = _claim_essence(write.old or {}), _claim_essence(write.new)
-    if before != after:
+    if comparable(before) != comparable(after):
         why = "is not allowed to update fields other than status.quantity and status.conditions"
-        raise refuse(write, f'node "{node}" {why}: {difference(after, before)}')
+        raise refuse(write, f'node "{node}" {why}: {STRUCTS.difference("PersistentVolumeClaim", before, after)}')
 
 
 _KUBELET_SAYS = ("capacity", "conditions", "allocatedResources", "allocatedResourceStatuses")
@@ -310,7 +311,7 @@ def _claim_essence(claim: Object) -> Object:
     """A claim without what its kubelet may say of it."""
     metadata = {k: v for k, v in meta.metadata(claim).items() if k not in ("managedFields", "resourceVersion")}
     status = {k: v for k, v in meta.status(claim).items() if k not in _KUBELET_SAYS}
-    return comparable({**claim, "metadata": metadata, "status": status})
+    return {**claim, "metadata": metadata, "status": status}
 
 
 def _signing_requests(write: Write, node: str) -> None:

@@ -63,7 +63,11 @@ def _quoted_character(character: str) -> str:
 
 def json_text(value: Any, *, sort_keys: bool = False) -> str:
     """As encoding/json writes it: fit to stand in a web page. Of a map it sorts the keys."""
-    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else 0).decode()
+    return for_web(orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort_keys else 0).decode())
+
+
+def for_web(text: str) -> str:
+    """JSON with what encoding/json escapes, so that it may stand in a web page."""
     return text if _HTML.keys().isdisjoint(text) else "".join(_HTML.get(c, c) for c in text)
 
 

@@ -10,11 +10,12 @@ from podling.api.meta import find_condition
 from podling.api.resources import Resource, Strategy, Write
 from podling.kinds.admissionregistration.webhooks import client_config
 from podling.kinds.apiextensions import fieldpaths, structural
+from podling.kinds.apiextensions.internal import STRUCTS
 from podling.kinds.core.poddefaults import fill
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import created_columns, created_row
 from podling.kinds.validation import fields, names
-from podling.kinds.validation.fields import each, entries, part, text
+from podling.kinds.validation.fields import each, entries, part, text, without
 from podling.kinds.validation.meta import common, metadata
 from podling.store.types import Object
 
@@ -51,7 +52,7 @@ def prepare(write: Write) -> None:
     status.setdefault("conditions", None)
     status.setdefault("acceptedNames", {"plural": "", "kind": ""})
     stored: list[str] = entries(status, "storedVersions")
-    now = [text(v, "name") for v in entries(write.new["spec"], "versions") if v.get("storage")]
+    now = [text(v, "name") for v in entries(write.new["spec"], "versions") if v.get("storage")][:1]
     if write.subresource != "status":
         stored = [*stored, *(name for name in now if name not in stored)]
     status["storedVersions"] = stored or None
@@ -164,7 +165,7 @@ def _spec(spec: Object) -> list[FieldError]:
     errors += fields.one_of_required("spec.scope", text(spec, "scope"), _SCOPES)
     versions: list[Object] = entries(spec, "versions")
     common = {key for key in _HOISTED if versions and all(v.get(key) == versions[0].get(key) for v in versions)}
-    errors += _versions(versions, common)
+    errors += _versions(spec.get("versions"), common)
     called = part(spec, "names")
     for key in ("plural", "singular", "kind", "listKind"):
         if not text(called, key):
@@ -190,7 +191,8 @@ def _label(path: str, value: str, before: str = "") -> list[FieldError]:
     return [invalid_value(path, value, before + ",".join(wrong))] if wrong else []
 
 
-def _versions(versions: list[Object], common: set[str]) -> list[FieldError]:
+def _versions(declared: list[Object] | None, common: set[str]) -> list[FieldError]:
+    versions, shown = declared or [], _shown(declared, common)
     errors = [
         required(f"{at}.schema.openAPIV3Schema")
         for at, version in each("spec.versions", versions)
@@ -203,10 +205,10 @@ def _versions(versions: list[Object], common: set[str]) -> list[FieldError]:
         errors += _parts(own, version, at, "schema")
     called = [text(v, "name") for v in versions]
     if len(called) != len(set(called)):
-        errors.append(invalid_value("spec.versions", _shown(versions, common), "must contain unique version names"))
+        errors.append(invalid_value("spec.versions", shown, "must contain unique version names"))
     if sum(bool(v.get("storage")) for v in versions) != 1:
         detail = "must have exactly one version marked as storage version"
-        errors.append(invalid_value("spec.versions", _shown(versions, common), detail))
+        errors.append(invalid_value("spec.versions", shown, detail))
     return errors + (_label("spec.version", called[0]) if called and called[0] else [])
 
 
@@ -227,25 +229,9 @@ def _deprecation(version: Object, path: str) -> list[FieldError]:
     return fields.says(path, warning, wrong)
 
 
-def _shown(versions: list[Object], common: set[str]) -> list[Object]:
+def _shown(versions: list[Object] | None, common: set[str]) -> list[Object] | None:
     """The versions as internal Go values: without what has been hoisted."""
-    shown: list[Object] = []
-    for version in versions:
-        rest = {key: None if key in common else version.get(key) for key in _HOISTED}
-        shown.append(
-            {
-                "Name": text(version, "name"),
-                "Served": bool(version.get("served")),
-                "Storage": bool(version.get("storage")),
-                "Deprecated": bool(version.get("deprecated")),
-                "DeprecationWarning": version.get("deprecationWarning"),
-                "Schema": rest["schema"],
-                "Subresources": rest["subresources"],
-                "AdditionalPrinterColumns": rest["additionalPrinterColumns"],
-                "SelectableFields": rest["selectableFields"],
-            }
-        )
-    return shown
+    return STRUCTS.shown("[]CustomResourceDefinitionVersion", versions and [without(v, *common) for v in versions])
 
 
 def _names(called: Object, path: str) -> list[FieldError]:

@@ -14,6 +14,7 @@ from podling.api.errors import FieldError, forbidden_field, invalid_value, not_s
 from podling.api.meta import timestamp
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import podwarnings, scheduling, volumes
+from podling.kinds.core.internal import STRUCTS
 from podling.kinds.core.paths import backsteps
 from podling.kinds.core.poddefaults import fill, volume_source
 from podling.kinds.core.workload import keep_status
@@ -232,27 +233,29 @@ def _one_source(spec: Object, volume: str) -> list[FieldError]:
 
 def _update(spec: Object, before: Object) -> list[FieldError]:
     errors: list[FieldError] = []
-    if _comparable_source(spec, before) != _comparable_source(before, before):
-        changed = "spec.persistentvolumesource is immutable after creation\n"
-        errors.append(forbidden_field("spec.persistentvolumesource", changed))
+    after = _without_late_secret(spec, before)
+    sources = [fields.comparable({kind: whole.get(kind) for kind in _SOURCES}) for whole in (after, before)]
+    if sources[0] != sources[1]:
+        shown = STRUCTS.difference("PersistentVolumeSource", before, after)
+        detail = f"spec.persistentvolumesource is immutable after creation\n{shown}"
+        errors.append(forbidden_field("spec.persistentvolumesource", detail))
     errors += fields.immutable("volumeMode", spec.get("volumeMode"), before.get("volumeMode"))
     affinity, held = spec.get("nodeAffinity"), before.get("nodeAffinity")
     if held is not None and _in_new_words(affinity, held) != fields.comparable(affinity):
         detail = f"{fields.IMMUTABLE}, except for updating from beta label to GA"
-        errors.append(invalid_value("nodeAffinity", _shown_affinity(affinity), detail))
+        errors.append(invalid_value("nodeAffinity", STRUCTS.shown("*VolumeNodeAffinity", affinity), detail))
     if before.get("volumeAttributesClassName") is not None and spec.get("volumeAttributesClassName") is None:
         detail = "update from non-nil value to nil is forbidden"
         errors.append(forbidden_field("spec.volumeAttributesClassName", detail))
     return errors
 
 
-def _comparable_source(spec: Object, before: Object) -> Object:
+def _without_late_secret(spec: Object, before: Object) -> Object:
     """The secret for growing a CSI volume may come later."""
-    sources = {kind: spec[kind] for kind in _SOURCES if spec.get(kind) is not None}
     late = "controllerExpandSecretRef"
-    if "csi" in sources and before.get("csi") is not None and before["csi"].get(late) is None:
-        sources["csi"] = fields.without(sources["csi"], late)
-    return fields.comparable(sources)
+    if spec.get("csi") is None or before.get("csi") is None or before["csi"].get(late) is not None:
+        return spec
+    return {**spec, "csi": fields.without(spec["csi"], late)}
 
 
 _NEW_LABELS: Final = {
@@ -274,16 +277,6 @@ def _in_new_words(after: Object | None, before: Object) -> Object:
                 if _NEW_LABELS.get(text(was, "key")) == text(now, "key"):
                     was["key"] = now["key"]
     return fields.comparable(held)
-
-
-def _shown_affinity(affinity: Object | None) -> Object | None:
-    """The affinity as an internal Go value."""
-    if affinity is None:
-        return None
-    wanted: Object | None = affinity.get("required")
-    if wanted is None:
-        return {"Required": None}
-    return {"Required": {"NodeSelectorTerms": scheduling.shown_terms(entries(wanted, "nodeSelectorTerms")) or None}}
 
 
 def access_modes(modes: Sequence[str] | None) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from podling.api.errors import FieldError, forbidden_field, invalid_value, not_supported, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import poddefaults, podwarnings, requirements, volumes
+from podling.kinds.core.internal import STRUCTS
 from podling.kinds.core.persistentvolume import BETA_CLASS, access_modes, storage_class, warn_old_class
 from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import UNSET, age, age_column, doc, name, name_column
@@ -117,10 +118,11 @@ def _update(obj: Object, old: Object) -> list[FieldError]:
     """The rules of `ValidatePersistentVolumeClaimUpdate`."""
     after, before, status = part(obj, "spec"), part(old, "spec"), part(old, "status")
     errors = _old_class(obj, old)
-    munged, held = _munged(after, before, old), fields.comparable(before)
-    if munged != held:
+    held = before if text(before, "volumeName") else {**before, "volumeName": after.get("volumeName")}
+    munged = _munged(after, held, old)
+    if fields.comparable(munged) != fields.comparable(held):
         detail = "spec is immutable after creation except resources.requests and volumeAttributesClassName"
-        shown = fields.difference(munged, held)
+        shown = STRUCTS.difference("PersistentVolumeClaimSpec", held, munged)
         errors.append(forbidden_field("spec", f"{detail} for bound claims\n{shown}"))
     size, was = (
         requirements.nanos(part(spec, "resources", "requests").get("storage", "0")) for spec in (after, before)
@@ -165,11 +167,9 @@ def _old_class(obj: Object, old: Object) -> list[FieldError]:
 
 
 def _munged(after: Object, before: Object, old: Object) -> Object:
-    """The new spec with everything taken back that may change: a claim without a volume may get one, a class may come
-    where none was said, a bound claim may grow and get another class of attributes."""
+    """The new spec with everything taken back that may change: a class may come where none was said, a bound claim may
+    grow and get another class of attributes."""
     spec = dict(after)
-    if not text(before, "volumeName"):
-        spec["volumeName"] = before.get("volumeName")
     if before.get("storageClassName") is None and _annotated(old) in (None, spec.get("storageClassName")):
         spec["storageClassName"] = None
     if text(part(old, "status"), "phase") == "Bound":
@@ -178,7 +178,7 @@ def _munged(after: Object, before: Object, old: Object) -> Object:
             storage = part(before, "resources", "requests").get("storage")
             spec["resources"] = {**resources, "requests": {**resources["requests"], "storage": storage}}
         spec["volumeAttributesClassName"] = before.get("volumeAttributesClassName")
-    return fields.comparable(spec)
+    return spec
 
 
 def warn(write: Write) -> None:

@@ -8,8 +8,9 @@ from typing import Final
 from podling.api.errors import FieldError, forbidden_field, invalid_value, required
 from podling.kinds.core import podannotations, podspec, scheduling
 from podling.kinds.core.containers import image_untrimmed
+from podling.kinds.core.internal import STRUCTS
 from podling.kinds.core.qos import qos_class
-from podling.kinds.validation.fields import comparable, difference, each, entries, part, text, without
+from podling.kinds.validation.fields import comparable, each, entries, part, text, without
 from podling.store.types import Object
 
 _UPDATABLE: Final = ",".join(
@@ -39,9 +40,10 @@ def update(obj: Object, old: Object) -> list[FieldError]:
     errors += _only_removed_gates(after, before)
     if before.get("schedulingGates"):
         errors += _only_narrowed(after, before)
-    munged = comparable(_munged(after, before))
-    if munged != comparable(before):
-        detail = f"pod updates may not change fields other than {_UPDATABLE}\n{difference(munged, comparable(before))}"
+    munged = _munged(after, before)
+    if comparable(munged) != comparable(before):
+        shown = STRUCTS.difference("PodSpec", before, munged)
+        detail = f"pod updates may not change fields other than {_UPDATABLE}\n{shown}"
         errors.append(forbidden_field("spec", detail))
     return errors
 
@@ -126,9 +128,8 @@ def _munged(after: Object, before: Object) -> Object:
     """The new spec with everything taken back that may change."""
     spec = dict(after)
     for key in ("containers", "initContainers"):
-        if spec.get(key):
-            pairs = zip(spec[key], before[key], strict=True)
-            spec[key] = [{**new, "image": text(old, "image")} for new, old in pairs]
+        pairs = zip(entries(spec, key), entries(before, key), strict=True)
+        spec[key] = [{**new, "image": text(old, "image")} for new, old in pairs] or None
     keys = ["activeDeadlineSeconds", "tolerations", "schedulingGates"]
     if (before.get("terminationGracePeriodSeconds") or 0) < 0 and after.get("terminationGracePeriodSeconds") == 1:
         keys.append("terminationGracePeriodSeconds")
@@ -158,8 +159,8 @@ def ephemeral_containers(obj: Object, old: Object) -> list[FieldError]:
         if held not in by_name:
             errors.append(forbidden_field(path, f'existing ephemeral containers "{held}" may not be removed\n'))
         elif comparable(by_name[held]) != comparable(container):
-            detail = f'existing ephemeral containers "{held}" may not be changed\n'
-            errors.append(forbidden_field(path, detail))
+            shown = STRUCTS.difference("EphemeralContainer", container, by_name[held])
+            errors.append(forbidden_field(path, f'existing ephemeral containers "{held}" may not be changed\n{shown}'))
     return errors
 
 

@@ -60,12 +60,6 @@ def comparable(value: Any) -> Any:
     return {k: v for k, v in held.items() if v not in (None, "", []) and (v != {} or k not in _MAPS)}
 
 
-def difference(after: Object, before: Object) -> str:
-    """What an error shows of a change that is not allowed."""
-    changed = sorted(k for k in after.keys() | before.keys() if after.get(k) != before.get(k))
-    return "".join(f"-{k}: {before.get(k)}\n+{k}: {after.get(k)}\n" for k in changed)
-
-
 def says(path: str, value: Any, messages: Sequence[str]) -> list[FieldError]:
     """Each sentence of a name rule as an error of the value at `path`."""
     return [invalid_value(path, value, message) for message in messages]
