@@ -38,21 +38,24 @@ _FIRST: Final = "before-first-apply"
 _ANCIENT: Final = "ancient-changes"
 _UNNAMED: Final = "unknown"
 
+_TYPE: Final = frozenset({"apiVersion", "kind"})
+_SERVERS: Final = frozenset(
+    {
+        "name",
+        "namespace",
+        "creationTimestamp",
+        "selfLink",
+        "uid",
+        "clusterName",
+        "generation",
+        "managedFields",
+        "resourceVersion",
+    }
+)
+"""Of the metadata."""
 _NEVER_OWNED: Final[Set] = {
-    "f:apiVersion": {},
-    "f:kind": {},
-    "f:metadata": {
-        ".": {},
-        "f:name": {},
-        "f:namespace": {},
-        "f:creationTimestamp": {},
-        "f:selfLink": {},
-        "f:uid": {},
-        "f:clusterName": {},
-        "f:generation": {},
-        "f:managedFields": {},
-        "f:resourceVersion": {},
-    },
+    **{f"f:{name}": {} for name in _TYPE},
+    "f:metadata": {".": {}, **{f"f:{name}": {} for name in _SERVERS}},
 }
 
 
@@ -248,8 +251,17 @@ def track_update(
     identity = _identity(manager or _UNNAMED, "Update", api_version, subresource)
     ignored = _ignored(reset_fields)
     before, time = _without_entries(old or {}), timestamp(now)
-    updated = _update(managers, before, bare, node, identity, time, api_version, ignored, elsewhere)
+    after = bare if before or managers else _ownable(bare)
+    updated = _update(managers, before, after, node, identity, time, api_version, ignored, elsewhere)
     return _with_entries(bare, _capped(updated))
+
+
+def _ownable(obj: Object) -> Object:
+    """A new object without what nobody owns: that needs not be walked to be left out."""
+    rest = {name: value for name, value in obj.items() if name not in _TYPE}
+    if "metadata" in rest:
+        rest["metadata"] = {name: value for name, value in _metadata(obj).items() if name not in _SERVERS}
+    return rest
 
 
 def _uid(obj: Object) -> str:

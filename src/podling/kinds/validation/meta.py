@@ -162,7 +162,8 @@ def metadata_update(new: Object, old: Object, path: str = "metadata") -> list[Fi
     if (after.get("generation") or 0) < (before.get("generation") or 0):
         errors.append(invalid_value(f"{path}.generation", after.get("generation") or 0, "must not be decremented"))
     for key in _FIXED:
-        errors += fields.immutable(f"{path}.{key}", _zero(after.get(key)), _zero(before.get(key)))
+        if after.get(key) != before.get(key):
+            errors += fields.immutable(f"{path}.{key}", _zero(after.get(key)), _zero(before.get(key)))
     errors += fields.labels(f"{path}.labels", after.get("labels"))
     errors += fields.annotation_map(f"{path}.annotations", after.get("annotations"))
     errors += owner_references(f"{path}.ownerReferences", after.get("ownerReferences"))
