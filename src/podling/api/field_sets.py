@@ -428,7 +428,7 @@ def _compare_different(left: Any, right: Any, node: Node) -> _Change:
     if right is ABSENT:
         return None, None, _members(left, node)
     walk = _walk_of(node, right)
-    if node.kind is Kind.ANY and isinstance(left, dict) != isinstance(right, dict):
+    if node.kind is Kind.ANY and not node.leaf and isinstance(left, dict) != isinstance(right, dict):
         return _compare_types(left, right, node)
     if walk == _LEAF or not (left or right):
         return _MODIFIED

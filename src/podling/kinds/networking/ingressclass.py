@@ -28,7 +28,9 @@ def validate(write: Write) -> list[FieldError]:
     spec = part(write.new, "spec")
     errors = meta.common(write) + meta.changed(write)
     if write.old is not None:
-        errors += fields.immutable("spec.controller", spec.get("controller"), part(write.old, "spec").get("controller"))
+        errors += fields.immutable(
+            "spec.controller", text(spec, "controller"), text(part(write.old, "spec"), "controller")
+        )
     errors += meta.whole(write) + _controller(text(spec, "controller"), "spec.controller")
     if spec.get("parameters") is not None:
         errors += _parameters(spec["parameters"], "spec.parameters")

@@ -35,8 +35,7 @@ def validate(write: Write) -> list[FieldError]:
     whole = _spec(part(write.new, "spec"))
     if write.old is None:
         return meta.whole(write) + whole
-    # Kubernetes checks a changed one as a new one first.
-    return meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+    return meta.common(write) + meta.changed(write) + whole
 
 
 def _spec(spec: Object) -> list[FieldError]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate
 from podling.api.resources import Column, Resource, Strategy, Write
@@ -12,6 +12,9 @@ from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, meta, names
 from podling.kinds.validation.fields import part, text
 from podling.store.types import Object
+
+_TOLERATION_KEYS: Final = ("key", "operator", "value", "effect")
+"""What tells tolerations apart."""
 
 
 def validate(write: Write) -> list[FieldError]:
@@ -32,20 +35,19 @@ def validate(write: Write) -> list[FieldError]:
 
 def _tolerations(items: list[Object] | None, path: str) -> list[FieldError]:
     errors = scheduling.tolerations(items, path)
-    seen: list[Object] = []
+    seen: list[list[str]] = []
     for at, toleration in fields.each(path, items):
-        shown = _shown(toleration)
-        if shown in seen:
-            errors.append(duplicate(at, shown))
-        seen.append(shown)
+        identity = [text(toleration, key) for key in _TOLERATION_KEYS]
+        if identity in seen:
+            errors.append(duplicate(at, _shown(toleration)))
+        seen.append(identity)
     return errors
 
 
 def _shown(toleration: Object) -> Object:
-    """What tells tolerations apart, as Go prints it."""
-    keys = ("key", "operator", "value", "effect")
-    shown = {key.capitalize(): text(toleration, key) for key in keys}
-    return {**shown, "TolerationSeconds": None}
+    """A toleration as Go prints it."""
+    shown = {key.capitalize(): text(toleration, key) for key in _TOLERATION_KEYS}
+    return {**shown, "TolerationSeconds": toleration.get("tolerationSeconds")}
 
 
 def row(obj: Object, now: datetime) -> list[Any]:

@@ -68,7 +68,7 @@ def _validate_status(status: Object) -> list[FieldError]:
 def _shown(spec: Object) -> Object:
     return {
         "MinAvailable": spec.get("minAvailable"),
-        "Selector": spec.get("selector"),
+        "Selector": None if spec.get("selector") is None else fields.shown_selector(spec["selector"]),
         "MaxUnavailable": spec.get("maxUnavailable"),
         "UnhealthyPodEvictionPolicy": spec.get("unhealthyPodEvictionPolicy"),
     }

@@ -77,8 +77,8 @@ def binding(write: Write, kinds: tuple[str, ...]) -> list[FieldError]:
 
 
 def checked_again(write: Write, whole: list[FieldError]) -> list[FieldError]:
-    """Kubernetes checks a changed role or binding twice."""
-    return whole if write.old is None else meta.common(write) + whole * 2 + meta.changed(write)
+    """A changed role or binding is checked as a new one first."""
+    return whole if write.old is None else meta.common(write) + whole + meta.changed(write)
 
 
 def _subject(subject: Object, path: str, namespaced: bool) -> list[FieldError]:

@@ -40,7 +40,8 @@ def validate(write: Write) -> list[FieldError]:
     errors += _topologies(new)
     if old is not None:
         errors += meta.changed(write)
-        for key in ("parameters", "provisioner", "reclaimPolicy", "volumeBindingMode"):
+        errors += fields.immutable("parameters", fields.go_map(new.get("parameters")), old.get("parameters"))
+        for key in ("provisioner", "reclaimPolicy", "volumeBindingMode"):
             errors += fields.immutable(key, new.get(key), old.get(key))
     return errors
 

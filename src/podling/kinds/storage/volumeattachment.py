@@ -36,9 +36,7 @@ def validate(write: Write) -> list[FieldError]:
         return whole + _new(spec, "spec")
     if write.subresource == "status":
         return meta.common(write) + whole
-    # Kubernetes checks a changed one twice.
-    errors = meta.common(write) + whole * 2
-    return errors + fields.immutable("spec", spec, part(write.old, "spec"))
+    return meta.common(write) + whole + fields.immutable("spec", spec, part(write.old, "spec"))
 
 
 def _spec(spec: Object, path: str) -> list[FieldError]:

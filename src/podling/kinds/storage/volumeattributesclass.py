@@ -22,7 +22,7 @@ def validate(write: Write) -> list[FieldError]:
         whole.append(required("parameters", "must contain at least one key/value pair"))
     if old is None:
         return whole
-    errors = meta.common(write) + whole + meta.changed(write)
+    errors = meta.common(write) + meta.changed(write)
     for key in ("driverName", "parameters"):
         if (new.get(key) or None) != (old.get(key) or None):
             errors.append(forbidden_field(key, f"updates to {key} are forbidden."))
