@@ -149,6 +149,16 @@ def already_exists(plural: str, group: str, name: str) -> ApiError:
     return ApiError(409, "AlreadyExists", message, _details(name, group, plural))
 
 
+def name_not_generated(plural: str, group: str, name: str) -> ApiError:
+    """Of an object that asks for a generated name, whose name is taken nevertheless (`NewGenerateNameConflict`)."""
+    message = f'{_qualified(plural, group)} "{name}" already exists, {_NOT_UNIQUE}'
+    details = {**_details(name, group, plural), "retryAfterSeconds": 1}
+    return ApiError(409, "AlreadyExists", message, details, headers=(("Retry-After", "1"),))
+
+
+_NOT_UNIQUE = "the server was not able to generate a unique name for the object"
+
+
 def conflict(plural: str, group: str, name: str, why: str) -> ApiError:
     message = f'Operation cannot be fulfilled on {_qualified(plural, group)} "{name}": {why}'
     return ApiError(409, "Conflict", message, _details(name, group, plural))

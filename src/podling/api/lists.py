@@ -146,7 +146,8 @@ def page(registry: Registry, resource: Resource, namespace: str | None, options:
     if options.token:
         return _continued(registry, resource, namespace, options)
     revision = _parse_revision(options.version)
-    check_present(revision or 0, registry.store.revision)
+    if (revision or 0) > registry.store.revision:
+        raise too_large(revision or 0, registry.store.revision, passing=options.match != _EXACT)
     if revision and (options.match == _EXACT or (options.limit > 0 and options.match != _NOT_OLDER)):
         return _at(registry, resource, namespace, options, revision)
     limit = 0 if revision == 0 and options.match != _NOT_OLDER else options.limit
@@ -328,9 +329,11 @@ def check_present(wanted: int, present: int) -> None:
         raise too_large(wanted, present)
 
 
-def too_large(wanted: int, present: int) -> ApiError:
-    """The 504 for a resourceVersion that was not yet given out."""
+def too_large(wanted: int, present: int, *, passing: bool = True) -> ApiError:
+    """The 504 for a resourceVersion that was not yet given out; a `passing` one says when to come again."""
     cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
-    details = {"causes": [cause], "retryAfterSeconds": 1}
     message = f"Timeout: Too large resource version: {wanted}, current: {present}"
+    if not passing:
+        return ApiError(504, "Timeout", message, {"causes": [cause]})
+    details = {"causes": [cause], "retryAfterSeconds": 1}
     return ApiError(504, "Timeout", message, details, headers=(("Retry-After", "1"),))

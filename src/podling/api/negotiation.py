@@ -97,7 +97,7 @@ def _not_acceptable(accept: str, *, listing: bool) -> ApiError:
 def _clause(text: str) -> _Clause:
     media_type, *parameters = (part.strip() for part in text.split(";"))
     pairs = (parameter.partition("=") for parameter in parameters)
-    return media_type.lower(), {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
+    return media_type, {name.strip().lower(): value.strip().strip('"') for name, _, value in pairs}
 
 
 def _preference(clause: _Clause) -> tuple[float, int]:
@@ -110,7 +110,7 @@ def _preference(clause: _Clause) -> tuple[float, int]:
 
 
 def _form(media_type: str, parameters: dict[str, str]) -> Form | None:
-    concrete = {"*/*": JSON, "application/*": JSON, JSON: JSON, YAML: YAML}.get(media_type)
+    concrete = {"*/*": JSON, JSON: JSON, YAML: YAML}.get(media_type)
     if concrete is None:
         return None
     pretty = parameters.get("pretty") == "1"

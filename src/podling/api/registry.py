@@ -28,6 +28,7 @@ from podling.api.errors import (
     conflict,
     forbidden,
     invalid,
+    name_not_generated,
     not_found,
     required,
 )
@@ -265,7 +266,7 @@ class Registry:
             metadata["name"] = self._free_name(resource, namespace, metadata["generateName"])
             key = key._replace(name=metadata["name"])
         elif existing is not None:
-            raise _exists(resource, existing)
+            raise _exists(resource, existing, prefixed=bool(metadata.get("generateName")))
         if write.dry_run:
             if resource.strategy.released is not None:
                 resource.strategy.released(write.new)
@@ -293,12 +294,12 @@ class Registry:
         lifecycle.place_in_namespace(metadata, namespace, namespaced=resource.namespaced)
         lifecycle.check_name_matches(name, metadata)
         lifecycle.drop_repeated_owners(metadata, call.warnings)
-        expected = _parse_expected(metadata)
         obj = _ordered(resource, obj, metadata)
-        key = Key(resource.storage_key, namespace, name)
-        if self.store.latest(key) is None:
-            if subresource or not resource.strategy.create_on_update:
-                raise not_found(resource.plural, resource.group, name)
+        present = self.store.latest(Key(resource.storage_key, namespace, name)) is not None
+        if not present and (subresource or not resource.strategy.create_on_update):
+            raise not_found(resource.plural, resource.group, name)
+        expected = _parse_expected(metadata)
+        if not present:
             call.check_create()
             return await self.create(resource, namespace, obj, call), True
         if expected == 0 and _needs_version(resource, subresource):
@@ -811,10 +812,12 @@ def _is_version(text: str) -> bool:
         return False
 
 
-def _exists(resource: Resource, existing: Entry) -> ApiError:
-    error = already_exists(resource.plural, resource.group, existing.key.name)
+def _exists(resource: Resource, existing: Entry, *, prefixed: bool) -> ApiError:
+    refusal = name_not_generated if prefixed else already_exists
+    error = refusal(resource.plural, resource.group, existing.key.name)
     if "deletionTimestamp" in existing.object["metadata"]:
-        return ApiError(error.code, error.reason, f"object is being deleted: {error.message}", error.details)
+        message = f"object is being deleted: {error.message}"
+        return ApiError(error.code, error.reason, message, error.details, headers=error.headers)
     return error
 
 

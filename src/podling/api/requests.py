@@ -104,7 +104,7 @@ class Query(dict[str, str]):
     def parse(text: str) -> Query:
         query = Query()
         if text:
-            for key, value in parse_qsl(text, keep_blank_values=True):
+            for key, value in _pairs(text):
                 query.setdefault(key, value)
         return query
 
@@ -139,7 +139,14 @@ EMPTY_QUERY = Query()
 
 def repeated(text: str, name: str) -> list[str]:
     """All values of a parameter of a query, in their order."""
-    return [value for key, value in parse_qsl(text, keep_blank_values=True) if key == name] if name in text else []
+    return [value for key, value in _pairs(text) if key == name] if name in text else []
+
+
+def _pairs(text: str) -> list[tuple[str, str]]:
+    """The parameters of a query; Go leaves out those with a semicolon."""
+    if ";" in text:
+        text = "&".join(part for part in text.split("&") if ";" not in part)
+    return parse_qsl(text, keep_blank_values=True)
 
 
 class Attributes(NamedTuple):

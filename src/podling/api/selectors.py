@@ -7,7 +7,7 @@ The label grammar and its messages are those of k8s.io/apimachinery/pkg/labels; 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -153,6 +153,7 @@ class _LabelParser:
 def _tokens(text: str) -> list[str]:
     """Words, brackets, commas and runs of operator symbols (`==`, `!=`)."""
     tokens: list[str] = []
+    text = text.partition("\0")[0]  # Go's lexer takes a zero for the end
     at = 0
     while at < len(text):
         if text[at] in _SPACE:
@@ -216,18 +217,23 @@ def _key_problem(key: str) -> str:
         return "prefix part must be non-empty"
     if prefix and not _SUBDOMAIN.fullmatch(prefix):
         return _PREFIX_RULE
+    return "; ".join(_name_problems(name))
+
+
+def _name_problems(name: str) -> Iterator[str]:
     if not name:
-        return "name part must be non-empty"
+        yield "name part must be non-empty"
     if len(name) > 63:
-        return "name part must be no more than 63 bytes"
-    return "" if _NAME.fullmatch(name) else _NAME_RULE
+        yield "name part must be no more than 63 bytes"
+    if not _NAME.fullmatch(name):
+        yield _NAME_RULE
 
 
 def _checked_key(key: str) -> str:
     if not _is_word(key):
         _refuse_term(f"found '{key}', expected: identifier")
     if problem := _key_problem(key):
-        _refuse_term(f'key: Invalid value: "{key}": {problem}')
+        _refuse_term(f'<nil>: Invalid value: "{key}": {problem}')
     return key
 
 

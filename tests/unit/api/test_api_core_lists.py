@@ -70,10 +70,19 @@ def test_label_selectors_choose(tmp_path: Path, selector: str, names: str) -> No
     run(tmp_path, scenario)
 
 
+NAME_PART = (
+    "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric "
+    "character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is "
+    "'([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("bad key=x", "unable to parse requirement: found 'key', expected: in, notin, =, ==, !=, gt, lt"),
+        ("a/", f"unable to parse requirement: <nil>: Invalid value: \"a/\": name part must be non-empty; {NAME_PART}"),
+        ("/a", 'unable to parse requirement: <nil>: Invalid value: "/a": prefix part must be non-empty'),
         ("==", "found '==', expected: !, identifier, or 'end of string'"),
         ("t=x,", "found '', expected: identifier after ','"),
         ("t in", "unable to parse requirement: found '' expected: '('"),
@@ -85,6 +94,10 @@ def test_a_bad_label_selector_is_refused_in_kubernetes_words(text: str, message:
     with pytest.raises(Exception) as caught:
         parse_label_selector(text)
     assert str(caught.value) == message
+
+
+def test_a_zero_ends_a_selector() -> None:
+    assert parse_label_selector("a=b\0,c").matches({"a": "b"})
 
 
 def test_values_of_sets_may_be_empty() -> None:
@@ -178,6 +191,7 @@ def test_a_token_that_is_too_old_comes_with_one_that_goes_on_at_the_present(tmp_
         ("continue=garbage", 400, "invalid continue token: continue key is not valid: invalid character '\\u0081' looking for beginning of value"),
         ("resourceVersion=abc", 400, 'invalid resource version: resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax'),
         ("resourceVersion=99999999", 504, "Timeout: Too large resource version: 99999999, current: 1001"),
+        ("resourceVersion=99999999&resourceVersionMatch=Exact", 504, "Timeout: Too large resource version: 99999999, current: 1001"),
         ("resourceVersion=5&resourceVersionMatch=Exact", 410, "The resourceVersion for the provided list is too old."),
         ("resourceVersionMatch=Exact", 422, 'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided'),
         ("limit=9223372036854775808", 400, 'strconv.ParseInt: parsing "9223372036854775808": value out of range'),
@@ -189,6 +203,7 @@ def test_list_options_are_checked(tmp_path: Path, query: str, code: int, message
     async def scenario(world: World) -> None:
         answer = await world.request("GET", f"{CONFIG_MAPS}?{query}")
         assert (answer.status, answer.json["message"]) == (code, message)
+        assert ("Retry-After" in answer.headers) is (code == 504 and "Exact" not in query)
 
     run(tmp_path, scenario)
 

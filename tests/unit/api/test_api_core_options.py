@@ -182,6 +182,8 @@ TYPES = "application/json, application/yaml, application/vnd.kubernetes.protobuf
     ("accept", "path", "message"),
     [
         ("text/html", f"{CONFIG_MAPS}/a", f"406: Not Acceptable\n\nAvailable representations: {TYPES}"),
+        ("application/*", f"{CONFIG_MAPS}/a", f"406: Not Acceptable\n\nAvailable representations: {TYPES}"),
+        ("APPLICATION/JSON", f"{CONFIG_MAPS}/a", f"406: Not Acceptable\n\nAvailable representations: {TYPES}"),
         (
             "text/html",
             CONFIG_MAPS,

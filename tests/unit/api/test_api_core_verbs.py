@@ -300,6 +300,46 @@ def test_unknown_fields_are_refused_warned_of_or_dropped(tmp_path: Path) -> None
     run(tmp_path, scenario)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "name", "code"),
+    [("POST", CONFIG_MAPS, "A_", 422), ("PUT", f"{CONFIG_MAPS}/a", "a", 404), ("PUT", f"{CONFIG_MAPS}/a", "b", 400)],
+)
+def test_a_refused_request_is_warned_too(tmp_path: Path, method: str, path: str, name: str, code: int) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request(method, path, {"metadata": {"name": name}, "nope": 1})
+        assert (answer.status, answer.headers["Warning"]) == (code, '299 - "unknown field \\"nope\\""')
+
+    run(tmp_path, scenario)
+
+
+def test_a_taken_name_beside_a_prefix_is_told_as_one_that_was_not_generated(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        body = {"metadata": {"name": "a", "generateName": "x-"}}
+        assert (await world.request("POST", CONFIG_MAPS, body)).status == 201
+        answer = await world.request("POST", CONFIG_MAPS, body)
+        says = 'configmaps "a" already exists, the server was not able to generate a unique name for the object'
+        assert (answer.status, answer.json["message"], answer.headers["Retry-After"]) == (409, says, "1")
+        assert answer.json["details"]["retryAfterSeconds"] == 1
+
+    run(tmp_path, scenario)
+
+
+def test_what_is_not_there_is_not_found_whatever_version_is_expected(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        answer = await world.request("PUT", f"{CONFIG_MAPS}/a", {"metadata": {"name": "a", "resourceVersion": "x"}})
+        assert answer.status == 404
+
+    run(tmp_path, scenario)
+
+
+def test_a_parameter_with_a_semicolon_is_none(tmp_path: Path) -> None:
+    async def scenario(world: World) -> None:
+        assert (await world.request("GET", f"{CONFIG_MAPS}?limit=x;a&limit=1;b")).status == 200
+        assert (await world.request("GET", f"{CONFIG_MAPS}?limit=x")).status == 400
+
+    run(tmp_path, scenario)
+
+
 def test_the_generation_counts_changes_of_the_spec_and_status_is_kept_apart(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         body = {**deployment("d"), "status": {"replicas": 7}}
