@@ -81,7 +81,7 @@ NAME_PART = (
     ("text", "message"),
     [
         ("bad key=x", "unable to parse requirement: found 'key', expected: in, notin, =, ==, !=, gt, lt"),
-        ("a/", f"unable to parse requirement: <nil>: Invalid value: \"a/\": name part must be non-empty; {NAME_PART}"),
+        ("a/", f'unable to parse requirement: <nil>: Invalid value: "a/": name part must be non-empty; {NAME_PART}'),
         ("/a", 'unable to parse requirement: <nil>: Invalid value: "/a": prefix part must be non-empty'),
         ("==", "found '==', expected: !, identifier, or 'end of string'"),
         ("t=x,", "found '', expected: identifier after ','"),
