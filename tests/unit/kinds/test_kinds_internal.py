@@ -198,3 +198,18 @@ def test_versions_of_a_definition_are_shown_without_what_they_share(kinds, probl
     )
     assert '"Subresources":{"Status":{},"Scale":null}' in told[0]
     assert told[1] == 'status.storedVersions: Invalid value: ["v1"]: must have the storage version v2'
+
+
+@pytest.mark.parametrize(("waits", "at"), [(True, "spec.template.spec"), (False, "spec.template")])
+def test_of_a_job_that_waits_the_pods_specification_is_shown_else_the_template(
+    kinds, writes, problems, waits: bool, at: str
+) -> None:
+    kind = kinds["jobs.batch/v1"]
+    spec = {"restartPolicy": "Never", "containers": [{"name": "c", "image": "a:1"}]}
+    old = writes(kind, {"spec": {"suspend": waits, "template": {"spec": spec}}}).new
+    template = old["spec"]["template"]
+    template = {**template, "spec": {**template["spec"], "hostname": "h"}}
+    (told,) = problems(kind, {**old, "spec": {**old["spec"], "template": template}}, old)
+    assert told.startswith(f"{at}: Invalid value: {{")
+    assert told.endswith(": field is immutable")
+    assert '"Hostname":"h","Subdomain":""' in told

@@ -35,7 +35,7 @@ def validate(write: Write) -> list[FieldError]:
     spec = part(write.new, "spec")
     errors += _spec(spec, "spec")
     if write.old is not None:
-        errors += fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
+        errors += fields.immutable_selector(spec, part(write.old, "spec"))
     return errors
 
 

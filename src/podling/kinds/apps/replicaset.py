@@ -32,7 +32,7 @@ def validate(write: Write) -> list[FieldError]:
         return errors + whole
     # Kubernetes checks a changed one as a new one first.
     errors = meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
-    return errors + fields.immutable("spec.selector", spec.get("selector"), part(write.old, "spec").get("selector"))
+    return errors + fields.immutable_selector(spec, part(write.old, "spec"))
 
 
 def _spec(spec: Object, path: str) -> list[FieldError]:

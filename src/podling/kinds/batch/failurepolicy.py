@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 from podling.api.errors import (
     FieldError,
@@ -16,6 +16,7 @@ from podling.api.errors import (
     too_long,
     too_many,
 )
+from podling.kinds.batch.internal import STRUCTS
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
 from podling.store.types import Object
@@ -106,21 +107,13 @@ def _values(values: Sequence[int], operator: str, path: str) -> list[FieldError]
     return errors
 
 
-def _shown(policy: Object) -> Object:
-    return {"Rules": [_shown_rule(r) for r in entries(policy, "rules")] or None}
-
-
-def _shown_rule(rule: Object) -> dict[str, Any]:
-    return {"SucceededIndexes": rule.get("succeededIndexes"), "SucceededCount": rule.get("succeededCount")}
-
-
 def success_policy(spec: Object, path: str) -> list[FieldError]:
     policy: Object | None = spec.get("successPolicy")
     if policy is None:
         return []
     at = f"{path}.successPolicy"
     if spec.get("completionMode") != "Indexed":
-        return [invalid_value(at, _shown(policy), "requires indexed completion mode")]
+        return [invalid_value(at, STRUCTS.shown("SuccessPolicy", policy), "requires indexed completion mode")]
     rules: Sequence[Object] = entries(policy, "rules")
     errors: list[FieldError] = []
     if not rules:

@@ -10,6 +10,8 @@ from podling.api.meta import condition, condition_is, matches_selector, parse_ti
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds import printing
 from podling.kinds.batch import failurepolicy, jobstatus
+from podling.kinds.batch.internal import STRUCTS
+from podling.kinds.core import internal as core
 from podling.kinds.core import poddefaults, podspec, workload
 from podling.kinds.core.workload import fill
 from podling.kinds.printing import age, age_column, containers, doc, duration, name, name_column, template_columns
@@ -222,13 +224,26 @@ _SCHEDULING: Final = ("nodeSelector", "tolerations", "schedulingGates")
 def _update(spec: Object, old: Object) -> list[FieldError]:
     before = part(old, "spec")
     errors = _completions(spec, before)
-    errors += fields.immutable("spec.selector", spec.get("selector"), before.get("selector"))
+    errors += fields.immutable_selector(spec, before)
     waits = bool(before.get("suspend")) and (not part(old, "status").get("startTime") or condition_is(old, "Suspended"))
     if _template(spec, waits) != _template(before, waits):
-        errors.append(invalid_value("spec.template", spec.get("template"), fields.IMMUTABLE))
+        errors.append(_immutable_template(part(spec, "template"), waits))
     for key in ("completionMode", "podFailurePolicy", "backoffLimitPerIndex", "managedBy", "successPolicy"):
-        errors += fields.immutable(f"spec.{key}", spec.get(key), before.get(key))
+        kind = _POLICIES.get(key)
+        new, old_value = (STRUCTS.shown(kind, s.get(key)) if kind else s.get(key) for s in (spec, before))
+        errors += fields.immutable(f"spec.{key}", new, old_value)
     return errors
+
+
+_POLICIES: Final = {"podFailurePolicy": "*PodFailurePolicy", "successPolicy": "*SuccessPolicy"}
+
+
+def _immutable_template(template: Object, waits: bool) -> FieldError:
+    """Of a job that waits only the pods' specification is looked at."""
+    if waits:
+        shown = core.STRUCTS.shown("PodSpec", template.get("spec"))
+        return invalid_value("spec.template.spec", shown, fields.IMMUTABLE)
+    return invalid_value("spec.template", core.STRUCTS.shown("PodTemplateSpec", template), fields.IMMUTABLE)
 
 
 def _template(spec: Object, waits: bool) -> Object:

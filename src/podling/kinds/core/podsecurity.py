@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from typing import Any, Final
 
 from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, not_supported, required, too_long
+from podling.kinds.core.internal import STRUCTS
 from podling.kinds.core.paths import relative_path
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text
@@ -76,60 +76,14 @@ def _escalation(context: Object, path: str) -> list[FieldError]:
     errors: list[FieldError] = []
     if context.get("privileged"):
         detail = "cannot set `allowPrivilegeEscalation` to false and `privileged` to true"
-        errors.append(invalid_value(path, _shown(context), detail))
+        errors.append(invalid_value(path, STRUCTS.shown("SecurityContext", context), detail))
     detail = "cannot set `allowPrivilegeEscalation` to false and `capabilities.Add` CAP_SYS_ADMIN"
     added: list[str] = entries(part(context, "capabilities"), "add")
-    return errors + [invalid_value(path, _shown(context), detail) for name in added if name == "CAP_SYS_ADMIN"]
-
-
-_GO_FIELDS: Final = (
-    "capabilities",
-    "privileged",
-    "seLinuxOptions",
-    "windowsOptions",
-    "runAsUser",
-    "runAsGroup",
-    "runAsNonRoot",
-    "readOnlyRootFilesystem",
-    "allowPrivilegeEscalation",
-    "procMount",
-    "seccompProfile",
-    "appArmorProfile",
-)
-
-
-_GO_NAMES: Final = {
-    "capabilities": {"add": "Add", "drop": "Drop"},
-    "seLinuxOptions": {"user": "User", "role": "Role", "type": "Type", "level": "Level"},
-    "windowsOptions": {
-        "gmsaCredentialSpecName": "GMSACredentialSpecName",
-        "gmsaCredentialSpec": "GMSACredentialSpec",
-        "runAsUserName": "RunAsUserName",
-        "hostProcess": "HostProcess",
-    },
-    "seccompProfile": {"type": "Type", "localhostProfile": "LocalhostProfile"},
-    "appArmorProfile": {"type": "Type", "localhostProfile": "LocalhostProfile"},
-}
-_TEXTS: Final = ("user", "role", "type", "level")
-"""Fields whose absence Go shows as empty text."""
-
-
-def _shown(context: Object) -> Object:
-    """The context as an internal Go value."""
-    shown: Object = {}
-    for key in _GO_FIELDS:
-        value = context.get(key)
-        inner = _GO_NAMES.get(key)
-        shown[_go_name(key)] = _shown_part(value, inner) if inner and value is not None else value
-    return shown
-
-
-def _go_name(key: str) -> str:
-    return "SELinuxOptions" if key == "seLinuxOptions" else key[0].upper() + key[1:]
-
-
-def _shown_part(value: Object, called: Mapping[str, str]) -> Object:
-    return {name: value.get(key, "" if key in _TEXTS else None) for key, name in called.items()}
+    return errors + [
+        invalid_value(path, STRUCTS.shown("SecurityContext", context), detail)
+        for name in added
+        if name == "CAP_SYS_ADMIN"
+    ]
 
 
 _PROFILES: Final = ("Localhost", "RuntimeDefault", "Unconfined")
@@ -147,7 +101,7 @@ def _seccomp(profile: Object | None, path: str) -> list[FieldError]:
             return [*errors, required(at, "must be set when seccomp type is Localhost")]
         return errors + relative_path(local, at)
     if local is not None:
-        shown = _shown_part(profile, _GO_NAMES["seccompProfile"])
+        shown = STRUCTS.shown("SeccompProfile", profile)
         errors.append(invalid_value(at, shown, "can only be set when seccomp type is Localhost"))
     return errors
 

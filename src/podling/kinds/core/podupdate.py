@@ -109,11 +109,11 @@ def _only_narrowed(after: Object, before: Object) -> list[FieldError]:
     path = f"spec.affinity.nodeAffinity.{required_}.nodeSelectorTerms"
     if old and len(old) != len(new):
         detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed"
-        return [*errors, invalid_value(path, scheduling.shown_terms(new) or None, detail)]
+        return [*errors, invalid_value(path, STRUCTS.shown("[]NodeSelectorTerm", new) or None, detail)]
     for index, term in enumerate(old):
         if not _only_added(new[index], term):
             detail = "only additions are allowed (no mutations or deletions)"
-            errors.append(invalid_value(f"{path}[{index}]", scheduling.shown_terms([new[index]])[0], detail))
+            errors.append(invalid_value(f"{path}[{index}]", STRUCTS.shown("NodeSelectorTerm", new[index]), detail))
     return errors
 
 

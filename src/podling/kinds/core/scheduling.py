@@ -59,25 +59,6 @@ def node_selector_term(term: Object, path: str, *, check_values: bool = True) ->
     return errors
 
 
-def shown_terms(terms: Sequence[Object]) -> list[Object]:
-    """Terms of a node selector as internal Go values."""
-
-    def shown(requirement: Object) -> Object:
-        return {
-            "Key": text(requirement, "key"),
-            "Operator": text(requirement, "operator"),
-            "Values": requirement.get("values"),
-        }
-
-    return [
-        {
-            "MatchExpressions": [shown(e) for e in entries(term, "matchExpressions")] or None,
-            "MatchFields": [shown(e) for e in entries(term, "matchFields")] or None,
-        }
-        for term in terms
-    ]
-
-
 def _node_requirement(expression: Object, path: str, check_values: bool) -> list[FieldError]:
     operator, values = text(expression, "operator"), entries(expression, "values")
     errors: list[FieldError] = []

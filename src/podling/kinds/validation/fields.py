@@ -115,6 +115,12 @@ def immutable(path: str, new: Any, old: Any, detail: str = IMMUTABLE) -> list[Fi
     return [] if (new or None) == (old or None) else [invalid_value(path, new, detail)]
 
 
+def immutable_selector(spec: Object, before: Object) -> list[FieldError]:
+    """Whether a spec selects what it selected before."""
+    new, old = (s.get("selector") and shown_selector(s["selector"]) for s in (spec, before))
+    return immutable("spec.selector", new, old)
+
+
 def port(path: str, value: int) -> list[FieldError]:
     return says(path, value, names.port_number(value))
 
