@@ -14,6 +14,7 @@ from podling.api.errors import ApiError
 from podling.api.resources import Reader, Write
 from podling.auth.nodes import references
 from podling.kinds.core.podannotations import MIRROR
+from podling.kinds.validation import names
 from podling.store.types import Object
 
 TOKEN_MOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
@@ -93,6 +94,9 @@ class ServiceAccounts:
             spec["volumes"] = [*volumes, _token_volume(volume)]
 
 
+_NO_ACCOUNT: Final = 'serviceaccount "{}" not found'
+
+
 def _find_account(write: Write) -> Object | None:
     return write.reader.get("serviceaccounts", write.namespace, meta.spec(write.new)["serviceAccountName"])
 
@@ -102,8 +106,9 @@ def _account(write: Write) -> Object:
     found = _find_account(write)
     if found is None:
         name = meta.spec(write.new)["serviceAccountName"]
-        looked = f"error looking up service account {write.namespace}/{name}"
-        raise refuse(write, f'{looked}: serviceaccount "{name}" not found')
+        unusable = names.path_segment(name)
+        why = f'invalid resource name "{name}": [{" ".join(unusable)}]' if unusable else _NO_ACCOUNT.format(name)
+        raise refuse(write, f"error looking up service account {write.namespace}/{name}: {why}")
     return found
 
 

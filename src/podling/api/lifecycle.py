@@ -289,10 +289,7 @@ def place_in_namespace(metadata: Object, namespace: str, *, namespaced: bool) ->
 
 
 def missing_resource_version(resource: Resource, name: str) -> ApiError:
-    """The 422 for an update without a resourceVersion where the kind insists on one."""
+    """The 422 for an update without a resourceVersion where the kind insists on one; it names the resource, where
+    others name the kind."""
     error = invalid_value("metadata.resourceVersion", 0, "must be specified for an update")
-    problem = invalid(resource.kind, resource.group, name, [error])
-    if not resource.custom:
-        return problem
-    message = problem.message.replace(resource.kind, resource.plural, 1)
-    return ApiError(problem.code, problem.reason, message, {**(problem.details or {}), "kind": resource.plural})
+    return invalid(resource.plural, resource.group, name, [error])

@@ -302,7 +302,7 @@ class Registry:
         if not present:
             call.check_create()
             return await self.create(resource, namespace, obj, call), True
-        if expected == 0 and _needs_version(resource, subresource):
+        if expected == 0 and not resource.strategy.unconditional_update:
             raise lifecycle.missing_resource_version(resource, name)
         body = orjson.dumps(obj) if expected == 0 else b""
         attempts = iter(range(_ATTEMPTS))
@@ -669,11 +669,6 @@ class Registry:
         if isinstance(error, store_types.StorageFull):
             return ApiError(507, "InsufficientStorage", str(error))
         return ApiError(500, "InternalError", str(error))
-
-
-def _needs_version(resource: Resource, subresource: str) -> bool:
-    strategy = resource.strategy
-    return not strategy.unconditional_update and (not subresource or strategy.strict_subresources)
 
 
 def check_uid(resource: Resource, old: Object, metadata: Object) -> None:

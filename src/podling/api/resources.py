@@ -192,8 +192,6 @@ class Strategy:
     status_on_create: bool = False
     """Whether a create may bring a status: a node says what it has when it registers."""
     default_propagation: str = "Background"
-    strict_subresources: bool = False
-    """Whether an update of a subresource needs a resourceVersion too, where `unconditional_update` is false."""
     create_on_update: bool = False
     """Whether PUT on a name that does not exist creates it (leases, endpoints, ...)."""
     unconditional_update: bool = True

@@ -238,7 +238,6 @@ def _strategy(schema: Object, subresources: Object) -> Strategy:
         warn=_warn,
         generation=partial(_generation_differs, has_status=has_status),
         unconditional_update=False,
-        strict_subresources=True,
         resets=STATUS_ALONE if has_status else {},
     )
 

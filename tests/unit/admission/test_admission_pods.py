@@ -80,6 +80,8 @@ def test_an_account_that_is_not_there_is_refused(cluster: Cluster, accounts: pod
     assert refusal(accounts, cluster.write("pods", pod(serviceAccountName="ghost"))) == (
         'pods "web" is forbidden: error looking up service account shop/ghost: serviceaccount "ghost" not found'
     )
+    unusable = refusal(accounts, cluster.write("pods", pod(serviceAccountName="a/b")))
+    assert unusable.endswith("""service account shop/a/b: invalid resource name "a/b": [may not contain '/']""")
 
 
 def test_the_default_account_of_a_new_namespace_is_waited_for(cluster: Cluster) -> None:

@@ -78,6 +78,11 @@ def test_a_name_is_generated_and_never_collides(tmp_path: Path) -> None:
         ),
         ({"metadata": {"name": "taken"}}, 409, 'configmaps "taken" already exists'),
         (
+            {"metadata": {"name": "taken", "generateName": "x"}},
+            409,
+            'configmaps "taken" already exists, the server was not able to generate a unique name for the object',
+        ),
+        (
             {"metadata": {"name": "x", "namespace": "other"}},
             400,
             "the namespace of the provided object does not match the namespace sent on the request",

@@ -520,6 +520,14 @@ OLD_TAINTS, AVOIDED = "scheduler.alpha.kubernetes.io/taints", "scheduler.alpha.k
             ],
         ),
         (
+            {"spec": {"podCIDRs": ["10.0.0.0/24", "x"]}},
+            [
+                'spec.podCIDRs[1]: Invalid value: "x": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)',
+                "spec.podCIDRs: Internal error: invalid PodCIDRs. failed to check with dual stack with error:invalid CIDR[1]: <nil> (invalid CIDR address: x)",
+                'spec.podCIDRs: Invalid value: ["10.0.0.0/24","x"]: may specify no more than one CIDR for each IP family',
+            ],
+        ),
+        (
             {"metadata": {"annotations": {OLD_TAINTS: "x", AVOIDED: '{"preferAvoidPods": [{}]}'}}},
             [
                 f"metadata.annotations: Invalid value: \"{OLD_TAINTS}\": invalid character 'x' looking for beginning of value",
@@ -671,6 +679,14 @@ LISTED = "kubernetes.io/enforce-mountable-secrets"
             "resourcequotas",
             quota({"cpu": "2", "limits.cpu": "1"}),
             ["ResourceQuota cpu (2) should be less than limits.cpu (1)"],
+        ),
+        (
+            "nodes",
+            {"spec": {"externalID": "e", "podCIDRs": ["10.0.0.1/24"]}},
+            [
+                "spec.externalID: this field is deprecated, and is unused by Kubernetes",
+                'spec.podCIDRs[0]: CIDR value "10.0.0.1/24" is ambiguous in this context (should be "10.0.0.0/24" or "10.0.0.1/32"?)',
+            ],
         ),
         (
             "serviceaccounts",

@@ -522,6 +522,6 @@ def test_some_kinds_are_only_replaced_by_who_has_seen_them(kinds) -> None:
 
 
 def test_some_kinds_are_made_by_a_put(kinds) -> None:
-    made = {"events", "endpoints", "services", "limitranges", "leases"}
+    made = {"events", "endpoints", "services", "limitranges", "leases", "runtimeclasses"}
     made |= {"roles", "rolebindings", "clusterroles", "clusterrolebindings"}
     assert {r.plural for r in kinds.values() if r.strategy.create_on_update} == made

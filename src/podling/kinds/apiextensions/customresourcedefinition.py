@@ -16,7 +16,7 @@ from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import created_columns, created_row
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, entries, part, text, without
-from podling.kinds.validation.meta import common, metadata
+from podling.kinds.validation.meta import changed, common, metadata
 from podling.store.types import Object
 
 _SCOPES: Final = ("Cluster", "Namespaced")
@@ -112,9 +112,17 @@ def _name(spec: Object) -> names.NameRule:
 def validate(write: Write) -> list[FieldError]:
     spec, status = part(write.new, "spec"), part(write.new, "status")
     if write.subresource == "status":
-        return common(write) * 2 + _names(part(status, "acceptedNames"), "status.acceptedNames")
+        return (
+            common(write)
+            + changed(write, any_finalizer=True)
+            + _names(part(status, "acceptedNames"), "status.acceptedNames")
+        )
     old = write.old
-    errors = common(write) * 2 if old else metadata(write.new, namespaced=False, name=_name(spec))
+    errors = (
+        common(write) + changed(write, any_finalizer=True)
+        if old
+        else metadata(write.new, namespaced=False, name=_name(spec))
+    )
     errors += _spec(spec)
     if old is not None:
         errors += _update(spec, old)

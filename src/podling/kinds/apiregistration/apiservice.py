@@ -14,7 +14,7 @@ from podling.kinds.core.workload import keep_status
 from podling.kinds.printing import age, age_column, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import each, part, text
-from podling.kinds.validation.meta import common, metadata
+from podling.kinds.validation.meta import changed, common, metadata
 from podling.store.types import Object
 
 
@@ -41,7 +41,7 @@ def prepare(write: Write) -> None:
 
 def validate(write: Write) -> list[FieldError]:
     if write.subresource == "status":
-        return common(write) + common(write) + _conditions(part(write.new, "status"))
+        return common(write) + changed(write, any_finalizer=True) + _conditions(part(write.new, "status"))
     spec = part(write.new, "spec")
     wanted = f"{text(spec, 'version')}.{text(spec, 'group')}"
 
@@ -49,7 +49,7 @@ def validate(write: Write) -> list[FieldError]:
         unusable = names.path_segment(value)
         return unusable or ([] if value == wanted else [f'must be `spec.version+"."+spec.group`: {quoted(wanted)}'])
 
-    errors = common(write) + common(write) + metadata(write.new, namespaced=False, name=rule)
+    errors = common(write) + changed(write, any_finalizer=True) + metadata(write.new, namespaced=False, name=rule)
     return errors + _spec(spec, "spec")
 
 

@@ -61,11 +61,9 @@ def validate(write: Write) -> list[FieldError]:
         keys = (*_COUNTS, *_MORE_COUNTS, "collisionCount")
         return errors + workload.status_counts(part(write.new, "status"), keys) + workload.collisions_kept(write)
     spec = part(write.new, "spec")
-    whole = _spec(spec, "spec", strict=not workload.lenient_selector(write))
+    errors += _spec(spec, "spec", strict=not workload.lenient_selector(write))
     if write.old is None:
-        return errors + whole
-    # Kubernetes checks a changed one as a new one first.
-    errors = meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+        return errors
     return errors + fields.immutable_selector(spec, part(write.old, "spec"))
 
 

@@ -27,11 +27,9 @@ def validate(write: Write) -> list[FieldError]:
     if write.subresource == "status":
         return errors + workload.replica_status(part(write.new, "status"))
     spec = part(write.new, "spec")
-    whole = _spec(spec, "spec")
+    errors += _spec(spec, "spec")
     if write.old is None:
-        return errors + whole
-    # Kubernetes checks a changed one as a new one first.
-    errors = meta.common(write) + meta.whole(write) + whole + meta.changed(write) + whole
+        return errors
     return errors + fields.immutable_selector(spec, part(write.old, "spec"))
 
 

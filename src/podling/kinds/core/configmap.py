@@ -10,21 +10,17 @@ from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.printing import age, age_column, doc, name, name_column
 from podling.kinds.validation import fields, names
 from podling.kinds.validation.fields import entries, part
-from podling.kinds.validation.meta import metadata, object_meta
+from podling.kinds.validation.meta import changed, common, whole
 from podling.store.types import Object
 
 _MAX_SIZE: Final = 1024 * 1024
 
 
 def validate(write: Write) -> list[FieldError]:
-    errors = object_meta(write)
-    if write.old is None:
-        return errors + _data(write.new)
-    if write.old.get("immutable"):
-        errors += _frozen(write.new, write.old)
-    # Kubernetes checks the whole changed object twice, so each problem is told as often.
-    whole = metadata(write.new, namespaced=True, name=names.subdomain_name) + _data(write.new)
-    return errors + whole * 2
+    errors = common(write) + changed(write)
+    if part(write.old or {}).get("immutable"):
+        errors += _frozen(write.new, write.old or {})
+    return errors + whole(write) + _data(write.new)
 
 
 def _frozen(new: Object, old: Object) -> list[FieldError]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from podling.api import gojson
-from podling.api.errors import FieldError, duplicate, forbidden_field, invalid_value, required
+from podling.api.errors import FieldError, duplicate, forbidden_field, internal_field, invalid_value, required
 from podling.api.resources import Column, Resource, Strategy, Write
 from podling.kinds.core import requirements, scheduling
 from podling.kinds.core.poddefaults import resource_list
@@ -68,6 +68,18 @@ def _node(node: Object) -> list[FieldError]:
     errors += fields.positive("metadata.nodeSwapStatus.capacity", swap)
     errors += _features(node)
     return errors + _ranges(entries(part(node, "spec"), "podCIDRs"))
+
+
+def warn(write: Write) -> None:
+    spec = part(write.new, "spec")
+    if write.subresource:
+        return
+    if spec.get("configSource") is not None:
+        write.warnings.append("spec.configSource: the feature is removed")
+    if text(spec, "externalID"):
+        write.warnings.append("spec.externalID: this field is deprecated, and is unused by Kubernetes")
+    for at, value in each("spec.podCIDRs", spec.get("podCIDRs")):
+        write.warnings += names.cidr_warnings(at, value)
 
 
 def _update(node: Object, old: Object) -> list[FieldError]:
@@ -155,7 +167,12 @@ def _feature_name(value: str) -> str:
 def _ranges(ranges: list[str]) -> list[FieldError]:
     path = "spec.podCIDRs"
     errors = [error for at, value in each(path, ranges) for error in fields.check(at, value, names.cidr)]
-    versions = {":" in value for value in ranges}
+    unread = [(index, value) for index, value in enumerate(ranges) if names.parse_cidr(value) is None]
+    if unread and len(ranges) > 1:
+        index, value = unread[0]
+        found = f"invalid CIDR[{index}]: <nil> (invalid CIDR address: {value})"
+        errors.append(internal_field(path, f"invalid PodCIDRs. failed to check with dual stack with error:{found}"))
+    versions = set[bool]() if unread else {":" in value for value in ranges}
     if len(ranges) > 1 and (len(ranges) > 2 or len(versions) < 2):
         errors.append(invalid_value(path, ranges, "may specify no more than one CIDR for each IP family"))
     return errors
@@ -251,7 +268,9 @@ def resource() -> Resource:
         short_names=("no",),
         status=True,
         subresources=("proxy",),
-        strategy=Strategy(default=default, prepare=prepare, validate=validate, generation=None, status_on_create=True),
+        strategy=Strategy(
+            default=default, prepare=prepare, validate=validate, warn=warn, generation=None, status_on_create=True
+        ),
         columns=_columns(),
         row=row,
         selectable={

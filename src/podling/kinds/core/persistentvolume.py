@@ -37,7 +37,7 @@ SHORT_MODES: Final = {
 def default(obj: Object) -> None:
     spec: Object = obj.setdefault("spec", {})
     fill(spec, "persistentVolumeReclaimPolicy", "Retain")
-    fill(spec, "volumeMode", "Filesystem")
+    spec.setdefault("volumeMode", "Filesystem")
     volume_source(spec)
     fill(obj.setdefault("status", {}), "phase", "Pending")
 

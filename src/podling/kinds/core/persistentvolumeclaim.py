@@ -68,9 +68,7 @@ def validate(write: Write) -> list[FieldError]:
         return object_meta(write) + _status(write.new)
     before = part(write.old, "spec")
     any_group = any(part(before, key).get("apiGroup") is not None for key in ("dataSource", "dataSourceRef"))
-    # Kubernetes checks the whole changed object twice, so each problem is told as often.
-    checked = whole(write) + volumes.claim_spec(spec, "spec", any_group=any_group)
-    errors = common(write) + checked + changed(write) + checked
+    errors = common(write) + changed(write) + whole(write) + volumes.claim_spec(spec, "spec", any_group=any_group)
     return errors + _update(write.new, write.old)
 
 

@@ -260,7 +260,7 @@ def _volume(volume: Object) -> None:
 
 def claim_spec(spec: Object) -> None:
     """Defaults of a `PersistentVolumeClaimSpec`."""
-    fill(spec, "volumeMode", "Filesystem")
+    spec.setdefault("volumeMode", "Filesystem")
     spec.setdefault("resources", {})
     requirements(spec["resources"])
 

@@ -13,7 +13,7 @@ from podling.kinds.core import poddefaults, podspec, podwarnings, workload
 from podling.kinds.printing import age_column, doc, name_column, template_columns
 from podling.kinds.validation import fields
 from podling.kinds.validation.fields import part
-from podling.kinds.validation.meta import changed, common, object_meta, whole
+from podling.kinds.validation.meta import object_meta
 from podling.store.types import Object
 
 
@@ -33,12 +33,9 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    """A change is held to the rules of a new object and to those of a change, which are the same but for the name."""
     if write.subresource == "status":
         return object_meta(write) + workload.replica_status(part(write.new, "status"))
-    spec = _spec(part(write.new, "spec"), "spec")
-    errors = common(write) + whole(write) + spec
-    return errors if write.old is None else errors + changed(write) + spec
+    return object_meta(write) + _spec(part(write.new, "spec"), "spec")
 
 
 def _spec(spec: Object, path: str) -> list[FieldError]:

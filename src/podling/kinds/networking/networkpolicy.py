@@ -32,10 +32,7 @@ def default(obj: Object) -> None:
 
 
 def validate(write: Write) -> list[FieldError]:
-    whole = _spec(part(write.new, "spec"))
-    if write.old is None:
-        return meta.whole(write) + whole
-    return meta.common(write) + meta.changed(write) + whole
+    return meta.object_meta(write) + _spec(part(write.new, "spec"))
 
 
 def _spec(spec: Object) -> list[FieldError]:

@@ -63,7 +63,7 @@ def resource() -> Resource:
         singular="runtimeclass",
         namespaced=False,
         schema="io.k8s.api.node.v1.RuntimeClass",
-        strategy=Strategy(unconditional_update=False, validate=validate, generation=None),
+        strategy=Strategy(create_on_update=True, unconditional_update=False, validate=validate, generation=None),
         columns=(name_column(), Column("Handler"), age_column()),
         row=row,
     )

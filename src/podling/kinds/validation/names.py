@@ -271,7 +271,7 @@ def ip(value: str) -> list[str]:
     return ["must not be an IPv4-mapped IPv6 address"] if _mapped(address) else []
 
 
-def _parse_cidr(value: str) -> tuple[Address, Network] | None:
+def parse_cidr(value: str) -> tuple[Address, Network] | None:
     """The address and the range around it."""
     address, slash, bits = value.partition("/")
     found = parse_ip(address)
@@ -281,7 +281,7 @@ def _parse_cidr(value: str) -> tuple[Address, Network] | None:
 
 
 def cidr(value: str) -> list[str]:
-    parsed = _parse_cidr(value)
+    parsed = parse_cidr(value)
     if parsed is None:
         return [_CIDR_MESSAGE]
     address, network = parsed
@@ -307,7 +307,7 @@ def ip_warnings(path: str, value: str) -> list[str]:
 
 
 def cidr_warnings(path: str, value: str) -> list[str]:
-    parsed = _parse_cidr(value)
+    parsed = parse_cidr(value)
     if parsed is None:
         return []
     address, network = parsed
