@@ -83,7 +83,10 @@ def _loaded(text: bytes) -> Any:
         parsed = json.loads(text.decode(errors="replace"), parse_constant=_refuse, parse_int=number, parse_float=number)
     except (ValueError, RecursionError):
         raise JsonError(syntax_error(text)) from None
-    value = _with_replacements(parsed)
+    try:
+        value = _with_replacements(parsed)
+    except RecursionError:
+        raise JsonError(TOO_DEEP) from None
     if huge:
         raise HugeNumberError(value, huge[0])
     return value

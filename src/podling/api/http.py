@@ -119,8 +119,6 @@ class Request:
         if length > GZIP_FROM and self._accepts_gzip():
             body = gzip.compress(_whole(body), compresslevel=1, mtime=0)
             headers = (*headers, ("Content-Encoding", "gzip"), ("Vary", "Accept-Encoding"))
-        if self.notices:
-            headers = (*self.notices, *headers)
         self.connection.respond(self, status, body, content_type, headers)
 
     def _accepts_gzip(self) -> bool:
@@ -130,7 +128,7 @@ class Request:
     def stream(self, status: int, content_type: str, headers: Headers = ()) -> Stream:
         """Begins a chunked answer."""
         self.answered = True
-        return Stream(self, status, content_type, (*self.notices, *headers))
+        return Stream(self, status, content_type, headers)
 
     def take_over(self, receiver: Callable[[bytes], None], closed: Callable[[], None]) -> asyncio.Transport:
         """Ends HTTP on this connection: what comes is given to `receiver`, also what came already.
@@ -139,6 +137,10 @@ class Request:
         """
         self.answered = True
         return self.connection.take_over(receiver, closed)
+
+
+def _lines(headers: Headers) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in headers]) if headers else ""
 
 
 def _whole(body: bytes | Pieces) -> bytes:
@@ -154,7 +156,7 @@ class Stream:
         self._head_only = request.method == "HEAD"
         self.on_close: Callable[[], None] | None = None
         """Called once when the reader goes away; not after `close()`."""
-        extra = self._connection.general(request, headers) + "".join(f"{name}: {value}\r\n" for name, value in headers)
+        extra = self._connection.general(request, headers) + _lines(request.notices) + _lines(headers)
         head = f"Content-Type: {content_type}\r\n{extra}Transfer-Encoding: chunked\r\n\r\n"
         self._connection.write(_STATUS_LINES[status] + head.encode())
         self._connection.streaming = self
@@ -371,9 +373,7 @@ class Connection(asyncio.Protocol):
     def respond(self, request: Request, status: int, body: bytes | Pieces, content_type: str, headers: Headers) -> None:
         request.answered = True
         self.observe(request, status)
-        extra = self.general(request, headers)
-        if headers:
-            extra += "".join([f"{name}: {value}\r\n" for name, value in headers])
+        extra = self.general(request, headers) + _lines(request.notices) + _lines(headers)
         if not self._keeps(request):
             extra += "Connection: close\r\n"
         length = body.length if isinstance(body, Pieces) else len(body)

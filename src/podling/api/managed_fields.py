@@ -183,7 +183,9 @@ def problems(obj: Object) -> list[FieldError]:
 
 
 def _metadata(obj: Object) -> Object:
-    return cast(Object, obj.get("metadata") or {})
+    """`{}` also where an apply configuration, which is typed only when it is merged, has something else."""
+    metadata = obj.get("metadata")
+    return cast(Object, metadata) if isinstance(metadata, dict) else {}
 
 
 def _annotations(obj: Object) -> Object:

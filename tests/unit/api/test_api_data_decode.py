@@ -316,6 +316,8 @@ def test_nesting_that_could_not_be_written_again_is_refused(read: Callable[[byte
     for levels in (gojson.MAX_DEPTH + 2, 900, 100_000):
         with pytest.raises(gojson.JsonError):
             read(nested(levels))
+        with pytest.raises(gojson.JsonError):
+            read(b'["\\ud83d",%b]' % nested(levels))  # half a character, which only Python's own reader takes
 
 
 def test_numbers_beyond_64_bits_are_floating_point_whichever_way_they_are_read() -> None:

@@ -460,3 +460,8 @@ def test_the_annotation_of_client_side_apply_is_written_as_go_does_and_dropped_w
 def test_a_client_is_named_by_what_can_be_printed_of_its_user_agent() -> None:
     assert managed_fields.manager_of("curl\x07y/8.0 (x)") == "curly"
     assert managed_fields.manager_of("ä" * 100) == "ä" * 64
+
+
+def test_a_configuration_whose_metadata_is_no_object_is_refused_not_a_fault() -> None:
+    with pytest.raises(ApiError):
+        applied(stored(config_map({"a": "1"})), {"apiVersion": "v1", "kind": "ConfigMap", "metadata": "x"}, "me")

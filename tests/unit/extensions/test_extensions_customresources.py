@@ -73,6 +73,11 @@ def test_defaults_are_filled_in_and_a_null_without_meaning_counts_as_absent(tmp_
         (TEXT | {"format": "ipv4"}, "x", 'Invalid value: "x": spec.f in body must be of type ipv4: "x"'),
         (INTEGER | {"minimum": 2}, 1, "Invalid value: 1: spec.f in body should be greater than or equal to 2"),
         (INTEGER | {"multipleOf": 5}, 7, "Invalid value: 7: spec.f in body should be a multiple of 5"),
+        (
+            INTEGER | {"multipleOf": 0.5},
+            7,
+            "Invalid value: 0: factor MultipleOf declared for spec.f must be positive: 0",
+        ),
         ({"type": "array", "items": INTEGER, "maxItems": 1}, [1, 2], "Too many: 2: must have at most 1 items"),
         ({"type": "array", "items": TEXT, "x-kubernetes-list-type": "set"}, ["a", "a"], 'Duplicate value: "a"'),
         (

@@ -218,7 +218,7 @@ def _message(rule: Rule, variables: Object, budget: Budget) -> tuple[str, bool]:
     if rule.message is None:
         return fallback, False
     try:
-        message = cast(str, rule.message.run(variables, budget)).strip()
+        made = rule.message.run(variables, budget)
     except OutOfBudget:
         return f"messageExpression evaluation failed due to running out of cost budget, {_NO_MORE}", True
     except CostExceeded:
@@ -226,5 +226,6 @@ def _message(rule: Rule, variables: Object, budget: Budget) -> tuple[str, bool]:
         return f"{_NO_MORE} due to call cost exceeds limit for messageExpression: {source}", True
     except EvaluationError:
         return fallback, False
+    message = made.strip() if isinstance(made, str) else ""  # an expression of type `dyn` gives what it likes
     usable = message and "\n" not in message and len(message.encode()) <= _MOST_WORDS
     return (message if usable else fallback), False

@@ -276,8 +276,7 @@ def _number_checks(schema: Object) -> list[_Simple]:
     checks: list[_Simple] = []
     divisor = schema.get("multipleOf")
     if divisor is not None:
-        words = f"should be a multiple of {_number(divisor)}"
-        checks.append(_numeric(lambda value: (value / divisor).is_integer(), words))
+        checks.append(_multiple_check(divisor))
     highest, lowest = schema.get("maximum"), schema.get("minimum")
     if highest is not None:
         if schema.get("exclusiveMaximum"):
@@ -294,6 +293,23 @@ def _number_checks(schema: Object) -> list[_Simple]:
     if (fits := _WIDTHS.get(known_format(schema))) is not None:
         checks.append(_width_check(schema["type"], schema["format"], fits))
     return checks
+
+
+def _multiple_check(divisor: float) -> _Simple:
+    """Of whole numbers the whole part of the divisor counts, which may be none."""
+    words = f"should be a multiple of {_number(divisor)}"
+
+    def check(value: Any, path: str) -> FieldError | None:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None
+        factor = int(divisor) if isinstance(value, int) else divisor
+        if factor <= 0:
+            detail = f"factor MultipleOf declared for {path} must be positive: {_number(factor)}"
+            return invalid_value(_at(path), factor, detail)
+        share = value % factor if isinstance(value, int) else (1 / factor * value if factor < 1 else value / factor) % 1
+        return None if share == 0 else _wrong(path, value, words)
+
+    return check
 
 
 _WIDTHS: Final[dict[str, Callable[[float], bool]]] = {
