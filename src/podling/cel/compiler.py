@@ -289,6 +289,8 @@ class _Compiler:
             made: dict[Any, Any] = {}
             for key, member, optional in entries:
                 name, value = key(env), member(env)
+                if isinstance(name, list | dict):
+                    raise CelError(f"unsupported key type: {'list' if isinstance(name, list) else 'map'}")
                 if not optional:
                     made[name] = value
                 elif value.present:
@@ -319,10 +321,14 @@ class _Compiler:
         self, type_: Type, run: Run, price: int, parts: Sequence[Part], size: Size, items: Size, keys: Size
     ) -> Part:
         constant = all(part.constant for part in parts)
-        own = 0 if constant else price + sum(part.own for part in parts)
         if constant:
-            value = run({})
-            run = lambda _env: value  # noqa: E731  a closure among others
+            try:
+                value = run({})
+            except EvaluationError:
+                constant = False
+            else:
+                run = lambda _env: value  # noqa: E731  a closure among others
+        own = 0 if constant else price + sum(part.own for part in parts)
         cost = plus(price, *(part.cost for part in parts))
         return Part(type_, run, cost, own, size, items, keys, constant=constant)
 

@@ -82,6 +82,7 @@ def test_an_expression_has_its_value(source: str, value: Any) -> None:
         ("'%d'.format(['x'])", "decimal clause can only be used on integers, was given string"),
         ("url('a b')", 'parse "a b": invalid URI for request'),
         ("ip('1.2.3.256')", r'ParseAddr\("1.2.3.256"\): IPv4 field has value >255'),
+        ("{dyn([1]): 2}.size() == 1", "unsupported key type: list"),
     ],
 )
 def test_an_evaluation_without_a_value_says_why(source: str, message: str) -> None:
