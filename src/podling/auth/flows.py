@@ -13,6 +13,7 @@ from podling.api.http import Headers
 from podling.api.requests import Attributes
 from podling.api.resources import Reader, User
 from podling.auth.identities import service_account_of
+from podling.auth.rbac import covers_path, has
 from podling.store.types import Change, ChangeType, Object
 
 GROUP = "flowcontrol.apiserver.k8s.io"
@@ -117,20 +118,13 @@ def _is_of(subject: Object, user: User) -> bool:
 
 def _covers(rule: Object, asked: Attributes) -> bool:
     resource = f"{asked.resource}/{asked.subresource}" if asked.subresource else asked.resource
-    if not (
-        _has(rule, "verbs", asked.verb) and _has(rule, "apiGroups", asked.group) and _has(rule, "resources", resource)
-    ):
+    wanted = (("verbs", asked.verb), ("apiGroups", asked.group), ("resources", resource))
+    if not all(has(rule.get(field), value) for field, value in wanted):
         return False
-    return _has(rule, "namespaces", asked.namespace) if asked.namespace else bool(rule.get("clusterScope"))
+    return has(rule.get("namespaces"), asked.namespace) if asked.namespace else bool(rule.get("clusterScope"))
 
 
 def _covers_path(rule: Object, asked: Attributes) -> bool:
-    return _has(rule, "verbs", asked.verb) and any(
-        asked.path.startswith(url[:-1]) if url.endswith("*") else asked.path == url
-        for url in rule.get("nonResourceURLs") or ()
+    return has(rule.get("verbs"), asked.verb) and any(
+        covers_path(pattern, asked.path) for pattern in rule.get("nonResourceURLs") or ()
     )
-
-
-def _has(rule: Object, field: str, value: str) -> bool:
-    values = rule.get(field) or ()
-    return "*" in values or value in values

@@ -202,11 +202,11 @@ def _words(subject: Mapping[str, str], namespace: str) -> str:
 
 def allows(rule: Rule, attributes: Attributes) -> bool:
     """Whether one `PolicyRule` covers what is asked."""
-    if not _has(rule.get("verbs"), attributes.verb):
+    if not has(rule.get("verbs"), attributes.verb):
         return False
     if attributes.path:
-        return any(_covers_path(pattern, attributes.path) for pattern in rule.get("nonResourceURLs") or ())
-    if not _has(rule.get("apiGroups"), attributes.group):
+        return any(covers_path(pattern, attributes.path) for pattern in rule.get("nonResourceURLs") or ())
+    if not has(rule.get("apiGroups"), attributes.group):
         return False
     if not covers_resource(rule.get("resources") or (), attributes.resource, attributes.subresource):
         return False
@@ -214,7 +214,8 @@ def allows(rule: Rule, attributes: Attributes) -> bool:
     return not names or attributes.name in names
 
 
-def _has(values: Iterable[str] | None, value: str) -> bool:
+def has(values: Iterable[str] | None, value: str) -> bool:
+    """Whether a rule's list names the value, or everything."""
     return values is not None and ("*" in values or value in values)
 
 
@@ -227,7 +228,8 @@ def covers_resource(patterns: Sequence[str], resource: str, subresource: str) ->
     return resource in patterns
 
 
-def _covers_path(pattern: str, path: str) -> bool:
+def covers_path(pattern: str, path: str) -> bool:
+    """`/healthz`, and `/healthz/*` for what is below."""
     if pattern.endswith("*"):
         return path.startswith(pattern.rstrip("*"))
     return pattern == path
@@ -260,12 +262,12 @@ def breakdown(rule: Rule) -> Iterator[Rule]:
 
 def contains(owned: Rule, piece: Rule) -> bool:
     """Whether `owned` includes a single permission (of `breakdown`)."""
-    if not _has(owned.get("verbs"), piece["verbs"][0]):
+    if not has(owned.get("verbs"), piece["verbs"][0]):
         return False
     if "nonResourceURLs" in piece:
         path = piece["nonResourceURLs"][0]
-        return any(_covers_path(pattern, path) for pattern in owned.get("nonResourceURLs") or ())
-    if not _has(owned.get("apiGroups"), piece["apiGroups"][0]):
+        return any(covers_path(pattern, path) for pattern in owned.get("nonResourceURLs") or ())
+    if not has(owned.get("apiGroups"), piece["apiGroups"][0]):
         return False
     resource, _, subresource = piece["resources"][0].partition("/")
     if not covers_resource(owned.get("resources") or (), resource, subresource):
