@@ -389,12 +389,12 @@ def make_rig(directory: Path, pace: float = 1.0) -> Rig:
 Story = Callable[[Rig], Awaitable[None]]
 
 
-def teller(directory: Path, *nodes: Object) -> Callable[[Story], None]:
+def teller(directory: Path, *nodes: Object, pace: float = 1.0) -> Callable[[Story], None]:
     """Runs stories on a node that has started, each in virtual time. `nodes` are in the store before it."""
 
     def tell(story: Story) -> None:
         async def main() -> None:
-            rig = make_rig(directory)
+            rig = make_rig(directory, pace)
             for obj in nodes:
                 rig.client.put("nodes", obj)
             node = Node(rig.surroundings)

@@ -383,18 +383,6 @@ def test_a_pod_that_is_active_too_long_fails(tell: Callable[[Story], None]) -> N
 class TestFasterTime:
     """Sixty times as fast: what the API shows is the cluster's time, what a program gets is the machine's."""
 
-    def tell(self, directory: Path, story: Story) -> None:
-        async def main() -> None:
-            rig = make_rig(directory, pace=60)
-            node = Node(rig.surroundings)
-            await node.start()
-            try:
-                await story(rig)
-            finally:
-                await node.stop()
-
-        run_virtually(main)
-
     def test_a_deadline_is_the_cluster_s(self, tmp_path: Path) -> None:
         async def story(rig: Rig) -> None:
             rig.client.put("pods", make_pod(activeDeadlineSeconds=600))
@@ -402,7 +390,7 @@ class TestFasterTime:
             await until(lambda: rig.pod()["status"].get("reason") == "DeadlineExceeded", 11)
             assert 9.9 < now() - began < 10.5
 
-        self.tell(tmp_path, story)
+        teller(tmp_path, pace=60)(story)
 
     def test_a_back_off_is_the_cluster_s(self, tmp_path: Path) -> None:
         async def story(rig: Rig) -> None:
@@ -415,7 +403,7 @@ class TestFasterTime:
             await until(lambda: rig.container()["restartCount"] == 2)
             assert 0.1 < now() - again < 1
 
-        self.tell(tmp_path, story)
+        teller(tmp_path, pace=60)(story)
 
     def test_containers_start_and_end_in_the_cluster_s_time(self, tmp_path: Path) -> None:
         async def story(rig: Rig) -> None:
@@ -429,7 +417,7 @@ class TestFasterTime:
             assert 600 <= ran.total_seconds() <= 610
             assert meta.parse_time(ended["finishedAt"]).timestamp() >= EPOCH + 600
 
-        self.tell(tmp_path, story)
+        teller(tmp_path, pace=60)(story)
 
 
 class TestAdoption:
